@@ -1,0 +1,123 @@
+"""Build of the compiled core.
+
+The extensions are one table, the Cython directives one place. PINGORA_BUILD chooses the kind of build:
+release (default), debug (Cython's own checks, object counts), asan (AddressSanitizer and UBSan),
+fuzz (libFuzzer instrumentation, needs CC=clang) or coverage (line tracing).
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+if not sys.platform.startswith("linux"):
+    sys.exit("pingora: only Linux is supported by this version (the core is written on epoll)")
+
+from Cython.Build import cythonize
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+KIND = os.environ.get("PINGORA_BUILD", "release")
+
+# One row per extension module below src/pingora_c; a module that only has a .pxd has no row.
+EXTENSIONS = [
+]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "binding": True,
+    "embedsignature": True,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "nonecheck": False,
+    "initializedcheck": False,
+    "show_performance_hints": True,
+}
+CHECKED = {"boundscheck": True, "nonecheck": True, "overflowcheck": True, "initializedcheck": True}
+HARDENING = [
+    "-fstack-protector-strong",
+    "-D_FORTIFY_SOURCE=2",
+    "-fstack-clash-protection",
+    "-fno-strict-aliasing",
+    "-fno-plt",
+]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", "-U_FORTIFY_SOURCE"]
+
+KINDS = {
+    "release": ({}, ["-O2", "-g1", *HARDENING], ["-Wl,-z,relro,-z,now"]),
+    "debug": (CHECKED, ["-O0", "-g", "-DPINGORA_DEBUG=1"], []),
+    "asan": (
+        {},
+        [*SANITIZED, "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-DPINGORA_DEBUG=1"],
+        ["-fsanitize=address,undefined"],
+    ),
+    "fuzz": ({}, [*SANITIZED, "-fsanitize=fuzzer-no-link,address"], ["-fsanitize=fuzzer-no-link,address"]),
+    "coverage": ({"linetrace": True}, ["-O0", "-g", "-DCYTHON_TRACE_NOGIL=1", "-DCYTHON_USE_SYS_MONITORING=0"], []),
+}
+
+
+def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
+    """Make one Extension for each row of the table."""
+    return [
+        Extension(
+            f"pingora_c.{name}",
+            [f"src/pingora_c/{name.replace('.', '/')}.pyx"],
+            include_dirs=["src/pingora_c/lib"],
+            depends=["src/pingora_c/lib/scan.h"],
+            extra_compile_args=[*WARNINGS, *cflags],
+            extra_link_args=ldflags,
+        )
+        for name in EXTENSIONS
+    ]
+
+
+class Build(build_ext):
+    """build_ext that compiles the modules side by side and leaves the generated C below build/."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+        self.force = self.force or KIND != "release"
+
+
+def translate(modules: list[Extension], directives: dict[str, object]) -> list[Extension]:
+    """Run Cython; warnings are errors, and so are the performance hints that it only prints."""
+    Options.warning_errors = True
+    with tempfile.TemporaryFile("w+") as captured:
+        stderr = os.dup(2)
+        os.dup2(captured.fileno(), 2)
+        try:
+            translated = cythonize(
+                modules,
+                compiler_directives=DIRECTIVES | directives,
+                build_dir=f"build/cython-{KIND}",
+                show_all_warnings=True,
+                emit_linenums=KIND != "release",
+                force=KIND != "release",
+                nthreads=0,
+            )
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            captured.seek(0)
+            printed = captured.read()
+            sys.stderr.write(printed)
+    if "performance hint:" in printed:
+        sys.exit("pingora: the performance hints above are errors (spell the exception contract of each function)")
+    return translated
+
+
+def main() -> None:
+    if KIND not in KINDS:
+        sys.exit(f"pingora: PINGORA_BUILD={KIND!r} is unknown, expected one of {', '.join(KINDS)}")
+    directives, cflags, ldflags = KINDS[KIND]
+    os.chdir(ROOT)
+    setup(ext_modules=translate(extensions(cflags, ldflags), directives), cmdclass={"build_ext": Build})
+
+
+main()

@@ -1,0 +1,56 @@
+"""One header field as offsets into the bytes of its head, and the names that the core itself reads."""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+cdef struct Field:
+    uint32_t name_at     # offset of the name's first byte
+    uint32_t value_at    # offset of the value's first byte, white space around it left out
+    uint32_t value_size  # bytes of the value
+    uint16_t name_size   # bytes of the name, > 0 for a live field
+    uint8_t known        # a KnownName, NAME_OTHER for all others
+    uint8_t flags        # FIELD_… bits
+
+cdef enum:
+    FIELD_REMOVED = 1    # deleted by an edit; skipped by look-up, iteration and encoding
+
+# Names recognised once, while the head is parsed or a field is set. Below 64, so that a head keeps the set of
+# names it holds in one 64-bit mask.
+cdef enum KnownName:
+    NAME_OTHER = 0
+    NAME_CONNECTION
+    NAME_KEEP_ALIVE
+    NAME_PROXY_CONNECTION
+    NAME_TRANSFER_ENCODING
+    NAME_CONTENT_LENGTH
+    NAME_TE
+    NAME_TRAILER
+    NAME_UPGRADE
+    NAME_HOST
+    NAME_EXPECT
+    NAME_DATE
+    NAME_SERVER
+    NAME_VIA
+    NAME_FORWARDED
+    NAME_X_FORWARDED_FOR
+    NAME_X_FORWARDED_HOST
+    NAME_X_FORWARDED_PROTO
+    NAME_X_FORWARDED_PORT
+    NAME_X_REAL_IP
+    NAME_PROXY_AUTHENTICATE
+    NAME_PROXY_AUTHORIZATION
+    NAME_AUTHORIZATION
+    NAME_COOKIE
+    NAME_SET_COOKIE
+    NAME_REFERER
+    NAME_USER_AGENT
+    NAME_CONTENT_TYPE
+    NAME_CONTENT_ENCODING
+    NAME_ACCEPT_ENCODING
+    NAME_CACHE_CONTROL
+    NAME_MAX_FORWARDS
+    NAME_HTTP2_SETTINGS
+    NAME_LOCATION
+    NAME_X_REQUEST_ID
+    NAME_END             # one past the last
+
+# The KnownName of `name` (any case), NAME_OTHER if it is none. Called once per field.
+cdef KnownName recognise(const char* name, size_t size) noexcept nogil
