@@ -23,6 +23,38 @@ KIND = os.environ.get("PINGORA_BUILD", "release")
 
 # One row per extension module below src/pingora_c; a module that only has a .pxd has no row.
 EXTENSIONS = [
+    "mem.buffer_pool",
+    "http.field",
+    "http.header_map",
+    "http.message",
+    "h1.head",
+    "h1.chunked",
+    "h1.framing",
+    "h1.encode",
+    "net.clock",
+    "net.timer",
+    "net.reactor",
+    "net.transport",
+    "net.connection",
+    "net.listener",
+    "upstream.address",
+    "upstream.endpoint",
+    "upstream.balancer",
+    "upstream.select.round_robin",
+    "upstream.select.ketama",
+    "upstream.peer",
+    "upstream.pool",
+    "log.writer",
+    "log.access",
+    "proxy.stream",
+    "proxy.downstream",
+    "proxy.upstream",
+    "proxy.pump",
+    "proxy.replay",
+    "proxy.phases",
+    "proxy.response",
+    "proxy.session",
+    "proxy.service",
 ]
 
 DIRECTIVES = {
@@ -72,6 +104,7 @@ def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
             extra_link_args=ldflags,
         )
         for name in EXTENSIONS
+        if Path(f"src/pingora_c/{name.replace('.', '/')}.pyx").exists()
     ]
 
 

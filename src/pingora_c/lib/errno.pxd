@@ -1,0 +1,5 @@
+"""errno and the values that the core tells apart."""
+cdef extern from "<errno.h>" nogil:
+    int errno
+    int EAGAIN, EINTR, EINPROGRESS, ECONNRESET, EPIPE, ECONNREFUSED, ETIMEDOUT, EMFILE, ENFILE, ENOBUFS, ENOMEM
+    int ECONNABORTED, EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, ENOENT, EACCES, EPROTO, EPERM
