@@ -1,0 +1,78 @@
+"""The origin that every proxy forwards to: one nginx worker with bodies of fixed size."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .client import wait_until_served
+from .processes import Cpus, Started, free_port
+
+SMALL_BODY = "A small answer: one hundred bytes of text, of which the greater part is said only to fill the line.\n"
+FILES = {"/64k": 64 * 1024, "/1m": 1024 * 1024, "/1g": 1024**3}
+GATEWAY_PORTS = (9001, 9002)  # fixed in examples/gateway.py
+
+CONFIG = """
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {work}/origin.pid;
+error_log stderr warn;
+{user}
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    default_type text/plain;
+    client_body_temp_path {work}/origin-body;
+    sendfile on;
+    open_file_cache max=16;
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+    server {{
+{listens}
+        root {work}/files;
+        location = /small {{ return 200 "{small}"; }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A running origin; `port` serves every path of the benchmark, and so do the gateway's ports if asked for."""
+
+    process: Started
+    port: int
+
+    @classmethod
+    def start(cls, work: Path, cpus: Cpus, *, serves_gateway: bool) -> "Origin":
+        """Write the bodies and the configuration below `work`, and start."""
+        files = work / "files"
+        files.mkdir()
+        for path, size in FILES.items():
+            with (files / path[1:]).open("wb") as body:
+                body.truncate(size)
+        port = free_port()
+        listens = [port, *(GATEWAY_PORTS if serves_gateway else ())]
+        config = work / "origin.conf"
+        config.write_text(
+            CONFIG.format(
+                work=work,
+                user=run_as_owner(work),
+                listens="\n".join(f"        listen 127.0.0.1:{number} backlog=4096;" for number in listens),
+                small=SMALL_BODY.replace("\n", "\\n"),
+            )
+        )
+        process = Started(["nginx", "-e", "stderr", "-c", str(config)], cpu=cpus.load, log=work / "origin.log")
+        try:
+            wait_until_served(process, port, "/small")
+        except BaseException:
+            process.stop()
+            raise
+        return cls(process, port)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+def run_as_owner(work: Path) -> str:
+    """Return nginx's `user` line: started as root its workers must still be able to read the directory."""
+    return f"user {work.owner()};" if work.stat().st_uid == 0 else ""

@@ -1,0 +1,223 @@
+"""The proxies that are compared: how each is configured and started."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .client import NotServed, wait_until_served
+from .origin import run_as_owner
+from .processes import Cpus, Started, free_port, workers
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+RELAY = ROOT / "build" / "side_by_side" / "relay"
+GATEWAY_PORT = 8080  # fixed in examples/gateway.py
+GATEWAY_HEADERS = ("x-api-key: secret",)
+
+NGINX = """
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {work}/{name}.pid;
+error_log stderr warn;
+{user}
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path {work}/{name}-body;
+    proxy_temp_path {work}/{name}-proxy;
+    keepalive_requests 1000000000;
+    {tuning}
+    upstream origin {{
+        server 127.0.0.1:{origin};
+        keepalive 256;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+NGINX_TUNING = (
+    "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0; "
+    "tcp_nodelay on;"
+)
+
+HAPROXY = """
+global
+    nbthread 1
+    maxconn 4096
+{tuning}
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+    http-reuse always
+{options}
+listen proxy
+    bind 127.0.0.1:{port} backlog 4096
+    server origin 127.0.0.1:{origin}
+"""
+
+
+@dataclass
+class Place:
+    """What a peer needs to know to start: where to write, where to forward, which port to serve on."""
+
+    work: Path
+    origin_port: int
+    port: int
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A proxy under test. `prepare` writes its files and returns the command; `env` adds to the environment."""
+
+    name: str
+    prepare: Callable[[Place], list[str]]
+    port: int | None = None
+    env: Callable[[Place], Mapping[str, str]] = lambda place: {}
+    title: str = ""  # what the report calls it where the name is shared
+
+    def __str__(self) -> str:
+        return self.title or self.name
+
+
+@dataclass
+class Running:
+    """A started peer. Counted are the processes that carry load: all below the root, or the root if it is alone."""
+
+    peer: Peer
+    process: Started
+    port: int
+    workers: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.peer.name
+
+    @property
+    def parent(self) -> int | None:
+        """The supervising process, which carries no load; None if there is none."""
+        return None if self.process.pid in self.workers else self.process.pid
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+def start(peer: Peer, work: Path, origin_port: int, cpus: Cpus) -> Running:
+    """Start and wait for the first answer; NotServed says why there was none. Nothing is left running then."""
+    place = Place(work, origin_port, peer.port or free_port())
+    try:
+        command = peer.prepare(place)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotServed(str(error)) from error
+    process = Started(command, cpu=cpus.proxy, log=work / f"{peer.name}.log", env=peer.env(place))
+    try:
+        answer = wait_until_served(process, place.port, "/small", GATEWAY_HEADERS)
+        if answer.status != 200:
+            raise NotServed(f"answered {answer.status}")
+        return Running(peer, process, place.port, workers(process.pid))
+    except BaseException:
+        process.stop()
+        raise
+
+
+def build_relay() -> None:
+    """Compile the relay unless it is newer than its source."""
+    source = HERE / "relay.c"
+    if RELAY.exists() and RELAY.stat().st_mtime > source.stat().st_mtime:
+        return
+    RELAY.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(RELAY), str(source)], check=True)
+
+
+def relay(*options: str) -> Callable[[Place], list[str]]:
+    def prepare(place: Place) -> list[str]:
+        build_relay()
+        return [str(RELAY), *options, str(place.port), str(place.origin_port)]
+
+    return prepare
+
+
+def nginx(name: str, tuning: str = "") -> Callable[[Place], list[str]]:
+    def prepare(place: Place) -> list[str]:
+        config = place.work / f"{name}.conf"
+        config.write_text(
+            NGINX.format(
+                name=name,
+                work=place.work,
+                user=run_as_owner(place.work),
+                tuning=tuning,
+                origin=place.origin_port,
+                port=place.port,
+            )
+        )
+        return ["nginx", "-e", "stderr", "-c", str(config)]
+
+    return prepare
+
+
+def haproxy(name: str, tuning: str = "", options: str = "") -> Callable[[Place], list[str]]:
+    def prepare(place: Place) -> list[str]:
+        config = place.work / f"{name}.conf"
+        config.write_text(HAPROXY.format(tuning=tuning, options=options, origin=place.origin_port, port=place.port))
+        return ["haproxy", "-db", "-f", str(config)]
+
+    return prepare
+
+
+def pingora(*arguments: str) -> Callable[[Place], list[str]]:
+    """Run the command line; `{port}` and `{origin}` in an argument are replaced."""
+
+    def prepare(place: Place) -> list[str]:
+        filled = [argument.format(port=place.port, origin=place.origin_port) for argument in arguments]
+        return [sys.executable, "-m", "pingora", "run", *filled, "--workers", "1", "--access-log", "off"]
+
+    return prepare
+
+
+def pingora_env(place: Place) -> dict[str, str]:
+    """The package of this checkout goes before an installed one; the addresses are for hooks_two.py."""
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    return {
+        "PYTHONPATH": path,
+        "BENCH_LISTEN": f"127.0.0.1:{place.port}",
+        "BENCH_ORIGIN": f"127.0.0.1:{place.origin_port}",
+    }
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("relay", relay()),
+        Peer("relay-splice", relay("-s")),
+        Peer("nginx", nginx("nginx")),
+        Peer("nginx-tuned", nginx("nginx-tuned", NGINX_TUNING)),
+        Peer("haproxy", haproxy("haproxy")),
+        Peer("haproxy-tuned", haproxy("haproxy-tuned", "    tune.bufsize 65536", "    option splice-auto")),
+        Peer(
+            "pingora",
+            pingora("--from", "127.0.0.1:{port}", "--to", "http://127.0.0.1:{origin}"),
+            env=pingora_env,
+        ),
+    )
+}
+PINGORA_HOOKS = Peer("pingora", pingora(str(HERE / "hooks_two.py")), env=pingora_env, title="pingora (two hooks)")
+PINGORA_GATEWAY = Peer(
+    "pingora",
+    pingora(str(ROOT / "examples" / "gateway.py")),
+    port=GATEWAY_PORT,
+    env=pingora_env,
+    title="pingora (gateway.py)",
+)
+DEFAULT_PEERS = ("relay", "nginx", "nginx-tuned", "haproxy", "haproxy-tuned", "pingora")

@@ -1,0 +1,143 @@
+"""The workloads, and the interleaved rounds in which the peers meet them."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import peers
+from .client import NotServed, ask_once
+from .load import LoadFailed, url, wrk
+from .measure import CpuTime
+from .origin import Origin
+from .peers import Peer, Running
+from .processes import Cpus
+from .results import Results, Rounds, Sample
+
+WARM_UP_SECONDS = 1
+HOOK_PEERS = ("relay", "relay-splice", "nginx", "haproxy", "pingora")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A kind of request. `pingora` replaces the peer of this name; `only` leaves out peers it says nothing about."""
+
+    name: str
+    path: str
+    headers: tuple[str, ...] = ()
+    pingora: Peer | None = None
+    only: tuple[str, ...] = tuple(peers.PEERS)
+    title: str = ""
+
+    def peer(self, name: str) -> Peer:
+        return self.pingora if self.pingora and name == "pingora" else peers.PEERS[name]
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("small", "/small", title="small answers (100 bytes)"),
+        Workload("64k", "/64k", title="64 KiB answers"),
+        Workload("1m", "/1m", title="1 MiB answers"),
+        Workload("nokeepalive", "/small", ("Connection: close",), title="small answers, one request per connection"),
+        Workload(
+            "hooks", "/small", pingora=peers.PINGORA_HOOKS, only=HOOK_PEERS, title="small answers, two Python hooks"
+        ),
+        Workload(
+            "gateway",
+            "/small",
+            peers.GATEWAY_HEADERS,
+            pingora=peers.PINGORA_GATEWAY,
+            only=HOOK_PEERS,
+            title="small answers, examples/gateway.py",
+        ),
+    )
+}
+
+
+@dataclass
+class Bench:
+    """What every measurement needs: where, on which CPUs, against which origin, and where results go."""
+
+    work: Path
+    cpus: Cpus
+    origin: Origin
+    results: Results
+    tell: Callable[[str], None]
+
+    def start(self, peer: Peer) -> Running | None:
+        """Start a peer; say and record why if it cannot be measured."""
+        try:
+            return peers.start(peer, self.work, self.origin.port, self.cpus)
+        except NotServed as error:
+            self.skip(str(peer), str(error))
+            return None
+
+    def skip(self, what: str, why: str) -> None:
+        self.tell(f"{what} skipped: {why}")
+        self.results.skipped[what] = why
+
+    def fail(self, what: str, why: str) -> None:
+        self.tell(f"{what} FAILED: {why}")
+        self.results.failures.append(f"{what}: {why}")
+
+
+@contextlib.contextmanager
+def all_started(bench: Bench, wanted: Iterable[Peer]) -> Iterator[list[Running]]:
+    """Start the peers, leave out those that cannot, and stop all of them at the end."""
+    with contextlib.ExitStack() as stack:
+        running: list[Running] = []
+        for peer in wanted:
+            started = bench.start(peer)
+            if started:
+                stack.callback(started.stop)
+                running.append(started)
+        yield running
+
+
+def run_workload(bench: Bench, workload: Workload, names: Iterable[str], rounds: int, seconds: int) -> None:
+    """Measure one workload: A B C, A B C, … with one sample per peer and round."""
+    wanted = [workload.peer(name) for name in names if name in workload.only]
+    with all_started(bench, wanted) as running:
+        served = [peer for peer in running if is_served(bench, peer, workload)]
+        samples: dict[str, Rounds] = {peer.name: [] for peer in served}
+        bench.results.workloads[workload.name] = samples
+        for peer in served:
+            with contextlib.suppress(LoadFailed):
+                wrk(bench.cpus, url(peer.port, workload.path), seconds=WARM_UP_SECONDS, headers=workload.headers)
+        for number in range(1, rounds + 1):
+            for peer in served:
+                samples[peer.name].append(sample(bench, peer, workload, seconds))
+            bench.tell(f"{workload.name}: round {number}/{rounds}: {round_line(samples)}")
+
+
+def is_served(bench: Bench, peer: Running, workload: Workload) -> bool:
+    """Compare one answer through the peer with the origin's own."""
+    what = f"{peer.name}, {workload.name}"
+    try:
+        direct = ask_once(bench.origin.port, workload.path)
+        through = ask_once(peer.port, workload.path, workload.headers)
+    except (NotServed, OSError) as error:
+        bench.fail(what, str(error))
+        return False
+    if through != direct:
+        bench.fail(what, f"answered {through.status} with {len(through.body)} bytes, not the origin's answer")
+        return False
+    return True
+
+
+def sample(bench: Bench, peer: Running, workload: Workload, seconds: int) -> Sample | None:
+    parents = [peer.parent] if peer.parent else []
+    before, parent_before = CpuTime.of(peer.workers), CpuTime.of(parents)
+    try:
+        load = wrk(bench.cpus, url(peer.port, workload.path), seconds=seconds, headers=workload.headers)
+    except LoadFailed as error:
+        bench.fail(f"{peer.name}, {workload.name}", str(error))
+        return None
+    return Sample.of(load, CpuTime.of(peer.workers) - before, CpuTime.of(parents) - parent_before)
+
+
+def round_line(samples: dict[str, Rounds]) -> str:
+    """Return the last round in short: CPU per request of each peer."""
+    last = {name: rounds[-1] for name, rounds in samples.items()}
+    return "  ".join(f"{name} {s.cpu_us_per_request:.1f} µs" if s else f"{name} -" for name, s in last.items())
