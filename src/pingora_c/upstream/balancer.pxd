@@ -1,17 +1,44 @@
 """A balancer: an endpoint set and a selection algorithm. Selection is asked for an endpoint given a key and what the session already tried."""
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.upstream.endpoint cimport Endpoint
+
+# What the core hashes when it selects without a hook. Validated here, read by the session.
+cdef enum KeyKind:
+    KEY_NONE = 0         # empty key
+    KEY_CLIENT_IP = 1    # text of the client's address, without its port
+    KEY_URI = 2          # request target as received
+    KEY_HOST = 3         # Host of the request
+    KEY_HEADER = 4       # first value of the field `key_name`
 
 
 cdef class Selection:
     """An algorithm over a fixed tuple of endpoints. Subclassed in select/; a Python subclass overrides `pick`."""
-    cdef tuple endpoints               # of Endpoint, index == slot
-    cdef int build(self, tuple endpoints) except -1   # (re)build the tables for a new set
+    cdef readonly tuple endpoints      # of Endpoint, index == slot
+    cdef object owner                  # weak reference to the balancer that built it, or None: tables serve one set only
+    cdef int build(self, tuple endpoints) except -1   # (re)build the tables for a new set; on an exception the old tables stay
     # The chosen endpoint, or None if peer_available says no to all. `key` may be NULL with size 0 (algorithms that hash then use an empty key).
     cdef Endpoint select(self, const char* key, size_t key_size, uint64_t tried)
 
 
 cdef class Balancer:
     cdef readonly Selection selection
-    cdef readonly tuple endpoints
+    cdef readonly tuple endpoints      # of Endpoint, index == slot; replaced as a whole by `update`
+    cdef public KeyKind key_kind
+    cdef public bytes key_name         # lower-case field name for KEY_HEADER, else empty
+    cdef object __weakref__
     cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried)   # None: none available
+
+
+# What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one before its first hook that selects and
+# sets `selection_scope` to it in the hook's context.
+@cython.final
+cdef class SelectionScope:
+    cdef Balancer balancer   # whose slots `tried` counts; set by `select` while nothing has been tried
+    cdef uint64_t tried      # bit per slot
+    cdef Balancer latest     # the balancer that selected last: a fallback, if not `balancer`
+    # The attempt at `endpoint` failed: leave it out from now on. An endpoint of neither balancer is ignored (the hook made the peer itself).
+    cdef void mark_tried(self, Endpoint endpoint) noexcept
+
+
+cdef object selection_scope   # contextvars.ContextVar of SelectionScope or None, default None; also a Python attribute of the module

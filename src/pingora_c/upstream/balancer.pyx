@@ -1,0 +1,229 @@
+"""Balancers: an endpoint set, a selection over it, and what a session in flight already tried.
+
+Owns the set and the slots of its endpoints. Never sees a request, never resolves names, never connects.
+"""
+import re
+import weakref
+from contextvars import ContextVar
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.contextvars cimport get_value
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_SIZE
+
+from pingora_c.upstream.address cimport Address
+from pingora_c.upstream.endpoint cimport peer_available
+
+cdef extern from "Python.h":
+    PyObject* PyTuple_GET_ITEM(tuple items, Py_ssize_t at) noexcept   # borrowed, unlike Cython's own declaration
+
+KEY_KINDS = {None: KEY_NONE, "client_ip": KEY_CLIENT_IP, "uri": KEY_URI, "host": KEY_HOST}
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")   # RFC 9110 §5.6.2
+
+selection_scope = ContextVar("selection_scope", default=None)
+globals()["selection_scope"] = selection_scope       # a cdef variable alone is not visible to Python
+
+
+class NoUpstream(Exception):
+    """No endpoint of the balancer is available, or the session has tried them all."""
+
+
+cdef Endpoint next_available(tuple endpoints, uint32_t slot, uint64_t tried):
+    """The first available endpoint at or after `slot`, cyclic, or None."""
+    cdef Py_ssize_t i, n = len(endpoints)
+    cdef Endpoint endpoint
+    for i in range(n):
+        endpoint = <Endpoint>endpoints[(slot + i) % n]
+        if peer_available(endpoint, tried):
+            return endpoint
+    return None
+
+
+cdef list describe(tuple endpoints):
+    """Rows (endpoint, weight, name)."""
+    return [(e, (<Endpoint>e).weight, (<Endpoint>e).name) for e in endpoints]
+
+
+cdef tuple set_rows(list rows):
+    """Number the endpoints of `rows` in order and give them their weights and names; the set."""
+    cdef Endpoint endpoint
+    cdef uint32_t slot = 0
+    for endpoint, weight, name in rows:
+        endpoint.slot = slot
+        endpoint.weight = weight
+        endpoint.name = name
+        slot += 1
+    return tuple([row[0] for row in rows])
+
+
+cdef bint has_endpoint(Balancer balancer, Endpoint endpoint) noexcept:
+    if balancer is None or endpoint.slot >= <uint32_t>PyTuple_GET_SIZE(balancer.endpoints):
+        return False
+    return PyTuple_GET_ITEM(balancer.endpoints, endpoint.slot) == <PyObject*>endpoint
+
+
+cdef class Selection:
+    """An algorithm that chooses among the endpoints of one balancer.
+
+    Subclass it in Python and override `pick`; `on_update` tells of each new set.
+    """
+
+    def __cinit__(self):
+        self.endpoints = ()
+
+    cdef int build(self, tuple endpoints) except -1:
+        self.on_update(endpoints)
+        self.endpoints = endpoints
+        return 0
+
+    cdef Endpoint select(self, const char* key, size_t key_size, uint64_t tried):
+        cdef object picked = self.pick(key[:key_size] if key_size else b"", tried)
+        cdef Py_ssize_t slot
+        if picked is None:
+            return None
+        if isinstance(picked, Endpoint):
+            slot = (<Endpoint>picked).slot
+            if slot >= len(self.endpoints) or self.endpoints[slot] is not picked:
+                raise ValueError(f"{type(self).__name__}.pick returned {picked!r}, which is not in the balancer's set")
+        else:
+            slot = picked
+            if not 0 <= slot < len(self.endpoints):
+                raise ValueError(f"{type(self).__name__}.pick returned slot {slot} of {len(self.endpoints)}")
+        return next_available(self.endpoints, <uint32_t>slot, tried)
+
+    def pick(self, key, tried):
+        """Choose for `key`; `tried` has a bit set for each slot that the session already tried.
+
+        Returns: an endpoint of `endpoints`, its slot, or None for "no upstream". One that is not available (disabled,
+        unhealthy, tried) is passed over for the next available one in slot order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not override pick")
+
+    def on_update(self, endpoints):
+        """A new set, before it comes into use. An exception keeps the old one. Default: nothing."""
+
+
+cdef class Balancer:
+    """A set of endpoints and a selection over it; `pingora.LoadBalancer` is the face that resolves names.
+
+    Raises ValueError for an empty set, an address that occurs twice, an endpoint or a selection that another balancer uses,
+    and an unknown `key`.
+    """
+
+    def __init__(self, endpoints, Selection selection not None, *, key=None):
+        self._set_key(key)
+        self.selection = selection
+        self.endpoints = ()
+        self._check_owner(selection.owner, "the selection")
+        self._replace(list(endpoints))
+        selection.owner = weakref.ref(self)
+
+    cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried):
+        return self.selection.select(key, key_size, tried)
+
+    def select(self, key=None):
+        """Choose an endpoint; a `str` key counts as its UTF-8 bytes. Inside a hook, what the session already tried is left out.
+
+        Raises NoUpstream if none is available.
+        """
+        cdef bytes raw = b"" if key is None else (<str>key).encode() if isinstance(key, str) else bytes(key)
+        cdef SelectionScope scope = get_value(selection_scope)
+        cdef uint64_t tried = 0
+        cdef Endpoint endpoint
+        if scope is not None:
+            if scope.tried == 0:
+                scope.balancer = self
+            scope.latest = self
+            if scope.balancer is self:
+                tried = scope.tried
+        endpoint = self.select_endpoint(PyBytes_AS_STRING(raw), <size_t>PyBytes_GET_SIZE(raw), tried)
+        if endpoint is None:
+            state = "all were tried" if tried else "all are disabled or unhealthy"
+            raise NoUpstream(f"none of {len(self.endpoints)} endpoints is available: {state}")
+        return endpoint
+
+    def update(self, endpoints):
+        """Replace the set. An endpoint whose address stays keeps its object and live state; its weight and name may change.
+
+        Raises as the constructor does, and then keeps the old set.
+        """
+        self._replace(list(endpoints))
+
+    def set_enabled(self, address, bint is_enabled):
+        """Switch the endpoints of this address, or of this name as configured, on or off. Raises LookupError if there is none."""
+        cdef str text = str(address)
+        cdef list found = [e for e in self.endpoints if text == (<Endpoint>e).address.text or text == (<Endpoint>e).name]
+        cdef Endpoint endpoint
+        if not found:
+            known = ", ".join((<Endpoint>e).address.text for e in self.endpoints)
+            raise LookupError(f"no endpoint {text!r}, there are {known}")
+        for endpoint in found:
+            endpoint.is_enabled = is_enabled
+
+    def _set_key(self, key):
+        self.key_name = b""
+        if key in KEY_KINDS:
+            self.key_kind = KEY_KINDS[key]
+            return
+        if not isinstance(key, str) or not key.startswith("header:") or not TOKEN.fullmatch(key[7:]):
+            raise ValueError(f"key {key!r}: expected 'client_ip', 'uri', 'host', 'header:NAME' or None")
+        self.key_kind = KEY_HEADER
+        self.key_name = key[7:].lower().encode("ascii")
+
+    def _check_owner(self, owner, str what):
+        other = owner() if owner is not None else None
+        if other is not None and other is not self:
+            raise ValueError(f"{what} is in use by another balancer")
+
+    def _replace(self, list wanted):
+        """Put `wanted` in place of the set, all or nothing."""
+        cdef dict kept = {(<Endpoint>e).address: e for e in self.endpoints}
+        cdef list before = describe(self.endpoints)
+        cdef list after = []
+        cdef set seen = set()
+        cdef Endpoint endpoint
+        if not wanted:
+            raise ValueError("a balancer needs at least one endpoint")
+        for endpoint in wanted:
+            if endpoint is None:
+                raise TypeError("expected an Endpoint, got None")
+            if endpoint.address in seen:
+                raise ValueError(f"endpoint {endpoint.address.text} occurs twice")
+            seen.add(endpoint.address)
+            self._check_owner(endpoint.owner, f"endpoint {endpoint.address.text}")
+            after.append((kept.get(endpoint.address, endpoint), endpoint.weight, endpoint.name))
+        if after == before:
+            return   # so that the selection goes on where it is
+        try:
+            self.selection.build(set_rows(after))
+        except BaseException:
+            set_rows(before)
+            raise
+        for endpoint in self.endpoints:
+            endpoint.owner = None
+        own = weakref.ref(self)
+        self.endpoints = self.selection.endpoints
+        for endpoint in self.endpoints:
+            endpoint.owner = own
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {type(self.selection).__name__} of {len(self.endpoints)} endpoints>"
+
+
+cdef class SelectionScope:
+    """What a session has tried. Made by the core for each session; in Python only for tests."""
+
+    cdef void mark_tried(self, Endpoint endpoint) noexcept:
+        if endpoint is None or endpoint.slot >= 64:
+            return
+        if has_endpoint(self.balancer, endpoint):
+            self.tried |= <uint64_t>1 << endpoint.slot
+        elif has_endpoint(self.latest, endpoint):
+            self.balancer = self.latest
+            self.tried = <uint64_t>1 << endpoint.slot
+
+
+def try_endpoint(SelectionScope scope not None, Endpoint endpoint not None):
+    """Tell `scope` that `endpoint` failed, as the core does between attempts; the mask of slots tried so far."""
+    scope.mark_tried(endpoint)
+    return scope.tried
