@@ -53,6 +53,9 @@ cdef int block_load(HeaderBlock* block, const char* bytes, uint32_t size, const 
 # Make `target` (empty) an independent copy of `source`.
 cdef int block_copy(HeaderBlock* target, const HeaderBlock* source) noexcept nogil
 
+# Give an empty block `size` bytes of malloc'ed memory, in which it then stays (a message made in Python). BLOCK_OK or BLOCK_NO_MEMORY.
+cdef int block_start_unpooled(HeaderBlock* block, uint32_t size) noexcept nogil
+
 # Move the content out of the pool into exactly as much malloc'ed memory (a message that outlives its session). BLOCK_OK or BLOCK_NO_MEMORY.
 cdef int block_detach(HeaderBlock* block) noexcept nogil
 
@@ -84,10 +87,16 @@ cdef bint is_framing_name(KnownName known) noexcept nogil
 
 
 cdef class HeaderMap:
-    cdef object owner         # counted: the head (RequestHead, ResponseHead …) whose memory `block` points into, or None if `own` is used
+    # Counted: the head (RequestHead, ResponseHead …) whose memory `block` points into, or None if `own` is used. The collector does not visit
+    # maps, so an owner never refers to a map over itself.
+    cdef object owner
     cdef HeaderBlock* block   # borrowed from owner, or &self.own
     cdef HeaderBlock own
 
     # A map over `block`, which lives inside `owner`.
     @staticmethod
     cdef HeaderMap over(object owner, HeaderBlock* block)
+    cdef int write(self, object name, object value, bint is_set) except -1
+    cdef int start(self) noexcept
+    cdef Py_ssize_t find(self, object name) except -2
+    cdef Py_ssize_t delete(self, object name) except -1

@@ -2,11 +2,14 @@
 
 Each owns its HeaderBlock; start-line parts are spans into the same bytes. Python sees these very objects (`session.request`, `session.response`), and
 a hook may keep them: they stay valid and unchanged by other sessions, because their memory goes back to the pool only when they die or are detached.
+
+The Python property `headers` makes a new HeaderMap over `block` at each look (about as cheap as finding a kept one): the map counts a reference
+to its head, so a head that kept its map would be a cycle that the collector, which visits neither, never frees.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport Field
-from pingora_c.http.header_map cimport HeaderBlock, HeaderMap
+from pingora_c.http.header_map cimport HeaderBlock
 
 cdef enum Method:          # what the core itself tells apart; everything else is METHOD_OTHER
     METHOD_OTHER = 0
@@ -30,11 +33,10 @@ cdef class RequestHead:
     cdef Span target          # as received or as a hook set it: origin, absolute, authority or asterisk form
     cdef uint8_t method_id    # Method
     cdef uint8_t minor        # HTTP/1.<minor> as received; 1 for a head made in Python
-    cdef HeaderMap headers_view   # made at the first look; None before
 
     @staticmethod
     cdef RequestHead new()
-    # Fill from a parsed head; offsets in `fields`, `method`, `target` count from `bytes`. BLOCK_OK or BLOCK_NO_MEMORY.
+    # Fill from a parsed head, dropping what there was; offsets in `fields`, `method`, `target` count from `bytes`. BLOCK_OK or BLOCK_NO_MEMORY.
     cdef int load(self, const char* bytes, uint32_t size, Span method, Span target, uint8_t minor, const Field* fields, uint32_t n) noexcept
     cdef RequestHead copy(self)        # None if there is no memory
     cdef int detach(self) noexcept     # see block_detach; called when the session ends and somebody still holds this head
@@ -45,7 +47,6 @@ cdef class ResponseHead:
     cdef Span reason          # empty: the writer uses the standard phrase
     cdef uint16_t status_code # 100..599
     cdef uint8_t minor
-    cdef HeaderMap headers_view
 
     @staticmethod
     cdef ResponseHead new(uint16_t status)

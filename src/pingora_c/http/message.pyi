@@ -1,0 +1,36 @@
+from collections.abc import Iterable, Mapping
+from typing import final
+
+from pingora_c.http.header_map import HeaderMap
+
+_Text = str | bytes
+_Fields = Mapping[str, _Text] | Mapping[bytes, _Text] | Iterable[tuple[_Text, _Text]]
+
+@final
+class RequestHead:
+    method: str
+    target: str
+    path: str
+    query: str
+    def __init__(self, method: _Text = "GET", target: _Text = "/", headers: _Fields | None = None) -> None: ...
+    @property
+    def target_bytes(self) -> bytes: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def headers(self) -> HeaderMap: ...
+    def __copy__(self) -> RequestHead: ...
+
+@final
+class ResponseHead:
+    status: int
+    def __init__(self, status: int = 200, headers: _Fields | None = None) -> None: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def headers(self) -> HeaderMap: ...
+    def __copy__(self) -> ResponseHead: ...
