@@ -26,4 +26,5 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* until)
 
 cdef extern from "<signal.h>" nogil:
+    int SIG_SETMASK
     int pthread_sigmask(int how, const sigset_t* mask, sigset_t* previous)

@@ -39,7 +39,8 @@ cdef struct AccessRecord:
     const char* error        # reason of the failure, NUL-terminated; NULL if there was none
 
 # Both write the line with its final "\n" to `out` and return its size (<= room), or 0 if room < LINE_MIN. Text too
-# long for `room` is cut and ends in "...": the target may use half of the room, each other text a sixteenth.
+# long for `room` is cut and ends in "...": of what the fixed part leaves, the target may use half and each other text
+# a sixteenth.
 
 # Apache's and nginx's "combined": client - - [24/Nov/2026:19:40:37 +0000] "GET / HTTP/1.1" 200 12 "referer" "agent".
 # Quote, backslash and all that is not printable ASCII appear as \xHH. A status of 0 appears as 000.

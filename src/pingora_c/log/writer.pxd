@@ -12,6 +12,7 @@ from zero and starts a thread of its own at its next line; os.register_at_fork d
 Ring invariants, under `lock`: written_at <= taken_at <= put_at and put_at - written_at <= capacity; the byte of
 position p is ring[p % capacity].
 """
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from pingora_c.lib.pthread cimport pthread_cond_t, pthread_mutex_t
@@ -20,6 +21,7 @@ cdef enum:
     RING_BYTES = 1048576   # default capacity
     BATCH_MS = 20          # the longest a line waits for others
 
+@cython.final
 cdef class LogWriter:
     cdef char* ring                # owned; capacity bytes
     cdef size_t capacity
@@ -30,7 +32,6 @@ cdef class LogWriter:
     cdef uint64_t put_at           # bytes ever put
     cdef uint64_t taken_at         # bytes ever taken into a batch by the thread
     cdef uint64_t written_at       # bytes ever written or given up
-    cdef uint64_t queued_lines     # lines between taken_at and put_at
     cdef size_t flushing           # callers inside flush(); > 0 ends the gathering
     cdef bint is_running           # the thread was started and has not ended
     cdef bint is_closing           # no more lines are taken; the thread ends when the ring is empty
