@@ -62,6 +62,12 @@ cdef char* put_number(char* at, uint64_t number, int least_digits) noexcept nogi
     return at + size
 
 
+cdef inline size_t escape_size(unsigned char c, bint is_json) noexcept nogil:
+    if not is_json:
+        return 4
+    return 2 if c == c'"' or c == c'\\' else 6
+
+
 cdef char* put_escape(char* at, unsigned char c, bint is_json) noexcept nogil:
     if not is_json:
         at = put_literal(at, "\\x")
@@ -95,7 +101,7 @@ cdef char* put_escaped(char* at, const char* text, size_t size, size_t share, bi
         if taken < run:
             return put_literal(cut, "...")
         if i < size:
-            if limit - at < (6 if is_json else 4):
+            if <size_t>(limit - at) < escape_size(<unsigned char>text[i], is_json):
                 return put_literal(cut, "...")
             at = put_escape(at, <unsigned char>text[i], is_json)
             i += 1

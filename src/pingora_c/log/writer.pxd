@@ -21,6 +21,7 @@ cdef enum:
     RING_BYTES = 1048576   # default capacity
     BATCH_MS = 20          # the longest a line waits for others
 
+
 @cython.final
 cdef class LogWriter:
     cdef char* ring                # owned; capacity bytes
