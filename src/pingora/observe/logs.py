@@ -1,0 +1,230 @@
+"""Python's own output in a worker: print() and logging through a LogWriter, so that neither ever stops the loop.
+
+Every record begins with its time at the start of a line; lines that follow it (tracebacks, messages of several lines)
+are indented. So no text that a client sent, logged by a hook, can pass for a record of its own.
+"""
+
+import atexit
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from threading import get_ident
+from types import MappingProxyType
+from typing import Any
+
+from pingora_c.log.writer import LogWriter
+
+LONGEST_PENDING = 65536  # characters of an unfinished line that are kept back; then it goes out as it is
+MILLISECONDS = tuple(f".{millisecond:03d}Z " for millisecond in range(1000))
+CONTROLS = MappingProxyType(
+    {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)}
+    | {0x2028: "\\u2028", 0x2029: "\\u2029"}
+)
+
+
+class BytesToWriter(io.RawIOBase):
+    """The `buffer` of a StreamToWriter: bytes go to the writer as they come."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Queue `data` and return its size, also if it was dropped."""
+        data = bytes(data)
+        if data:
+            self._writer.write(data)
+        return len(data)
+
+
+class StreamToWriter(io.TextIOBase):
+    """A text stream to install as sys.stdout or sys.stderr: whole lines go to a LogWriter, nobody waits.
+
+    Each thread's unfinished line is kept apart, so that lines of several threads do not mix. `fd` is what `fileno()`
+    answers, for callers that hand it to a child process.
+    """
+
+    def __init__(self, writer: LogWriter, fd: int | None = None) -> None:
+        self._writer = writer
+        self._fd = fd
+        self._pending: dict[int, str] = {}
+        self.buffer = BytesToWriter(writer)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Return "utf-8"."""
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """Return "backslashreplace": text that is not Unicode never raises."""
+        return "backslashreplace"
+
+    @property
+    def line_buffering(self) -> bool:
+        """Return True."""
+        return True
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor given at the start, or raise io.UnsupportedOperation."""
+        if self._fd is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._fd
+
+    def isatty(self) -> bool:
+        """Return True if the descriptor is a terminal."""
+        return self._fd is not None and os.isatty(self._fd)
+
+    def write(self, text: str) -> int:
+        """Queue the whole lines of `text`, keep back what follows the last line end; return its length."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        thread = get_ident()
+        whole, newline, rest = text.rpartition("\n")
+        if newline:
+            self._queue(self._pending.pop(thread, "") + whole + newline)
+        if rest:
+            rest = self._pending.pop(thread, "") + rest
+            if len(rest) < LONGEST_PENDING:
+                self._pending[thread] = rest
+            else:
+                self._queue(rest)
+        return len(text)
+
+    def flush(self) -> None:
+        """Queue this thread's unfinished line. Does not wait for it to be written."""
+        rest = self._pending.pop(get_ident(), "")
+        if rest:
+            self._queue(rest)
+
+    def close(self) -> None:
+        """Only flush: the writer belongs to the worker."""
+        self.flush()
+
+    def _queue(self, text: str) -> None:
+        if len(text) <= LONGEST_PENDING:
+            self._writer.write(text)
+        else:
+            for line in text.splitlines(keepends=True):
+                self._writer.write(line)
+
+
+class LogHandler(logging.Handler):
+    """A logging handler that writes `2026-11-24T19:40:37.123Z INFO gateway: message` through a LogWriter.
+
+    It takes no lock (the writer has one), asks for no caller's place and formats no time twice within a second. With
+    `setFormatter` it becomes an ordinary handler that still never waits.
+    """
+
+    def __init__(self, writer: LogWriter, level: int | str = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._write = writer.write
+        self._second = -1
+        self._second_text = ""
+
+    def createLock(self) -> None:
+        """Have none: Handler's own acquire and release then do nothing."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record if the filters let it pass."""
+        if self.filters and not self.filter(record):
+            return False
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; one that cannot be formatted is written as it is, with the reason."""
+        if self.formatter is not None:
+            self._emit_formatted(self.formatter, record)
+            return
+        message = record.msg
+        if record.args or message.__class__ is not str:
+            message = self._message_of(message, record.args)
+        if not message.isprintable():
+            message = message.translate(CONTROLS).replace("\n", "\n  ")
+        created = record.created
+        second = int(created)
+        if second != self._second:
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        millisecond = MILLISECONDS[int((created - second) * 1000)]
+        line = f"{self._second_text}{millisecond}{record.levelname} {record.name}: {message}\n"
+        if record.exc_info or record.exc_text or record.stack_info:
+            line += self._trace_of(record)
+        self._write(line)
+
+    def _emit_formatted(self, formatter: logging.Formatter, record: logging.LogRecord) -> None:
+        try:
+            self._write(formatter.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+    def _message_of(self, message: Any, arguments: Any) -> str:
+        try:
+            text = str(message)
+            return text % arguments if arguments else text
+        except Exception as error:
+            return f"{message!r} (arguments {arguments!r} do not fit: {error})"
+
+    def _trace_of(self, record: logging.LogRecord) -> str:
+        text = record.exc_text or ""
+        if record.exc_info and not text:
+            text = "".join(traceback.format_exception(*record.exc_info))
+        if record.stack_info:
+            text = f"{text.rstrip()}\n{record.stack_info}"
+        return "".join(f"  {line}\n" for line in text.translate(CONTROLS).strip("\n").split("\n"))
+
+
+def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.INFO) -> Callable[[], None]:
+    """Send print() and logging of this process through two writers; return a function that undoes it.
+
+    The root logger gets a handler, a level and logging's module-wide switches (no thread, process and task names, no
+    tracebacks of its own) only if nobody configured it before. Both writers are flushed when the interpreter ends.
+    """
+    root = logging.getLogger()
+    names = ("raiseExceptions", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
+    switches = {name: getattr(logging, name) for name in names if hasattr(logging, name)}
+    streams = sys.stdout, sys.stderr
+    old_level = root.level
+    handler = None if root.handlers else LogHandler(stderr)
+
+    def flush() -> None:
+        for stream, writer in ((sys.stdout, stdout), (sys.stderr, stderr)):
+            with contextlib.suppress(ValueError):
+                stream.flush()
+            writer.flush(1.0)
+
+    def restore() -> None:
+        flush()
+        atexit.unregister(flush)
+        sys.stdout, sys.stderr = streams
+        if handler is not None:
+            root.removeHandler(handler)
+            root.setLevel(old_level)
+            for name, value in switches.items():
+                setattr(logging, name, value)
+
+    for stream in streams:
+        if stream is not None:
+            stream.flush()
+    sys.stdout, sys.stderr = StreamToWriter(stdout, 1), StreamToWriter(stderr, 2)
+    if handler is not None:
+        root.addHandler(handler)
+        root.setLevel(level)
+        for name in switches:
+            setattr(logging, name, False)
+    atexit.register(flush)
+    return restore
