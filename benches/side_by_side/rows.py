@@ -32,6 +32,7 @@ FRESH = "memory of a fresh instance, MiB PSS"
 OPEN_LOOP_P50 = "open loop at 80 % of nginx's maximum: p50, µs"
 OPEN_LOOP_P99 = "open loop at 80 % of nginx's maximum: p99, µs"
 ALONE_P99 = "small requests alone: p99, µs"
+CONTROL_P99 = "small requests beside a 1 GiB download past the proxy: p99, µs"
 BESIDE_P99 = "small requests beside a 1 GiB download: p99, µs"
 
 
@@ -157,32 +158,31 @@ def last_values(results: Results, row: str) -> str:
 
 
 def beside_download(bench: Bench, names: Iterable[str], rounds: int, seconds: int) -> None:
-    """Measure small requests at a modest rate with and without a client that downloads 1 GiB over and over."""
+    """Measure small requests at a modest rate with and without a client that downloads 1 GiB over and over.
+
+    Load generator, origin and downloading client share a CPU. How much of the delay arises there is seen from the
+    control, in which the download does not go through the proxy.
+    """
     with all_started(bench, [PEERS[name] for name in names]) as running:
         for number in range(1, min(rounds, ROW_ROUNDS) + 1):
             for peer in running:
-                alone = at_rate(bench, peer, DOWNLOAD_PER_SECOND, seconds, DOWNLOAD_CONNECTIONS)
-                with downloading(bench, peer):
-                    beside = at_rate(bench, peer, DOWNLOAD_PER_SECOND, seconds, DOWNLOAD_CONNECTIONS)
-                if alone and beside:
-                    bench.results.add(ALONE_P99, peer.name, alone[1])
-                    bench.results.add(BESIDE_P99, peer.name, beside[1])
+                for row, port in ((ALONE_P99, None), (CONTROL_P99, bench.origin.port), (BESIDE_P99, peer.port)):
+                    with downloading(bench, port) if port else contextlib.nullcontext():
+                        load = at_rate(bench, peer, DOWNLOAD_PER_SECOND, seconds, DOWNLOAD_CONNECTIONS)
+                    if load:
+                        bench.results.add(row, peer.name, load[1])
             bench.tell(f"beside a download: round {number}: {last_values(bench.results, BESIDE_P99)}")
 
 
 @contextlib.contextmanager
-def downloading(bench: Bench, peer: Running) -> Iterator[None]:
-    """Download 1 GiB again and again on one connection.
-
-    The client takes all that is left of its CPU but yields to the load generator there: what is to be seen is
-    how the proxy shares its own CPU, not how the kernel shares the other one.
-    """
-    command = ["nice", "-n", "19", "curl", "-s", "-o", "/dev/null", url(peer.port, "/1g?[1-1000000]")]
+def downloading(bench: Bench, port: int) -> Iterator[None]:
+    """Download 1 GiB again and again on one connection."""
+    command = ["curl", "-s", "-o", "/dev/null", url(port, "/1g?[1-1000000]")]
     client = Started(command, cpu=bench.cpus.load, log=bench.work / "curl.log")
     try:
         yield
         if not client.is_running():
-            bench.fail(f"{peer.name}, download", client.last_line())
+            bench.fail(f"download from port {port}", client.last_line())
     finally:
         client.stop()
 
