@@ -22,6 +22,8 @@ from .workloads import WORKLOADS, Bench, run_workload
 
 TOOLS = {"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client", "curl": "curl", "taskset": "util-linux"}
 
+INTERRUPTED = 128 + signal.SIGINT
+
 
 def names(known: Iterable[str]) -> Callable[[str], list[str]]:
     """Return an argument type: a comma-separated list of known names; `all`, or `none`."""
@@ -75,8 +77,10 @@ def tell(message: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
 
 
-def on_terminate(number: int, frame: FrameType | None) -> None:
-    """Make SIGTERM unwind like Ctrl-C, so that what was started is stopped."""
+def on_interrupt(number: int, frame: FrameType | None) -> None:
+    """Unwind at Ctrl-C or SIGTERM, so that what was started is stopped; a second one must not break that off."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -99,7 +103,9 @@ def measure(options: argparse.Namespace, results: Results) -> None:
 
 def main() -> int:
     options = arguments()
-    signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, on_interrupt)
+    is_whole = True
     if options.from_json:
         results = Results.load(options.from_json)
     else:
@@ -110,13 +116,16 @@ def main() -> int:
         except KeyboardInterrupt:
             results.skipped["the rest of the run"] = "interrupted"
             tell("interrupted")
+            is_whole = False
     print(markdown(results))
     if options.json:
         results.save(options.json)
     if not options.gates:
-        return 0
+        return 0 if is_whole else INTERRUPTED
     verdicts = judge(results)
     print(gates_markdown(verdicts))
+    if not is_whole:
+        return INTERRUPTED
     return 1 if any(verdict.is_met is False for verdict in verdicts) else 0
 
 

@@ -59,9 +59,13 @@ def ask_once(port: int, path: str, headers: Iterable[str] = ()) -> Answer:
 def wait_until_served(process: Started, port: int, path: str, headers: Iterable[str] = ()) -> Answer:
     """Return the first answer; NotServed if the process ends or stays silent."""
     deadline = time.monotonic() + START_SECONDS
+    why = f"no answer within {START_SECONDS:.0f} s"
     while process.is_running() and time.monotonic() < deadline:
         try:
             return ask_once(port, path, headers)
         except OSError:
             time.sleep(POLL_SECONDS)
-    raise NotServed(process.last_line() if not process.is_running() else f"no answer within {START_SECONDS:.0f} s")
+        except NotServed as error:
+            why = str(error)
+            time.sleep(POLL_SECONDS)
+    raise NotServed(why if process.is_running() else process.last_line())

@@ -110,6 +110,11 @@ class Running:
         """The supervising process, which carries no load; None if there is none."""
         return None if self.process.pid in self.workers else self.process.pid
 
+    def is_changed(self) -> bool:
+        """True if the processes are no longer the counted ones; from then on the present ones are counted."""
+        before, self.workers = self.workers, workers(self.process.pid)
+        return before != self.workers
+
     def stop(self) -> None:
         self.process.stop()
 

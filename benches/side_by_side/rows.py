@@ -25,7 +25,7 @@ DOWNLOAD_CONNECTIONS = 16
 DOWNLOAD_PER_SECOND = 2_000
 ROW_ROUNDS = 5
 
-SYSTEM_CALLS = "system calls per request, {} connections"
+SYSTEM_CALLS = "system calls per request, connections: {}"
 IDLE = "KiB per idle keep-alive connection"
 START = "start to first served request, ms"
 FRESH = "memory of a fresh instance, MiB PSS"

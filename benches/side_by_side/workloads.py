@@ -134,6 +134,9 @@ def sample(bench: Bench, peer: Running, workload: Workload, seconds: int) -> Sam
     except LoadFailed as error:
         bench.fail(f"{peer.name}, {workload.name}", str(error))
         return None
+    if peer.is_changed():
+        bench.fail(f"{peer.name}, {workload.name}", "a worker process died or was replaced during the round")
+        return None
     return Sample.of(load, CpuTime.of(peer.workers) - before, CpuTime.of(parents) - parent_before)
 
 
