@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -87,6 +88,7 @@ def on_interrupt(number: int, frame: FrameType | None) -> None:
 def measure(options: argparse.Namespace, results: Results) -> None:
     """Run everything asked for; what was measured before an interruption stays in `results`."""
     cpus = Cpus.choose()
+    os.sched_setaffinity(0, {cpus.load})  # the benchmark itself must not disturb the proxy either
     tell(f"proxy on CPU {cpus.proxy}, load generator and origin on CPU {cpus.load}")
     if cpus.is_shared:
         results.skipped["a CPU of its own"] = "there is one CPU for proxy, load generator and origin"
