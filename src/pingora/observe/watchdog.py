@@ -85,8 +85,10 @@ class Watchdog:
             is_reported = False
             pause_s = min(self.interval_s, self.limit_s)
             while not self._stopping.wait(pause_s) and not answers:
+                if loop.is_closed():
+                    return  # it will not answer any more
                 blocked_s = time.monotonic() - asked_at
-                if not is_reported and blocked_s >= self.limit_s:
+                if not is_reported and blocked_s >= self.limit_s and loop.is_running():
                     is_reported = True
                     self._report(blocked_s, describe, loop_thread)
                 pause_s = self.interval_s if is_reported else min(self.interval_s, max(self.limit_s - blocked_s, 0.001))

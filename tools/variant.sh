@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Build a variant of the core in a tree of its own and run the suite there: tools/variant.sh debug|asan [pytest arguments].
+# shellcheck source=tools/common.sh
+source "$(dirname "$0")/common.sh"
+
+kind=$1
+shift
+tree=$ROOT/build/$kind
+reports=$tree/reports
+
+# Copy the sources, keeping the times, so that only what changed is built anew.
+copy_tree() {
+    mkdir -p "$tree"
+    find "$tree" -mindepth 1 -maxdepth 1 ! -name build ! -name reports -exec rm -rf {} +
+    tar -cf - --exclude=./build --exclude=./.venv --exclude=./.git --exclude='*.so' --exclude='*.egg-info' \
+        --exclude=__pycache__ --exclude='./.*_cache' --exclude=./.hypothesis . | tar -xf - -C "$tree"
+}
+
+build_tree() {
+    say "building the $kind variant in build/$kind"
+    (cd "$tree" && PINGORA_BUILD=$kind quietly "$VENV/bin/python" setup.py build_ext --inplace) || fail "the $kind build failed"
+}
+
+# Every process that a test starts inherits the sanitizer and its settings; each writes a report of its own.
+use_sanitizer() {
+    local compiler=${CC:-gcc}
+    export PYTHONMALLOC=malloc # pymalloc's arenas would hide overflows
+    export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+    export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1:log_path=$reports/asan
+    LD_PRELOAD=$("$compiler" -print-file-name=libasan.so):$("$compiler" -print-file-name=libubsan.so)
+    export LD_PRELOAD
+}
+
+run_tests() (
+    cd "$tree"
+    rm -rf "$reports"
+    mkdir -p "$reports"
+    export PYTHONPATH=$tree/src PATH=$PATH:/usr/sbin:/sbin
+    [ "$kind" != asan ] || use_sanitizer
+    # UBSan's message is lost under pytest's default capture: the process dies first.
+    "$VENV/bin/python" -m pytest -p no:cacheprovider --capture=sys "$@"
+)
+
+tools/setup.sh test
+tools/build.sh
+copy_tree
+build_tree
+code=0
+run_tests "$@" || code=$?
+if [ -n "$(ls -A "$reports")" ]; then
+    head -n 60 "$reports"/* >&2
+    fail "the sanitizer reported errors: $(ls "$reports" | wc -l) files in build/$kind/reports"
+fi
+[ $code -eq 0 ] || fail "the suite failed in the $kind variant (exit code $code)"
