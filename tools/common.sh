@@ -43,5 +43,5 @@ quietly() {
 
 # The command a person has to type to get these packages.
 install_command() {
-    printf 'apt-get update && apt-get install -y --no-install-recommends %s' "$*"
+    printf 'apt-get update && apt-get install -y --no-install-recommends %s' "${*% }"
 }

@@ -18,10 +18,11 @@ def pipe():
 
 
 def stall(writer, end):
-    """Queue more than the pipe and less than the pipe and the ring (4096 bytes each) hold; nobody reads."""
-    fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, 4096)
-    while writer.lines < 60:
+    """Queue 2,000 bytes more than the pipe holds, in lines of 100; nobody reads. Return how many lines were taken."""
+    size = fcntl.fcntl(end.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+    while writer.lines * 100 < size + 2000:
         writer.write(b"x" * 99 + b"\n")
+    return writer.lines
 
 
 def test_lines_arrive_in_order(pipe):
@@ -68,21 +69,22 @@ def test_line_longer_than_the_ring_is_dropped(tmp_path):
 
 def test_stalled_reader_never_blocks_the_producer_and_drops_are_counted(pipe):
     reader, end = pipe
-    writer = LogWriter(end.fileno(), 8192)
+    writer = LogWriter(end.fileno(), 4096)
+    before = stall(writer, end)
     end.close()
-    # The pipe holds 64 KiB, the ring 8 KiB: far fewer than 2,000 lines of 100 bytes fit, and nobody reads.
+    dropped = writer.dropped
     taken = sum(writer.write(b"x" * 99 + b"\n") for _ in range(2000))
-    assert taken < 2000
-    assert (writer.lines, writer.dropped) == (taken, 2000 - taken)
+    assert taken < 40
+    assert (writer.lines, writer.dropped) == (before + taken, dropped + 2000 - taken)
     assert not writer.flush(0)
     assert not writer.close(0)
-    assert len(reader.readall()) == taken * 100
+    assert len(reader.readall()) == writer.lines * 100
 
 
 def test_writing_goes_on_when_a_stalled_reader_returns(pipe):
     reader, end = pipe
     writer = LogWriter(end.fileno(), 4096)
-    stall(writer, end)
+    lines = stall(writer, end)
     end.close()
     received = threading.Thread(target=lambda: results.append(reader.readall()))
     results = []
@@ -91,7 +93,7 @@ def test_writing_goes_on_when_a_stalled_reader_returns(pipe):
     assert writer.write(b"again\n")
     assert writer.close(10)
     received.join()
-    assert results[0] == (b"x" * 99 + b"\n") * 60 + b"again\n"
+    assert results[0] == (b"x" * 99 + b"\n") * lines + b"again\n"
 
 
 def test_reader_that_is_gone_drops_and_counts(pipe):
