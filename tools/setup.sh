@@ -71,6 +71,16 @@ check_programs() {
     $(install_command "${missing# }")"
 }
 
+# Fuzzing needs clang and its runtime library; without it there is nothing to run.
+check_fuzzer() {
+    local compiler
+    for compiler in "${CC:-clang}" clang clang-14; do
+        echo 'int main(void) { return 0; }' | "$compiler" -x c -fsanitize=address -o /dev/null - 2>/dev/null && return
+    done
+    try_install clang libclang-rt-dev || fail "clang is missing; as root, run:
+    $(install_command clang libclang-rt-dev)"
+}
+
 # Debian starts a service as soon as it is installed; a machine that runs our tests wants no nginx on port 80.
 without_services() {
     local policy=/usr/sbin/policy-rc.d code=0
@@ -116,7 +126,7 @@ main() {
     for extra in "$@"; do
         case $extra in
         test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk ;;
-        fuzz) extras+=(fuzz) && check_programs clang:clang ;;
+        fuzz) extras+=(fuzz) && check_fuzzer ;;
         bench) check_programs h2load:nghttp2-client strace:strace ;;
         *) fail "unknown set of requirements: $extra" ;;
         esac
