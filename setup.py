@@ -23,6 +23,7 @@ KIND = os.environ.get("PINGORA_BUILD", "release")
 
 # One row per extension module below src/pingora_c; a module that only has a .pxd has no row.
 EXTENSIONS = [
+    "base.clock",
     "mem.buffer_pool",
     "http.field",
     "http.header_map",
@@ -31,7 +32,6 @@ EXTENSIONS = [
     "h1.chunked",
     "h1.framing",
     "h1.encode",
-    "net.clock",
     "net.timer",
     "net.reactor",
     "net.transport",
@@ -60,6 +60,7 @@ EXTENSIONS = [
 DIRECTIVES = {
     "language_level": 3,
     "binding": True,
+    "annotation_typing": False,
     "embedsignature": True,
     "boundscheck": False,
     "wraparound": False,
@@ -99,7 +100,7 @@ def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
             f"pingora_c.{name}",
             [f"src/pingora_c/{name.replace('.', '/')}.pyx"],
             include_dirs=["src/pingora_c/lib"],
-            depends=["src/pingora_c/lib/scan.h"],
+            depends=[str(header) for header in Path("src/pingora_c/lib").glob("*.h")],
             extra_compile_args=[*WARNINGS, *cflags],
             extra_link_args=ldflags,
         )

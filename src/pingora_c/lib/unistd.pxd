@@ -1,0 +1,8 @@
+"""Descriptors and processes of the C library."""
+from libc.stddef cimport size_t
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    Py_ssize_t read(int fd, void* data, size_t size)
+    int getpid()
+    int unlink(const char* path)

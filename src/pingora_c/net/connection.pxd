@@ -1,0 +1,88 @@
+"""A connection: one socket with its transport, the bytes received but not yet understood, and the bytes not yet taken by the peer.
+
+Reading. A turn reads into the reactor's scratch and hands the bytes to `on_bytes`, which says how many it used. What it leaves is kept in `pending`
+(pooled) and shown again, contiguous with what follows, at the next turn. An idle connection holds no buffer.
+
+Writing. `reserve`/`commit` put bytes into the connection's own queue; `write` borrows a span until the end of the turn. Both leave together, in order, in
+one system call at the flush at the end of the turn; what the socket does not take is copied into the queue, and `on_writable` comes when it has drained.
+Write errors are reported by `on_broken` from the ready list, never inside the caller's write.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from pingora_c.lib.socket cimport iovec
+from pingora_c.net.reactor cimport EventSource, Reactor
+from pingora_c.net.timer cimport Timer
+from pingora_c.net.transport cimport Transport
+
+cdef enum:
+    READ_SMALL = 65536       # what a read may bring while the receiver may leave bytes over
+    READS_PER_TURN = 16
+    BYTES_PER_TURN = 262144
+
+# A stretch of the output queue: header and bytes share one pooled buffer.
+cdef struct OutSegment:
+    OutSegment* next
+    uint32_t at              # sizeof(OutSegment) <= at <= end <= cap
+    uint32_t end
+    uint32_t cap             # as the pool wants it back
+
+
+cdef class Connection(EventSource):
+    cdef Transport transport
+    cdef char* pending           # owned, NULL while empty; pooled if pending_cap <= BUFFER_LARGE, else malloc'ed
+    cdef uint32_t pending_at
+    cdef uint32_t pending_size
+    cdef uint32_t pending_cap
+    cdef OutSegment* out_first   # owned
+    cdef OutSegment* out_last
+    cdef size_t out_queued       # bytes in the queue
+    cdef size_t read_limit       # bytes one read may bring, <= SCRATCH_SIZE
+    cdef uint64_t bytes_read
+    cdef uint64_t bytes_written
+    cdef Timer timer             # one per connection; subclasses say what it stands for in on_timeout
+    cdef bint can_read           # an edge was seen and the socket not drained since
+    cdef bint saw_hangup         # RDHUP, HUP or ERR was seen: a short read does not mean drained
+    cdef bint saw_eof            # the peer's end of stream was read
+    cdef bint is_paused          # do not read: the receiver has no room or no use for bytes now
+    cdef bint is_blocked         # the socket takes nothing; an OUT edge will come
+    cdef bint is_broken          # a write failed; nothing is written any more
+    cdef bint is_closed
+    cdef bint in_turn            # inside read_turn
+
+    # Take over the descriptor and register. -1: out of descriptors or memory; the caller closes it.
+    cdef int open(self, Reactor reactor, Transport transport) noexcept
+
+    # -- for the owner
+    cdef char* reserve(self, size_t size) noexcept              # room for `size` <= MAX_RESERVE bytes, NULL without memory
+    cdef void commit(self, size_t size) noexcept                # `size` bytes were written at reserve()'s place
+    cdef int write(self, const char* data, size_t size) noexcept    # borrowed to the turn's end; -1 without memory
+    cdef int write_small(self, const char* data, size_t size) noexcept  # like write, but copies its size <= SMALL_SIZE bytes
+    cdef int write_copy(self, const char* data, size_t size) noexcept
+    cdef size_t unsent(self) noexcept                           # bytes queued or gathered
+    cdef void pause(self) noexcept
+    cdef void resume(self) noexcept                             # reading goes on in a turn of its own
+    cdef void shutdown_write(self) noexcept                     # after what is queued has left
+    cdef void close(self) noexcept                              # drop everything, may be called twice
+    cdef void reset(self) noexcept                              # the same with RST
+
+    # -- from below, overridden
+    cdef size_t on_bytes(self, const char* data, size_t size) noexcept   # bytes used, <= size
+    cdef void on_end(self, int code) noexcept                   # IO_EOF, IO_TRUNCATED or IO_ERROR was read; bytes left in pending are shown before
+    cdef void on_writable(self) noexcept                        # the queue drained after it was blocked
+    cdef void on_broken(self) noexcept                          # writing failed
+    cdef void on_hangup(self, bint is_reset) noexcept           # FIN or (is_reset) RST arrived while we do not read
+    cdef void on_timeout(self) noexcept
+
+    # -- private
+    cdef bint wants_shutdown
+    cdef void read_turn(self) noexcept
+    cdef void consume_pending(self) noexcept
+    cdef int keep(self, const char* data, size_t size) noexcept
+    cdef int make_room(self) noexcept
+    cdef void free_pending(self) noexcept
+    cdef void free_queue(self) noexcept
+    cdef void drop_sent(self, size_t size) noexcept
+    cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept
+    cdef void after_write_error(self) noexcept
+    cdef void flush_before_reuse(self) noexcept
+    cdef void detach(self) noexcept

@@ -1,0 +1,450 @@
+"""Buffered, edge-triggered connection over a transport. Knows neither protocol nor session."""
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove
+from pingora_c.lib.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from pingora_c.lib.socket cimport iovec
+from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, try_pool_take
+from pingora_c.net.reactor cimport GATHER_MAX, SCRATCH_SIZE
+from pingora_c.net.timer cimport timer_init, timer_unlink
+from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
+
+cdef enum:
+    SEGMENTS_PER_WRITE = 16
+
+
+cdef void fire_timeout(void* owner) noexcept:
+    cdef Connection connection = <Connection>owner
+    connection.on_timeout()
+
+
+cdef OutSegment* new_segment(size_t size) noexcept nogil:
+    cdef uint32_t cap
+    cdef size_t whole = size + sizeof(OutSegment)
+    cdef OutSegment* segment = <OutSegment*>try_pool_take(whole if whole < BUFFER_LARGE else BUFFER_LARGE, &cap)
+    if segment != NULL:
+        segment.next = NULL
+        segment.at = segment.end = sizeof(OutSegment)
+        segment.cap = cap
+    return segment
+
+
+cdef class Connection(EventSource):
+    def __cinit__(self):
+        self.read_limit = READ_SMALL
+        timer_init(&self.timer, fire_timeout, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.timer)
+        self.free_pending()
+        self.free_queue()
+
+    cdef int open(self, Reactor reactor, Transport transport) noexcept:
+        self.transport = transport
+        self.reactor = reactor
+        return reactor.add(self, transport.fd, False)
+
+    # -- events
+
+    cdef void on_event(self, uint32_t events) noexcept:
+        if events & EPOLLOUT and self.is_blocked:
+            self.is_blocked = False
+            self.flush()
+            if not self.is_blocked and not self.is_broken and not self.is_closed:
+                self.on_writable()
+            if self.is_closed:
+                return
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            self.can_read = True
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.saw_hangup = True
+                if self.is_paused:
+                    self.on_hangup(events & (EPOLLHUP | EPOLLERR) != 0)
+                    return
+            if not self.is_paused:
+                self.read_turn()
+
+    cdef void on_ready(self) noexcept:
+        if self.is_closed:
+            return
+        if self.is_broken:
+            self.on_broken()
+        elif not self.is_paused:
+            self.read_turn()
+
+    cdef void close_descriptor(self) noexcept:
+        self.transport.close()
+
+    # -- reading
+
+    cdef void read_turn(self) noexcept:
+        """Read until the socket is drained, the receiver pauses or the budget of a turn is used."""
+        cdef size_t room, used, total = 0
+        cdef int reads = 0
+        cdef Py_ssize_t got
+        cdef char* place
+        self.in_turn = True
+        if self.pending_size:
+            self.consume_pending()
+        while self.can_read and not self.is_paused and not self.is_closed and not self.saw_eof:
+            if reads == READS_PER_TURN or total >= BYTES_PER_TURN:
+                self.reactor.make_ready(self)
+                break
+            self.flush_before_reuse()
+            if self.pending_size:
+                if self.make_room() < 0:
+                    self.can_read = False
+                    self.saw_eof = True
+                    self.on_end(IO_ERROR)
+                    break
+                place = self.pending + self.pending_at + self.pending_size
+                room = self.pending_cap - self.pending_at - self.pending_size
+            else:
+                place = self.reactor.scratch
+                room = self.read_limit
+            got = self.transport.read(place, room)
+            if got > 0:
+                reads += 1
+                total += got
+                self.bytes_read += got
+                if <size_t>got < room and not self.saw_hangup and not self.transport.has_pending():
+                    self.can_read = False
+                if self.pending_size:
+                    self.pending_size += <uint32_t>got
+                    self.consume_pending()
+                    continue
+                used = self.on_bytes(place, got)
+                if used < <size_t>got and not self.is_closed and self.keep(place + used, got - used) < 0:
+                    self.can_read = False
+                    self.saw_eof = True
+                    self.on_end(IO_ERROR)
+            elif got == IO_WOULD_BLOCK:
+                self.can_read = False
+            else:
+                self.can_read = False
+                self.saw_eof = True
+                self.on_end(<int>got)
+        self.in_turn = False
+
+    cdef void flush_before_reuse(self) noexcept:
+        """What was gathered may point into the scratch or into pending: it leaves before they change."""
+        if self.reactor.n_gather:
+            self.reactor.flush_dirty()
+
+    cdef void consume_pending(self) noexcept:
+        cdef size_t used = self.on_bytes(self.pending + self.pending_at, self.pending_size)
+        if self.is_closed:
+            return
+        self.pending_at += <uint32_t>used
+        self.pending_size -= <uint32_t>used
+        if self.pending_size == 0:
+            self.free_pending()
+
+    cdef int keep(self, const char* data, size_t size) noexcept:
+        """Copy what the receiver left over. `pending` is empty."""
+        cdef uint32_t cap
+        cdef char* place
+        if size <= BUFFER_LARGE:
+            place = try_pool_take(size, &cap)
+        else:
+            place = <char*>malloc(size)
+            cap = <uint32_t>size
+        if place == NULL:
+            return -1
+        memcpy(place, data, size)
+        self.pending = place
+        self.pending_at = 0
+        self.pending_size = <uint32_t>size
+        self.pending_cap = cap
+        return 0
+
+    cdef int make_room(self) noexcept:
+        """Make free space behind pending; -1 if it is full at the largest class."""
+        cdef uint32_t cap
+        cdef char* place
+        if self.pending_at:
+            memmove(self.pending, self.pending + self.pending_at, self.pending_size)
+            self.pending_at = 0
+        if self.pending_size < self.pending_cap:
+            return 0
+        if self.pending_cap >= BUFFER_LARGE:
+            return -1
+        place = try_pool_take(self.pending_cap + 1, &cap)
+        if place == NULL:
+            return -1
+        memcpy(place, self.pending, self.pending_size)
+        pool_give(self.pending, self.pending_cap)
+        self.pending = place
+        self.pending_cap = cap
+        return 0
+
+    cdef void free_pending(self) noexcept:
+        if self.pending == NULL:
+            return
+        if self.reactor is not None:
+            self.flush_before_reuse()
+        if self.pending_cap <= BUFFER_LARGE:
+            pool_give(self.pending, self.pending_cap)
+        else:
+            free(self.pending)
+        self.pending = NULL
+        self.pending_at = self.pending_size = self.pending_cap = 0
+
+    cdef void pause(self) noexcept:
+        self.is_paused = True
+
+    cdef void resume(self) noexcept:
+        if not self.is_paused:
+            return
+        self.is_paused = False
+        if not self.in_turn and (self.can_read or self.pending_size):
+            self.reactor.make_ready(self)
+
+    # -- writing
+
+    cdef char* reserve(self, size_t size) noexcept:
+        cdef OutSegment* segment = self.out_last
+        if self.reactor.n_gather and self.reactor.dirty is self:
+            self.flush()
+            segment = self.out_last
+        if segment == NULL or segment.cap - segment.end < size:
+            segment = new_segment(size)
+            if segment == NULL:
+                return NULL
+            if segment.cap - segment.end < size:
+                pool_give(<char*>segment, segment.cap)
+                return NULL
+            if self.out_last == NULL:
+                self.out_first = segment
+            else:
+                self.out_last.next = segment
+            self.out_last = segment
+        return <char*>segment + segment.end
+
+    cdef void commit(self, size_t size) noexcept:
+        self.out_last.end += <uint32_t>size
+        self.out_queued += size
+        if not self.is_blocked:
+            self.reactor.mark_dirty(self)
+
+    cdef int write(self, const char* data, size_t size) noexcept:
+        cdef iovec* span
+        if self.is_broken or size == 0:
+            return 0
+        if not self.is_blocked:
+            self.reactor.mark_dirty(self)
+            if self.reactor.n_gather == GATHER_MAX:
+                self.flush()
+        if self.is_blocked:
+            return self.write_copy(data, size)
+        if self.is_broken:
+            return 0
+        self.reactor.mark_dirty(self)
+        span = &self.reactor.gather[self.reactor.n_gather]
+        span.iov_base = <void*>data
+        span.iov_len = size
+        self.reactor.n_gather += 1
+        return 0
+
+    cdef int write_copy(self, const char* data, size_t size) noexcept:
+        cdef OutSegment* segment
+        cdef size_t part
+        if self.is_broken:
+            return 0
+        while size:
+            segment = self.out_last
+            if segment == NULL or segment.end == segment.cap:
+                if self.reserve(1 if size < BUFFER_SMALL // 2 else BUFFER_LARGE - sizeof(OutSegment)) == NULL:
+                    return -1
+                segment = self.out_last
+            part = segment.cap - segment.end
+            if part > size:
+                part = size
+            memcpy(<char*>segment + segment.end, data, part)
+            self.commit(part)
+            data += part
+            size -= part
+        return 0
+
+    cdef int write_small(self, const char* data, size_t size) noexcept:
+        cdef char* place
+        if self.is_broken:
+            return 0
+        if not self.is_blocked:
+            self.reactor.mark_dirty(self)
+            if self.reactor.n_gather == GATHER_MAX:
+                self.flush()
+        if self.is_blocked:
+            return self.write_copy(data, size)
+        place = self.reactor.small[self.reactor.n_gather]
+        memcpy(place, data, size)
+        return self.write(place, size)
+
+    cdef size_t unsent(self) noexcept:
+        cdef size_t total = self.out_queued
+        cdef int i
+        if self.reactor.dirty is self:
+            for i in range(self.reactor.n_gather):
+                total += self.reactor.gather[i].iov_len
+        return total
+
+    cdef void flush(self) noexcept:
+        """Write the queue and what was gathered; copy what is not taken."""
+        cdef iovec spans[SEGMENTS_PER_WRITE + GATHER_MAX]
+        cdef iovec* gather = self.reactor.gather
+        cdef OutSegment* segment
+        cdef int count, first = 0, n_gather
+        cdef size_t total, queued
+        cdef Py_ssize_t taken
+        n_gather = self.reactor.n_gather if self.reactor.n_gather and (self.reactor.dirty is self or
+                                                                      self.reactor.dirty is None) else 0
+        self.reactor.n_gather -= n_gather
+        if self.reactor.dirty is self:
+            self.reactor.dirty = None
+        if self.is_closed or self.is_broken:
+            return
+        while not self.is_blocked and (self.out_queued or first < n_gather):
+            count = 0
+            total = queued = 0
+            segment = self.out_first
+            while segment != NULL and count < SEGMENTS_PER_WRITE:
+                spans[count].iov_base = <char*>segment + segment.at
+                spans[count].iov_len = segment.end - segment.at
+                queued += segment.end - segment.at
+                count += 1
+                segment = segment.next
+            total = queued
+            if segment == NULL:
+                while first < n_gather and count < SEGMENTS_PER_WRITE + GATHER_MAX:
+                    spans[count] = gather[first]
+                    total += gather[first].iov_len
+                    count += 1
+                    first += 1
+            taken = self.transport.write(spans, count)
+            if taken < 0:
+                if taken == IO_WOULD_BLOCK:
+                    self.is_blocked = True
+                    taken = 0
+                else:
+                    self.after_write_error()
+                    return
+            self.bytes_written += taken
+            if <size_t>taken < total:
+                self.is_blocked = True
+            self.drop_sent(<size_t>taken if <size_t>taken < queued else queued)
+            if <size_t>taken >= queued:
+                taken -= queued
+            else:
+                taken = 0
+            # spans behind the queued ones that were not (wholly) taken
+            if total > queued and not self.copy_rest(spans, count, queued, <size_t>taken):
+                self.after_write_error()
+                return
+        if self.is_blocked and first < n_gather:
+            while first < n_gather:
+                if self.write_copy(<char*>gather[first].iov_base, gather[first].iov_len) < 0:
+                    self.after_write_error()
+                    return
+                first += 1
+        if self.wants_shutdown and self.out_queued == 0:
+            self.wants_shutdown = False
+            self.transport.shutdown()
+
+    cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept:
+        """Queue what is left of the gathered spans, which follow `queued` bytes of segments in `spans`. False without memory."""
+        cdef int i = 0
+        cdef size_t size
+        while queued:
+            queued -= spans[i].iov_len
+            i += 1
+        while i < count:
+            size = spans[i].iov_len
+            if taken >= size:
+                taken -= size
+            else:
+                if self.write_copy(<char*>spans[i].iov_base + taken, size - taken) < 0:
+                    return False
+                taken = 0
+            i += 1
+        return True
+
+    cdef void drop_sent(self, size_t size) noexcept:
+        cdef OutSegment* segment
+        cdef size_t part
+        self.out_queued -= size
+        while self.out_first != NULL:
+            segment = self.out_first
+            part = segment.end - segment.at
+            if part > size:
+                segment.at += <uint32_t>size
+                return
+            size -= part
+            self.out_first = segment.next
+            if self.out_first == NULL:
+                self.out_last = NULL
+            pool_give(<char*>segment, segment.cap)
+
+    cdef void after_write_error(self) noexcept:
+        self.is_broken = True
+        self.free_queue()
+        self.reactor.make_ready(self)
+
+    cdef void free_queue(self) noexcept:
+        cdef OutSegment* segment
+        while self.out_first != NULL:
+            segment = self.out_first
+            self.out_first = segment.next
+            pool_give(<char*>segment, segment.cap)
+        self.out_last = NULL
+        self.out_queued = 0
+
+    cdef void shutdown_write(self) noexcept:
+        if self.is_broken or self.is_closed:
+            return
+        if self.unsent():
+            self.wants_shutdown = True
+        else:
+            self.transport.shutdown()
+
+    # -- ending
+
+    cdef void detach(self) noexcept:
+        self.is_closed = True
+        timer_unlink(&self.timer)
+        if self.reactor.dirty is self:
+            self.reactor.dirty = None
+            self.reactor.n_gather = 0
+        self.reactor.remove(self, self.transport.fd)
+        self.free_queue()
+
+    cdef void close(self) noexcept:
+        if not self.is_closed:
+            self.detach()
+            self.transport.close()
+            self.reactor.bury(self)
+            if not self.in_turn:
+                self.free_pending()
+
+    cdef void reset(self) noexcept:
+        if not self.is_closed:
+            self.detach()
+            self.transport.reset()
+
+    # -- defaults for what subclasses override
+
+    cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
+        return size
+
+    cdef void on_end(self, int code) noexcept:
+        self.close()
+
+    cdef void on_writable(self) noexcept:
+        pass
+
+    cdef void on_broken(self) noexcept:
+        self.close()
+
+    cdef void on_hangup(self, bint is_reset) noexcept:
+        pass
+
+    cdef void on_timeout(self) noexcept:
+        self.close()
