@@ -48,7 +48,7 @@ build_tree
 code=0
 run_tests "$@" || code=$?
 if [ -n "$(ls -A "$reports")" ]; then
-    head -n 60 "$reports"/* >&2
+    head -n 40 "$reports"/* >&2
     fail "the sanitizer reported errors: $(ls "$reports" | wc -l) files in build/$kind/reports"
 fi
 [ $code -eq 0 ] || fail "the suite failed in the $kind variant (exit code $code)"
