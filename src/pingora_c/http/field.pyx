@@ -1,0 +1,63 @@
+"""The names that the core itself reads, recognised once per field.
+
+Owns the table of names. Never sees a value, and knows nothing of the meaning of a name.
+"""
+from libc.stdint cimport uint8_t
+from libc.string cimport strlen
+
+from pingora_c.lib.ascii cimport PG_LOWER
+from pingora_c.lib.scan cimport pg_equals_lower
+
+cdef enum:
+    LONGEST_NAME = 19    # proxy-authorization
+
+# In the order of KnownName.
+cdef const char** TEXTS = [
+    "",
+    "connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "te", "trailer", "upgrade",
+    "host", "expect", "date", "server", "via", "forwarded",
+    "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip",
+    "proxy-authenticate", "proxy-authorization", "authorization", "cookie", "set-cookie", "referer", "user-agent",
+    "content-type", "content-encoding", "accept-encoding", "cache-control", "max-forwards", "http2-settings", "location",
+    "x-request-id",
+]
+
+# Names of one length are a chain: first_of[size], then next_of[known] … until NAME_OTHER. At most four share a length.
+cdef uint8_t[LONGEST_NAME + 1] first_of
+cdef uint8_t[<int>NAME_END] next_of
+
+
+cdef void chain_names() noexcept:
+    cdef int known
+    cdef size_t size
+    for known in range(<int>NAME_END - 1, <int>NAME_OTHER, -1):
+        size = strlen(TEXTS[known])
+        next_of[known] = first_of[size]
+        first_of[size] = <uint8_t>known
+
+
+chain_names()
+
+
+cdef KnownName recognise(const char* name, size_t size) noexcept nogil:
+    cdef uint8_t first
+    cdef uint8_t known
+    if size == 0 or size > LONGEST_NAME:
+        return NAME_OTHER
+    first = PG_LOWER[<uint8_t>name[0]]
+    known = first_of[size]
+    while known != <int>NAME_OTHER:
+        if first == <uint8_t>TEXTS[known][0] and pg_equals_lower(name, TEXTS[known], size):
+            break
+        known = next_of[known]
+    return <KnownName>known
+
+
+def known_names() -> tuple[bytes, ...]:
+    """Return the names in the order of their numbers; number 0, all other names, is empty."""
+    return tuple([<bytes>TEXTS[known] for known in range(<int>NAME_END)])
+
+
+def recognise_name(bytes name not None) -> int:
+    """Return the number of a name in any case, 0 for a name that the core does not read itself."""
+    return <int>recognise(name, <size_t>len(name))
