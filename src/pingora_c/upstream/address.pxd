@@ -8,20 +8,25 @@ from pingora_c.lib.socket cimport sockaddr_storage, socklen_t
 cdef class Address:
     cdef sockaddr_storage raw      # ready for connect() and bind()
     cdef socklen_t raw_size        # bytes of raw that count
-    cdef readonly str text         # canonical: "127.0.0.1:80", "[::1]:80", "unix:/path"; equality and hash are the text's
+    cdef readonly str text         # canonical: "127.0.0.1:80", "[::1]:80", "unix:/path"; decides equality and hash
     cdef readonly bint is_unix
     cdef readonly bint is_dual_stack   # made from ":port" as "[::]:port": the listener clears IPV6_V6ONLY
     cdef readonly uint16_t port    # 0 for Unix
 
-    # Parse "host:port" with an IP literal, "[v6]:port" or "unix:/path" (also "unix:@name", abstract). Raises ValueError that says what was expected.
+    # Parse "host:port" with an IP literal, "[v6]:port" or "unix:/path" (also "unix:@name", abstract).
     #
     # The port is 1–65535. Zone ids are refused. IPv4-mapped IPv6 addresses become IPv4, here and in `from_raw`.
+    # Raises ValueError that says what was expected.
     @staticmethod
     cdef Address parse(str text)
-    # The same for a listener: port 0 is allowed, and ":port" means all interfaces: "[::]", or "0.0.0.0" where the kernel has no IPv6.
+
+    # The same for a listener: port 0 is allowed, and ":port" means all interfaces: "[::]", or "0.0.0.0" where the
+    # kernel has no IPv6.
     @staticmethod
     cdef Address parse_listen(str text)
-    # From what accept4 or getsockname filled in; `size` <= sizeof(sockaddr_storage). Raises ValueError for a family that is none of the three.
+
+    # From what accept4 or getsockname filled in; `size` <= sizeof(sockaddr_storage). Raises ValueError for a family
+    # that is none of the three.
     @staticmethod
     cdef Address from_raw(const sockaddr_storage* raw, socklen_t size)
 

@@ -1,7 +1,7 @@
 """Socket addresses: text to sockaddr and back.
 
-Owns the grammar of addresses in configuration and the canonical text that logs, pool keys and equality use. Never resolves a name,
-never opens a connection.
+Owns the grammar of addresses in configuration and the canonical text that logs, pool keys and equality use.
+Never resolves a name, never opens a connection.
 """
 import os
 
@@ -50,6 +50,8 @@ cdef bint has_ipv6() noexcept:
 
 cdef tuple split_host_port(str text, bint is_listen):
     cdef str host, port
+    if "://" in text:
+        raise ValueError(f"address {text!r}: expected 'host:port' without a scheme")
     host, _, port = text.rpartition(":")
     if "%" in host:
         raise ValueError(f"address {text!r}: IPv6 zone ids are not supported")
@@ -217,6 +219,11 @@ def parse_address(str text not None, bint is_listen=False):
     return parse_text(text, is_listen)
 
 
-def resplit_address(Address address not None):
-    """The address that `from_raw` makes of `address`'s own sockaddr: equal, unless one of the two directions is wrong."""
+def parse_host_port(str text not None):
+    """Split a peer's "host:port" into host, which may be a name, and port (1–65535). Raises ValueError."""
+    return split_host_port(text, False)
+
+
+def rebuild_address(Address address not None):
+    """Make an address from the sockaddr of `address`, as the core does after accept: equal to it."""
     return Address.from_raw(&address.raw, address.raw_size)

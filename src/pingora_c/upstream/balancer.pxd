@@ -1,4 +1,6 @@
-"""A balancer: an endpoint set and a selection algorithm. Selection is asked for an endpoint given a key and what the session already tried."""
+"""A balancer: an endpoint set and a selection algorithm.
+
+Selection is asked for an endpoint given a key and what the session already tried."""
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.upstream.endpoint cimport Endpoint
@@ -15,9 +17,10 @@ cdef enum KeyKind:
 cdef class Selection:
     """An algorithm over a fixed tuple of endpoints. Subclassed in select/; a Python subclass overrides `pick`."""
     cdef readonly tuple endpoints      # of Endpoint, index == slot
-    cdef object owner                  # weak reference to the balancer that built it, or None: tables serve one set only
+    cdef object owner                  # weak reference to its balancer, or None: tables serve one set only
     cdef int build(self, tuple endpoints) except -1   # (re)build the tables for a new set; on an exception the old tables stay
-    # The chosen endpoint, or None if peer_available says no to all. `key` may be NULL with size 0 (algorithms that hash then use an empty key).
+    # The chosen endpoint, or None if peer_available says no to all. `key` may be NULL with size 0 (algorithms that hash
+    # then use an empty key). Only a Python subclass's `pick` raises; its exception is passed on.
     cdef Endpoint select(self, const char* key, size_t key_size, uint64_t tried)
 
 
@@ -27,18 +30,21 @@ cdef class Balancer:
     cdef public KeyKind key_kind
     cdef public bytes key_name         # lower-case field name for KEY_HEADER, else empty
     cdef object __weakref__
-    cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried)   # None: none available
+    # None: none available. Pays no attention to `selection_scope`.
+    cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried)
 
 
-# What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one before its first hook that selects and
-# sets `selection_scope` to it in the hook's context.
+# What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one and sets
+# `selection_scope` to it in the context of its hooks.
 @cython.final
 cdef class SelectionScope:
     cdef Balancer balancer   # whose slots `tried` counts; set by `select` while nothing has been tried
     cdef uint64_t tried      # bit per slot
     cdef Balancer latest     # the balancer that selected last: a fallback, if not `balancer`
-    # The attempt at `endpoint` failed: leave it out from now on. An endpoint of neither balancer is ignored (the hook made the peer itself).
+    # The attempt at `endpoint` failed: leave it out from now on. Ignored if it is in neither balancer's set (the hook
+    # made the peer itself, or an update took it away).
     cdef void mark_tried(self, Endpoint endpoint) noexcept
 
 
-cdef object selection_scope   # contextvars.ContextVar of SelectionScope or None, default None; also a Python attribute of the module
+# contextvars.ContextVar of SelectionScope or None (the default); also a Python attribute of the module.
+cdef object selection_scope

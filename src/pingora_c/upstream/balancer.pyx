@@ -11,7 +11,6 @@ from cpython.contextvars cimport get_value
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
-from pingora_c.upstream.address cimport Address
 from pingora_c.upstream.endpoint cimport peer_available
 
 cdef extern from "Python.h":
@@ -62,6 +61,16 @@ cdef bint has_endpoint(Balancer balancer, Endpoint endpoint) noexcept:
     return PyTuple_GET_ITEM(balancer.endpoints, endpoint.slot) == <PyObject*>endpoint
 
 
+cdef bytes key_bytes(key):
+    if key is None:
+        return b""
+    if isinstance(key, str):
+        return (<str>key).encode("utf-8", "surrogateescape")
+    if isinstance(key, bytes):
+        return <bytes>key
+    raise TypeError(f"key: expected bytes, str or None, got {type(key).__name__}")
+
+
 cdef class Selection:
     """An algorithm that chooses among the endpoints of one balancer.
 
@@ -106,8 +115,8 @@ cdef class Selection:
 cdef class Balancer:
     """A set of endpoints and a selection over it; `pingora.LoadBalancer` is the face that resolves names.
 
-    Raises ValueError for an empty set, an address that occurs twice, an endpoint or a selection that another balancer uses,
-    and an unknown `key`.
+    Raises ValueError for an empty set, an address that occurs twice, an endpoint or a selection that another balancer
+    uses, and an unknown `key`.
     """
 
     def __init__(self, endpoints, Selection selection not None, *, key=None):
@@ -122,11 +131,11 @@ cdef class Balancer:
         return self.selection.select(key, key_size, tried)
 
     def select(self, key=None):
-        """Choose an endpoint; a `str` key counts as its UTF-8 bytes. Inside a hook, what the session already tried is left out.
+        """Choose an endpoint; a `str` key counts as its UTF-8 bytes.
 
-        Raises NoUpstream if none is available.
+        Inside a hook, what the session already tried is left out. Raises NoUpstream if none is available.
         """
-        cdef bytes raw = b"" if key is None else (<str>key).encode() if isinstance(key, str) else bytes(key)
+        cdef bytes raw = key_bytes(key)
         cdef SelectionScope scope = get_value(selection_scope)
         cdef uint64_t tried = 0
         cdef Endpoint endpoint
@@ -150,9 +159,12 @@ cdef class Balancer:
         self._replace(list(endpoints))
 
     def set_enabled(self, address, bint is_enabled):
-        """Switch the endpoints of this address, or of this name as configured, on or off. Raises LookupError if there is none."""
+        """Switch the endpoints of this address, or of this name as configured, on or off.
+
+        Raises LookupError if there is none.
+        """
         cdef str text = str(address)
-        cdef list found = [e for e in self.endpoints if text == (<Endpoint>e).address.text or text == (<Endpoint>e).name]
+        cdef list found = [e for e in self.endpoints if text in ((<Endpoint>e).address.text, (<Endpoint>e).name)]
         cdef Endpoint endpoint
         if not found:
             known = ", ".join((<Endpoint>e).address.text for e in self.endpoints)

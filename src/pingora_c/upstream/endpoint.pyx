@@ -7,8 +7,8 @@ Owns the counts. Never decides whether it is chosen (`peer_available` and the se
 cdef class Endpoint:
     """One address of a balancer's set.
 
-    `address` is an `Address` or the text of one; `weight` is 1–65535. `name` is the text by which consistent hashing places
-    the endpoint, the address as written by default. Raises ValueError.
+    `address` is an `Address` or the text of one; `weight` is 1–65535. `name` is the text by which consistent hashing
+    places the endpoint, the address as written by default. Raises ValueError.
     """
 
     def __init__(self, address not None, weight=1, *, str name=None):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pingora_c.upstream.address import Address, parse_address, resplit_address
+from pingora_c.upstream.address import Address, parse_address, rebuild_address
 
 ACCEPTED = {
     "IPv4": ("127.0.0.1:80", "127.0.0.1:80", "127.0.0.1", 80),
@@ -63,7 +63,7 @@ def test_bad_address_is_refused_with_its_text(text):
 @pytest.mark.parametrize("text", [row[0] for row in ACCEPTED.values()], ids=ACCEPTED)
 def test_sockaddr_gives_the_same_address_back(text):
     address = parse_address(text)
-    assert resplit_address(address) == address
+    assert rebuild_address(address) == address
 
 
 def test_equality_and_hash_follow_the_canonical_text():

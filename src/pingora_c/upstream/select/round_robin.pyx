@@ -1,7 +1,8 @@
 """Smooth weighted round robin, the order of nginx: weights 5, 1, 1 give a a b a c a a.
 
-Each pick adds to every available endpoint its weight, takes the greatest (the first of equals), and takes the sum of weights off it. With
-equal weights that order is a plain rotation, so then a pick costs no scan. Owns the current weights. Never looks at the key.
+Each pick adds to every available endpoint its weight, takes the greatest (the first of equals), and takes the sum of
+weights off it. With equal weights that order is a plain rotation, so then a pick costs no scan.
+Owns the current weights. Never looks at the key.
 """
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport uint64_t

@@ -1,0 +1,9 @@
+from typing import final
+
+from pingora_c.upstream.balancer import Selection
+from pingora_c.upstream.endpoint import Endpoint
+
+@final
+class Ketama(Selection):
+    def pick(self, key: bytes, tried: int) -> Endpoint | None: ...
+    def points(self) -> list[tuple[int, int]]: ...
