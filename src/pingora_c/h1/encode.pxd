@@ -1,0 +1,40 @@
+"""Heads to bytes (RFC 9112 §3–§5). What is written comes from parsed fields only; framing and hop-by-hop fields are written anew.
+
+Room: a head fits `head_room(block)` bytes plus the start line and FIXED_ROOM for the fields that the proxy adds.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from pingora_c.http.header_map cimport HeaderBlock
+from pingora_c.http.message cimport RequestHead, ResponseHead
+
+cdef enum:
+    FIXED_ROOM = 1024
+
+# How the body that follows is delimited.
+cdef enum BodyFraming:
+    FRAME_NONE = 0       # no body, and no Content-Length is written
+    FRAME_LENGTH = 1     # Content-Length: length
+    FRAME_CHUNKED = 2
+    FRAME_CLOSE = 3      # to the end of the connection
+
+cdef struct Outgoing:
+    uint8_t framing          # BodyFraming
+    uint64_t length          # for FRAME_LENGTH
+    bint is_upgrade          # write Connection: upgrade and keep the Upgrade field
+    bint close               # write Connection: close
+    bint keep_alive          # write Connection: keep-alive (to an HTTP/1.0 client)
+    const char* client       # requests: text of the client's address for X-Forwarded-For; NULL: write none
+    size_t client_size
+    const char* proto        # "http" or "https"
+    bint is_trusted          # X-Forwarded-* of the sender are kept and appended to, else replaced
+
+cdef size_t request_room(RequestHead head) noexcept
+cdef size_t response_room(ResponseHead head) noexcept
+
+# Write the head, its empty line included; return the bytes written. `out` has the room that *_room told.
+cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept
+cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) noexcept
+
+# "<hex size>CRLF", behind the CRLF of the chunk before unless it is the first; at most 20 bytes.
+cdef size_t encode_chunk_line(uint64_t size, bint is_first, char* out) noexcept nogil
+cdef const char* reason_phrase(uint16_t status) noexcept nogil

@@ -1,0 +1,269 @@
+"""Encoder of HTTP/1.1 heads. Writes into the caller's buffer; owns nothing."""
+from http import HTTPStatus
+
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy, strlen
+from pingora_c.base.ascii cimport equals_nocase
+from pingora_c.base.clock cimport DATE_SIZE, date_text
+from pingora_c.http.field cimport (
+    FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_FORWARDED, NAME_HOST, NAME_HTTP2_SETTINGS,
+    NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING, NAME_UPGRADE,
+    NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field,
+)
+from pingora_c.http.header_map cimport block_field, block_find_known, block_may_hold
+
+cdef enum:
+    NAMED_MAX = 16
+
+# Removed in both directions: RFC 9110 §7.6.1 and the legacy ones.
+cdef uint64_t HOP_BY_HOP = (
+    (<uint64_t>1 << <int>NAME_CONNECTION) | (<uint64_t>1 << <int>NAME_KEEP_ALIVE)
+    | (<uint64_t>1 << <int>NAME_PROXY_CONNECTION) | (<uint64_t>1 << <int>NAME_TRANSFER_ENCODING)
+    | (<uint64_t>1 << <int>NAME_CONTENT_LENGTH) | (<uint64_t>1 << <int>NAME_TE) | (<uint64_t>1 << <int>NAME_UPGRADE)
+    | (<uint64_t>1 << <int>NAME_HTTP2_SETTINGS)
+)
+cdef uint64_t FORWARDED = (
+    (<uint64_t>1 << <int>NAME_X_FORWARDED_FOR) | (<uint64_t>1 << <int>NAME_X_FORWARDED_HOST)
+    | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO) | (<uint64_t>1 << <int>NAME_X_FORWARDED_PORT)
+    | (<uint64_t>1 << <int>NAME_X_REAL_IP) | (<uint64_t>1 << <int>NAME_FORWARDED)
+)
+cdef char[600][40] PHRASES
+cdef object _status
+for _status in HTTPStatus:
+    if len(_status.phrase) < 40 and _status.value < 600:
+        for _i, _octet in enumerate(_status.phrase.encode("ascii")):
+            PHRASES[_status.value][_i] = _octet
+
+# Names that a Connection field asks to remove (RFC 9110 §7.6.1).
+cdef struct Named:
+    const char* at[NAMED_MAX]
+    uint32_t size[NAMED_MAX]
+    int count
+
+
+cdef const char* reason_phrase(uint16_t status) noexcept nogil:
+    return PHRASES[status] if status < 600 else PHRASES[0]
+
+
+cdef inline char* put(char* out, const char* text, size_t size) noexcept nogil:
+    memcpy(out, text, size)
+    return out + size
+
+
+cdef inline char* put_number(char* out, uint64_t number) noexcept nogil:
+    cdef char digits[20]
+    cdef int at = 20
+    while True:
+        at -= 1
+        digits[at] = <char>(48 + number % 10)
+        number //= 10
+        if number == 0:
+            break
+    return put(out, digits + at, 20 - at)
+
+
+cdef void collect_named(const HeaderBlock* block, Named* named) noexcept nogil:
+    """Gather the members of Connection, but for those that the proxy answers itself."""
+    cdef Field* field
+    cdef const char* text
+    cdef uint32_t i, at, start, end
+    named.count = 0
+    if not block_may_hold(block, NAME_CONNECTION):
+        return
+    for i in range(block.n):
+        field = block_field(block, i)
+        if field.known != NAME_CONNECTION or field.flags & FIELD_REMOVED:
+            continue
+        text = block.base + field.value_at
+        at = 0
+        while at < field.value_size and named.count < NAMED_MAX:
+            while at < field.value_size and (text[at] == 32 or text[at] == 44 or text[at] == 9):
+                at += 1
+            start = at
+            while at < field.value_size and text[at] != 44:
+                at += 1
+            end = at
+            while end > start and (text[end - 1] == 32 or text[end - 1] == 9):
+                end -= 1
+            if end > start:
+                named.at[named.count] = text + start
+                named.size[named.count] = end - start
+                named.count += 1
+
+
+cdef bint is_named(const Named* named, const char* name, uint32_t size) noexcept nogil:
+    cdef int i
+    for i in range(named.count):
+        if named.size[i] == size and equals_nocase(named.at[i], name, size):
+            return True
+    return False
+
+
+cdef bint is_forwarding_alias(const char* name, uint32_t size) noexcept nogil:
+    """X_Forwarded_For and the like: some origins read `_` as `-`, so an untrusted sender may not set them either."""
+    cdef uint32_t i
+    cdef char folded[32]
+    if size < 9 or size > 17:
+        return False
+    for i in range(size):
+        folded[i] = 45 if name[i] == 95 else name[i]
+    return (size >= 11 and equals_nocase(folded, b"x-forwarded", 11)) or (size == 9 and
+                                                                          equals_nocase(folded, b"x-real-ip", 9))
+
+
+cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint drop_aliases) noexcept nogil:
+    cdef Named named
+    cdef Field* field
+    cdef uint32_t i
+    collect_named(block, &named)
+    for i in range(block.n):
+        field = block_field(block, i)
+        if field.flags & FIELD_REMOVED:
+            continue
+        if field.known != NAME_OTHER:
+            if (skip >> field.known) & 1:
+                continue
+        elif drop_aliases and is_forwarding_alias(block.base + field.name_at, field.name_size):
+            continue
+        # Host and the fields that the proxy adds cannot be named away
+        if named.count and field.known != NAME_HOST and is_named(&named, block.base + field.name_at, field.name_size):
+            continue
+        out = put(out, block.base + field.name_at, field.name_size)
+        out = put(out, b": ", 2)
+        out = put(out, block.base + field.value_at, field.value_size)
+        out = put(out, b"\r\n", 2)
+    return out
+
+
+cdef char* put_framing(char* out, const Outgoing* how) noexcept nogil:
+    if how.framing == FRAME_LENGTH:
+        out = put(out, b"Content-Length: ", 16)
+        out = put_number(out, how.length)
+        out = put(out, b"\r\n", 2)
+    elif how.framing == FRAME_CHUNKED:
+        out = put(out, b"Transfer-Encoding: chunked\r\n", 28)
+    if how.is_upgrade:
+        out = put(out, b"Connection: upgrade\r\n", 21)
+    elif how.close:
+        out = put(out, b"Connection: close\r\n", 19)
+    elif how.keep_alive:
+        out = put(out, b"Connection: keep-alive\r\n", 24)
+    return out
+
+
+cdef char* put_forwarded(char* out, const HeaderBlock* block, const Outgoing* how) noexcept nogil:
+    """X-Forwarded-For, -Host and -Proto of this hop; a trusted sender's list is continued and its Host and Proto kept."""
+    cdef Py_ssize_t i = -1
+    cdef Field* field
+    out = put(out, b"X-Forwarded-For: ", 17)
+    if how.is_trusted:
+        i = block_find_known(block, NAME_X_FORWARDED_FOR, 0)
+        while i >= 0:
+            field = block_field(block, <uint32_t>i)
+            out = put(out, block.base + field.value_at, field.value_size)
+            out = put(out, b", ", 2)
+            i = block_find_known(block, NAME_X_FORWARDED_FOR, <uint32_t>i + 1)
+    out = put(out, how.client, how.client_size)
+    out = put(out, b"\r\n", 2)
+    if not (how.is_trusted and block_find_known(block, NAME_X_FORWARDED_PROTO, 0) >= 0):
+        out = put(out, b"X-Forwarded-Proto: ", 19)
+        out = put(out, how.proto, strlen(how.proto))
+        out = put(out, b"\r\n", 2)
+    if not (how.is_trusted and block_find_known(block, NAME_X_FORWARDED_HOST, 0) >= 0):
+        i = block_find_known(block, NAME_HOST, 0)
+        if i >= 0:
+            field = block_field(block, <uint32_t>i)
+            out = put(out, b"X-Forwarded-Host: ", 18)
+            out = put(out, block.base + field.value_at, field.value_size)
+            out = put(out, b"\r\n", 2)
+    return out
+
+
+cdef char* put_upgrade(char* out, const HeaderBlock* block) noexcept nogil:
+    cdef Py_ssize_t i = block_find_known(block, NAME_UPGRADE, 0)
+    cdef Field* field
+    if i >= 0:
+        field = block_field(block, <uint32_t>i)
+        out = put(out, b"Upgrade: ", 9)
+        out = put(out, block.base + field.value_at, field.value_size)
+        out = put(out, b"\r\n", 2)
+    return out
+
+
+cdef size_t request_room(RequestHead head) noexcept:
+    # values of X-Forwarded-For and Host may be written twice
+    return 2 * <size_t>head.block.used + 8 * <size_t>head.block.n + FIXED_ROOM
+
+
+cdef size_t response_room(ResponseHead head) noexcept:
+    return <size_t>head.block.used + 8 * <size_t>head.block.n + FIXED_ROOM
+
+
+cdef char* put_target(char* out, RequestHead head) noexcept:
+    """The target as received; an absolute form becomes origin form (RFC 9112 §3.2.1), Host was set from it before."""
+    cdef const char* target = head.block.base + head.target.at
+    cdef uint32_t size = head.target.size
+    cdef uint32_t at = 0
+    if size and target[0] != 47 and size > 7 and (equals_nocase(target, b"http://", 7) or (
+            size > 8 and equals_nocase(target, b"https://", 8))):
+        at = 8
+        while at < size and target[at] != 47 and target[at] != 63:
+            at += 1
+        if at == size or target[at] == 63:
+            out[0] = 47
+            out += 1
+    return put(out, target + at, size - at)
+
+
+cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept:
+    cdef char* start = out
+    cdef uint64_t skip = HOP_BY_HOP
+    cdef bint drop_aliases
+    if how.client != NULL and not how.is_trusted:
+        skip |= FORWARDED
+    elif how.client != NULL:
+        skip |= <uint64_t>1 << <int>NAME_X_FORWARDED_FOR
+    out = put(out, head.block.base + head.method.at, head.method.size)
+    out[0] = 32
+    out = put_target(out + 1, head)
+    out = put(out, b" HTTP/1.1\r\n", 11)
+    drop_aliases = how.client != NULL and not how.is_trusted
+    out = put_fields(out, &head.block, skip, drop_aliases)
+    if how.client != NULL:
+        out = put_forwarded(out, &head.block, how)
+    if how.is_upgrade:
+        out = put_upgrade(out, &head.block)
+    out = put_framing(out, how)
+    out = put(out, b"\r\n", 2)
+    return out - start
+
+
+cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) noexcept:
+    cdef char* start = out
+    cdef const char* phrase
+    cdef const char* date
+    out = put(out, b"HTTP/1.1 ", 9)
+    out = put_number(out, head.status_code)
+    out[0] = 32
+    out += 1
+    if head.reason.size:
+        out = put(out, head.block.base + head.reason.at, head.reason.size)
+    else:
+        phrase = reason_phrase(head.status_code)
+        out = put(out, phrase, strlen(phrase))
+    out = put(out, b"\r\n", 2)
+    out = put_fields(out, &head.block, HOP_BY_HOP, False)
+    if not block_may_hold(&head.block, NAME_DATE) and head.status_code >= 200:
+        out = put(out, b"Date: ", 6)
+        date = date_text()
+        out = put(out, date, DATE_SIZE)
+        out = put(out, b"\r\n", 2)
+    if how.is_upgrade:
+        out = put_upgrade(out, &head.block)
+    out = put_framing(out, how)
+    out = put(out, b"\r\n", 2)
+    return out - start
+
+
+cdef size_t encode_chunk_line(uint64_t size, bint is_first, char* out) noexcept nogil:
+    return snprintf(out, 24, "%s%llx\r\n", b"" if is_first else b"\r\n", <unsigned long long>size)

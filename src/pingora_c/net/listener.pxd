@@ -1,0 +1,20 @@
+"""A listening socket in the reactor. Accepts what is waiting, pauses when descriptors run out, knows no protocol."""
+from libc.stdint cimport uint32_t
+from pingora_c.net.reactor cimport EventSource, Reactor
+from pingora_c.net.timer cimport Timer
+
+
+cdef class Acceptor:
+    # A client connected. Takes over `fd`.
+    cdef void on_accept(self, int fd) noexcept
+
+
+cdef class Listener(EventSource):
+    cdef int fd                 # owned, -1 once closed
+    cdef Acceptor acceptor
+    cdef Timer timer            # ends a pause
+    cdef bint is_closed
+    cdef int start(self, Reactor reactor, int fd, Acceptor acceptor) except -1
+    cdef void pause_accepting(self) noexcept
+    cdef void resume_accepting(self) noexcept
+    cdef void close(self) noexcept

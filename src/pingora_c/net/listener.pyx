@@ -1,0 +1,77 @@
+"""Listening socket. Owns its descriptor."""
+cimport cython
+
+from pingora_c.lib.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
+from pingora_c.lib.unistd cimport close
+from pingora_c.net.timer cimport timer_init, timer_unlink
+
+cdef enum:
+    ACCEPTS_PER_TURN = 64
+    PAUSE_MS = 100
+
+
+cdef void end_pause(void* owner) noexcept:
+    cdef Listener listener = <Listener>owner
+    listener.resume_accepting()
+
+
+cdef class Acceptor:
+    cdef void on_accept(self, int fd) noexcept:
+        close(fd)
+
+
+@cython.final
+cdef class Listener(EventSource):
+    def __cinit__(self):
+        self.fd = -1
+        timer_init(&self.timer, end_pause, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.timer)
+        if self.fd >= 0:
+            close(self.fd)
+
+    cdef int start(self, Reactor reactor, int fd, Acceptor acceptor) except -1:
+        self.reactor = reactor
+        self.fd = fd
+        self.acceptor = acceptor
+        if reactor.add(self, fd, True) < 0:
+            raise OSError(errno, "cannot watch the listening socket")
+        return 0
+
+    cdef void on_event(self, uint32_t events) noexcept:
+        cdef int fd, i
+        for i in range(ACCEPTS_PER_TURN):
+            if self.is_closed:
+                return
+            fd = accept4(self.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd >= 0:
+                self.acceptor.on_accept(fd)
+            elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                self.pause_accepting()
+                return
+            else:
+                return   # drained, or the client is gone already
+
+    cdef void pause_accepting(self) noexcept:
+        """Out of descriptors: look away for PAUSE_MS instead of being woken at once again."""
+        self.reactor.remove(self, self.fd)
+        self.reactor.set_timer(&self.timer, PAUSE_MS)
+
+    cdef void resume_accepting(self) noexcept:
+        if not self.is_closed and self.reactor.add(self, self.fd, True) < 0:
+            self.reactor.set_timer(&self.timer, PAUSE_MS)
+
+    cdef void close_descriptor(self) noexcept:
+        if self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+
+    cdef void close(self) noexcept:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        timer_unlink(&self.timer)
+        self.reactor.remove(self, self.fd)
+        self.close_descriptor()

@@ -1,0 +1,70 @@
+"""The server side of HTTP/1.1: a client's connection and the stream of its present exchange.
+
+    IDLE -> HEAD -> EXCHANGE -> IDLE … ; any -> FLUSHING -> LINGERING -> closed
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+from pingora_c.http.message cimport RequestHead, ResponseHead
+from pingora_c.net.connection cimport Connection
+from pingora_c.net.reactor cimport Reactor
+from pingora_c.proxy.h1_stream cimport H1Stream
+from pingora_c.proxy.stream cimport StreamOwner
+
+cdef enum ServerState:
+    SERVER_IDLE = 0       # between exchanges; nothing of a head is here
+    SERVER_HEAD = 1       # part of a head is here
+    SERVER_EXCHANGE = 2   # a session is at work
+    SERVER_FLUSHING = 3   # the last answer leaves, then the connection ends
+    SERVER_LINGERING = 4  # our side has ended; what the client still sends is discarded for a while
+
+# Limits of a listener's connections; times in milliseconds.
+cdef struct ServerLimits:
+    uint32_t head_ms           # from a head's first byte to its last: 408
+    uint32_t keep_alive_ms     # between exchanges: closed silently
+    uint32_t body_ms           # between reads of a request body: 408
+    uint32_t write_ms          # without progress while the client takes nothing: cut
+    uint32_t head_bytes        # 431
+    uint32_t target_bytes      # 414
+    uint32_t fields            # 431
+
+
+cdef class Application:
+    """What a listener serves: makes an owner for each exchange."""
+    cdef Reactor reactor
+    cdef ServerLimits limits
+    # Give the stream an owner and start it; -1 without memory.
+    cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept
+    cdef void on_server_closed(self, H1Server server) noexcept
+
+
+cdef class H1Server(Connection):
+    cdef Application application
+    cdef H1ServerStream stream     # None between exchanges
+    cdef uint8_t state             # ServerState
+    cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
+    cdef uint64_t head_at_us       # when the head's first byte was read
+    cdef uint32_t n_exchanges
+    cdef object client_text        # "127.0.0.1:54321"; None before somebody asked
+    cdef size_t read_head(self, const char* data, size_t size) noexcept
+    cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
+    cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
+    cdef void fail(self, int kind) noexcept
+    cdef void refuse(self, int status, const char* reason) noexcept
+    cdef void end_exchange(self, bint reusable) noexcept
+    cdef void begin_close(self) noexcept
+    cdef void linger(self) noexcept
+    cdef object client_address(self)
+    cdef void arm(self, uint32_t delay_ms) noexcept
+
+
+cdef class H1ServerStream(H1Stream):
+    cdef H1Server server
+    cdef uint8_t client_minor
+    cdef bint to_head              # the request's method is HEAD
+    cdef bint close_after          # the connection ends with this exchange
+    cdef bint head_sent            # a final head was written
+    # Write a final head. `length` < 0: not known (chunked, or to the end of the connection for HTTP/1.0).
+    cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept
+    cdef int send_interim(self, ResponseHead head) noexcept
+    # The owner is done with the exchange; `is_complete` only if the whole answer was written.
+    cdef void release(self, bint is_complete) noexcept

@@ -1,0 +1,293 @@
+"""HTTP/1.1 server connections. Owns the socket of a client; knows sessions only as StreamOwner."""
+cimport cython
+
+from libc.stdio cimport snprintf
+from libc.string cimport memset
+from pingora_c.base.clock cimport now_us
+from pingora_c.h1.encode cimport (
+    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, reason_phrase, response_room,
+)
+from pingora_c.h1.framing cimport (
+    BODY_TUNNEL, check_host, framing_error_reason, framing_error_status, request_framing,
+)
+from pingora_c.h1.head cimport (
+    H1_INCOMPLETE, HeadLimits, RequestLine, head_error_reason, head_error_status, parse_request_head,
+)
+from pingora_c.http.field cimport Field
+from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
+from pingora_c.lib.socket cimport getpeername, sockaddr, sockaddr_storage, socklen_t
+from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE
+from pingora_c.upstream.address cimport Address
+
+cdef enum:
+    FIELDS_MAX = 256
+    LINGER_MS = 2000
+
+
+cdef class Application:
+    cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
+        return -1
+
+    cdef void on_server_closed(self, H1Server server) noexcept:
+        pass
+
+
+@cython.final
+cdef class H1Server(Connection):
+    cdef void arm(self, uint32_t delay_ms) noexcept:
+        self.reactor.set_timer(&self.timer, delay_ms)
+
+    cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
+        cdef size_t used = 0, part
+        while used < size and not self.is_closed:
+            if self.stream is None:
+                if self.state >= SERVER_FLUSHING:
+                    return size
+                part = self.read_head(data + used, size - used)
+            elif self.stream.body_done or self.stream.body_paused:
+                break
+            else:
+                self.arm(self.application.limits.body_ms)
+                part = self.stream.decode(data + used, size - used)
+            if part == 0:
+                break
+            used += part
+        if self.stream is not None and (self.stream.body_done or self.stream.body_paused):
+            self.pause()
+        return used
+
+    cdef size_t read_head(self, const char* data, size_t size) noexcept:
+        """Parse a head; 0 while it is incomplete. A bad one is answered and ends the connection."""
+        try:
+            return self.take_head(data, size)
+        except:
+            self.refuse(503, b"no_memory")
+            return size
+
+    cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1:
+        cdef Field fields[FIELDS_MAX]
+        cdef HeadLimits limits
+        cdef RequestLine line
+        cdef uint32_t n = 0
+        cdef Py_ssize_t end
+        cdef int verdict
+        cdef RequestHead head
+        cdef H1ServerStream stream
+        if self.state == SERVER_IDLE:
+            self.state = SERVER_HEAD
+            self.head_at_us = now_us()
+            self.arm(self.application.limits.head_ms)
+        limits.head_bytes = self.application.limits.head_bytes
+        limits.target_bytes = self.application.limits.target_bytes
+        limits.fields = self.application.limits.fields
+        end = parse_request_head(data, size, self.head_seen, &limits, &line, fields, &n)
+        if end == H1_INCOMPLETE:
+            self.head_seen = size
+            return 0
+        self.head_seen = 0
+        if end < 0:
+            self.refuse(head_error_status(<int>end), head_error_reason(<int>end))
+            return size
+        stream = H1ServerStream.__new__(H1ServerStream)
+        verdict = request_framing(data, fields, n, line.minor, &stream.framing)
+        if verdict == 0:
+            verdict = check_host(data, fields, n, line.minor)
+        if verdict != 0:
+            self.refuse(framing_error_status(verdict), framing_error_reason(verdict))
+            return size
+        head = RequestHead.new()
+        if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0:
+            self.refuse(503, b"no_memory")
+            return size
+        if head.method_id == METHOD_CONNECT:
+            self.refuse(405, b"connect_refused")
+            return size
+        self.begin(stream, head)
+        return end
+
+    cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept:
+        self.state = SERVER_EXCHANGE
+        self.n_exchanges += 1
+        stream.connection = self
+        stream.server = self
+        stream.is_client = True
+        stream.client_minor = head.minor
+        stream.to_head = head.method_id == METHOD_HEAD
+        stream.close_after = not stream.framing.keep_alive
+        stream.begin_body()
+        self.stream = stream
+        self.timer.deadline_ms = 0
+        if self.application.begin(stream, head) < 0:
+            self.stream = None
+            self.refuse(503, b"no_memory")
+
+    cdef void refuse(self, int status, const char* reason) noexcept:
+        """Answer a message that no session saw, then end the connection (security rule 9)."""
+        cdef char text[512]
+        cdef char body[256]
+        cdef int body_size = snprintf(body, sizeof(body), "%d %s: %s\n", status, reason_phrase(status), reason)
+        cdef int size = snprintf(
+            text, sizeof(text), "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
+            "Connection: close\r\n\r\n%s", status, reason_phrase(status), body_size, body)
+        self.write_copy(text, size)
+        self.begin_close()
+
+    cdef void end_exchange(self, bint reusable) noexcept:
+        cdef H1ServerStream stream = self.stream
+        self.stream = None
+        self.reactor.bury(stream)
+        if self.is_closed:
+            return
+        if not reusable or self.is_broken:
+            self.begin_close()
+            return
+        self.state = SERVER_IDLE
+        if self.saw_eof:
+            self.begin_close()
+            return
+        self.arm(self.application.limits.keep_alive_ms)
+        self.resume()
+
+    cdef void begin_close(self) noexcept:
+        if self.is_closed:
+            return
+        self.state = SERVER_FLUSHING
+        self.flush()
+        if self.is_broken:
+            self.close()
+        elif self.out_queued:
+            self.arm(self.application.limits.write_ms)
+        else:
+            self.linger()
+
+    cdef void linger(self) noexcept:
+        """Nothing more to send. A client that may still be sending gets time to read the answer before the socket closes."""
+        if self.saw_eof or (not self.can_read and not self.pending_size and self.is_paused):
+            self.close()
+            return
+        self.state = SERVER_LINGERING
+        self.transport.shutdown()
+        self.arm(LINGER_MS)
+        self.resume()
+
+    cdef void on_writable(self) noexcept:
+        if self.state == SERVER_FLUSHING:
+            self.linger()
+        elif self.stream is not None and self.stream.owner is not None:
+            self.stream.owner.on_writable(True)
+
+    cdef void on_end(self, int code) noexcept:
+        if self.stream is None:
+            if self.state == SERVER_FLUSHING and self.out_queued:
+                return
+            self.close()
+        elif self.stream.is_tunnel and code == -2:
+            self.stream.end_body()
+        elif not self.stream.body_done or code != -2:
+            self.fail(CLIENT_GONE)
+
+    cdef void on_hangup(self, bint is_reset) noexcept:
+        if is_reset:
+            self.fail(CLIENT_GONE)
+
+    cdef void on_broken(self) noexcept:
+        self.fail(CLIENT_GONE)
+
+    cdef void fail(self, int kind) noexcept:
+        if self.stream is not None and self.stream.owner is not None:
+            self.stream.owner.on_failure(True, kind)
+        else:
+            self.close()
+
+    cdef void on_timeout(self) noexcept:
+        if self.state == SERVER_HEAD:
+            self.refuse(408, b"head_timeout")
+        elif self.state == SERVER_EXCHANGE:
+            if not self.stream.body_done and not self.stream.body_paused and not self.stream.is_tunnel:
+                self.fail(CLIENT_BAD_BODY if self.stream.head_sent else CLIENT_GONE)
+            elif self.is_blocked:
+                self.fail(CLIENT_GONE)
+        else:
+            self.close()
+
+    cdef void close(self) noexcept:
+        if not self.is_closed:
+            Connection.close(self)
+            self.application.on_server_closed(self)
+
+    cdef object client_address(self):
+        cdef sockaddr_storage raw
+        cdef socklen_t size = sizeof(raw)
+        if self.client_text is None:
+            memset(&raw, 0, sizeof(raw))
+            if self.transport.fd >= 0 and getpeername(self.transport.fd, <sockaddr*>&raw, &size) == 0:
+                self.client_text = Address.from_raw(&raw, size).text
+            else:
+                self.client_text = ""
+        return self.client_text
+
+
+@cython.final
+cdef class H1ServerStream(H1Stream):
+    cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept:
+        cdef Outgoing how
+        cdef char* out
+        memset(&how, 0, sizeof(how))
+        how.is_upgrade = is_upgrade
+        if is_upgrade:
+            how.framing = FRAME_NONE
+            self.out_framing = FRAME_CLOSE
+            self.is_tunnel = True
+            self.close_after = True
+            self.framing.kind = BODY_TUNNEL
+            self.body_done = False
+        elif head.status_code == 204:
+            how.framing = self.out_framing = FRAME_NONE
+        elif self.to_head or head.status_code == 304:
+            how.framing = FRAME_LENGTH if length >= 0 else FRAME_NONE
+            how.length = length if length >= 0 else 0
+            self.out_framing = FRAME_NONE
+        elif length >= 0:
+            how.framing = self.out_framing = FRAME_LENGTH
+            how.length = self.out_left = length
+        elif self.client_minor == 0:
+            how.framing = FRAME_NONE
+            self.out_framing = FRAME_CLOSE
+            self.close_after = True
+        else:
+            how.framing = self.out_framing = FRAME_CHUNKED
+        how.close = self.close_after
+        how.keep_alive = self.client_minor == 0
+        out = self.server.reserve(response_room(head))
+        if out == NULL:
+            return -1
+        self.server.commit(encode_response(head, &how, out))
+        self.head_sent = True
+        return 0
+
+    cdef int send_interim(self, ResponseHead head) noexcept:
+        cdef Outgoing how
+        cdef char* out
+        if self.client_minor == 0 or self.head_sent:
+            return 0
+        memset(&how, 0, sizeof(how))
+        out = self.server.reserve(response_room(head))
+        if out == NULL:
+            return -1
+        self.server.commit(encode_response(head, &how, out))
+        return 0
+
+    cdef void release(self, bint is_complete) noexcept:
+        cdef bint reusable = is_complete and self.body_done and not self.close_after and not self.is_tunnel
+        self.owner = None
+        if self.out_framing == FRAME_LENGTH and self.out_left:
+            is_complete = False
+        if self.server.is_closed:
+            self.server.stream = None
+        elif not is_complete and self.head_sent:
+            # the answer is cut: the client must see it (RFC 9112 §8)
+            self.server.stream = None
+            self.server.flush()
+            self.server.close()
+        else:
+            self.server.end_exchange(reusable and is_complete)

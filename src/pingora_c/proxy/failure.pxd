@@ -1,0 +1,27 @@
+"""Why a session failed: kind, source, and the status that tells the client. Born once, unchanged to the log (DESIGN rule 8)."""
+from libc.stdint cimport uint16_t
+
+cdef enum FailureKind:
+    OK = 0
+    CLIENT_GONE             # no answer is possible
+    CLIENT_BAD_BODY         # 400
+    NO_UPSTREAM             # 503
+    CONNECT_REFUSED         # 502
+    CONNECT_TIMEOUT         # 504
+    UPSTREAM_CLOSED         # 502  before a whole head
+    UPSTREAM_BAD_HEAD       # 502
+    UPSTREAM_BAD_BODY       # 502, or cut if the head has left
+    UPSTREAM_TRUNCATED      # the answer is cut
+    UPSTREAM_TIMEOUT        # 504  to the first byte or between reads
+    HOOK_RAISED             # 500
+    HOOK_BAD_RESULT         # 500
+    HOOK_TIMEOUT            # 504
+    NO_MEMORY               # 503
+    FAILURE_END
+
+cdef uint16_t failure_status(int kind) noexcept nogil       # 0: nothing can be answered
+cdef const char* failure_reason(int kind) noexcept nogil    # snake case, for logs
+cdef const char* failure_source(int kind) noexcept nogil    # "upstream", "downstream", "internal"
+
+# The exception for a failure; `cause` is an exception or None.
+cdef object make_error(int kind, object cause)

@@ -1,0 +1,56 @@
+"""The table of failures and their Python exception."""
+
+cdef struct Row:
+    uint16_t status
+    const char* reason
+    const char* source
+
+cdef Row[15] ROWS
+ROWS[<int>OK] = Row(0, b"ok", b"internal")
+ROWS[<int>CLIENT_GONE] = Row(0, b"client_gone", b"downstream")
+ROWS[<int>CLIENT_BAD_BODY] = Row(400, b"client_bad_body", b"downstream")
+ROWS[<int>NO_UPSTREAM] = Row(503, b"no_upstream", b"internal")
+ROWS[<int>CONNECT_REFUSED] = Row(502, b"connect_failed", b"upstream")
+ROWS[<int>CONNECT_TIMEOUT] = Row(504, b"connect_timeout", b"upstream")
+ROWS[<int>UPSTREAM_CLOSED] = Row(502, b"upstream_closed", b"upstream")
+ROWS[<int>UPSTREAM_BAD_HEAD] = Row(502, b"upstream_bad_head", b"upstream")
+ROWS[<int>UPSTREAM_BAD_BODY] = Row(502, b"upstream_bad_body", b"upstream")
+ROWS[<int>UPSTREAM_TRUNCATED] = Row(502, b"upstream_truncated", b"upstream")
+ROWS[<int>UPSTREAM_TIMEOUT] = Row(504, b"upstream_timeout", b"upstream")
+ROWS[<int>HOOK_RAISED] = Row(500, b"hook_raised", b"internal")
+ROWS[<int>HOOK_BAD_RESULT] = Row(500, b"hook_bad_result", b"internal")
+ROWS[<int>HOOK_TIMEOUT] = Row(504, b"hook_timeout", b"internal")
+ROWS[<int>NO_MEMORY] = Row(503, b"no_memory", b"internal")
+
+
+cdef uint16_t failure_status(int kind) noexcept nogil:
+    return ROWS[kind].status
+
+
+cdef const char* failure_reason(int kind) noexcept nogil:
+    return ROWS[kind].reason
+
+
+cdef const char* failure_source(int kind) noexcept nogil:
+    return ROWS[kind].source
+
+
+class ProxyError(Exception):
+    """Why a session failed, as hooks see it.
+
+    `reason` is machine-readable ("connect_failed", "upstream_timeout" …), `source` one of "upstream", "downstream",
+    "internal", `status` what the client is told by default (0: nothing can be told). `__cause__` is the exception of a
+    hook that raised.
+    """
+
+    def __init__(self, reason: str, source: str, status: int) -> None:
+        super().__init__(f"{reason} ({source})")
+        self.reason = reason
+        self.source = source
+        self.status = status
+
+
+cdef object make_error(int kind, object cause):
+    error = ProxyError(ROWS[kind].reason.decode("ascii"), ROWS[kind].source.decode("ascii"), ROWS[kind].status)
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,27 @@
+"""What both sides of an HTTP/1 exchange share: decoding the body that comes and framing the body that goes."""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+from pingora_c.h1.chunked cimport ChunkedDecoder
+from pingora_c.h1.framing cimport Framing
+from pingora_c.net.connection cimport Connection
+from pingora_c.proxy.stream cimport Stream
+
+
+cdef class H1Stream(Stream):
+    cdef Connection connection
+    cdef Framing framing          # of the body that comes
+    cdef uint64_t body_left       # BODY_LENGTH: bytes still to come
+    cdef ChunkedDecoder chunks
+    cdef bint in_trailers
+    cdef bint body_done           # the whole body came
+    cdef bint body_paused         # the owner takes no body now
+    cdef uint8_t out_framing      # BodyFraming of the body that goes
+    cdef uint64_t out_left        # FRAME_LENGTH: bytes still to go
+    cdef bint out_started         # a chunk was written
+    cdef bint out_done
+    cdef bint is_tunnel           # raw bytes both ways, each side ends on its own
+    cdef void begin_body(self) noexcept                                   # framing is set
+    cdef size_t decode(self, const char* data, size_t size) noexcept      # bytes used
+    cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
+    cdef size_t decode_trailers(self, const char* data, size_t size) noexcept
+    cdef void end_body(self) noexcept

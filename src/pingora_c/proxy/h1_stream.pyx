@@ -1,0 +1,120 @@
+"""Body decoding and framing of HTTP/1, for the server's and the client's side alike."""
+from libc.stdint cimport uint32_t
+from pingora_c.base.span cimport Span
+from pingora_c.h1.chunked cimport CHUNK_DATA, CHUNK_TRAILERS, TRAILER_MAX, chunked_init, chunked_next
+from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, encode_chunk_line
+from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
+from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, parse_fields
+from pingora_c.http.field cimport Field
+from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, UPSTREAM_BAD_BODY
+
+cdef enum:
+    TRAILER_FIELDS = 64
+
+
+cdef class H1Stream(Stream):
+    cdef void begin_body(self) noexcept:
+        self.body_left = self.framing.length
+        if self.framing.kind == BODY_CHUNKED:
+            chunked_init(&self.chunks)
+        self.body_done = self.framing.kind == BODY_NONE
+
+    cdef void end_body(self) noexcept:
+        self.body_done = True
+        if self.owner is not None:
+            self.owner.on_body_end(self.is_client)
+
+    cdef size_t decode(self, const char* data, size_t size) noexcept:
+        cdef size_t used = 0, part
+        while used < size and not self.body_done and not self.body_paused and self.owner is not None:
+            part = size - used
+            if self.framing.kind == BODY_CHUNKED:
+                part = self.decode_chunked(data + used, part)
+                if part == 0:
+                    break
+                used += part
+                continue
+            if self.framing.kind == BODY_LENGTH:
+                if part > self.body_left:
+                    part = self.body_left
+                self.body_left -= part
+            used += part
+            self.owner.on_body(self.is_client, data + used - part, part)
+            if self.framing.kind == BODY_LENGTH and self.body_left == 0 and self.owner is not None:
+                self.end_body()
+        return used
+
+    cdef size_t decode_chunked(self, const char* data, size_t size) noexcept:
+        cdef size_t consumed = 0
+        cdef Span span
+        cdef int event
+        if self.in_trailers:
+            return self.decode_trailers(data, size)
+        event = chunked_next(&self.chunks, data, size, &consumed, &span)
+        if event == CHUNK_DATA:
+            self.owner.on_body(self.is_client, data + span.at, span.size)
+        elif event == CHUNK_TRAILERS:
+            self.in_trailers = True
+            if consumed == 0:
+                return self.decode_trailers(data, size)
+        elif event < 0:
+            self.owner.on_failure(self.is_client, CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY)
+        return consumed
+
+    cdef size_t decode_trailers(self, const char* data, size_t size) noexcept:
+        """Check the trailer section and drop it (RFC 9110 §6.5.1 allows an intermediary to); 0 while it is incomplete."""
+        cdef Field fields[TRAILER_FIELDS]
+        cdef HeadLimits limits
+        cdef uint32_t n = 0
+        cdef Py_ssize_t end
+        limits.head_bytes = TRAILER_MAX
+        limits.target_bytes = 0
+        limits.fields = TRAILER_FIELDS
+        end = parse_fields(data, size, 0, &limits, fields, &n)
+        if end == H1_INCOMPLETE:
+            return 0
+        if end < 0:
+            self.owner.on_failure(self.is_client, CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY)
+            return 0
+        self.end_body()
+        return end
+
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        cdef char line[32]
+        if size == 0 or self.out_framing == FRAME_NONE:
+            return 0
+        if self.out_framing == FRAME_CHUNKED:
+            if self.connection.write_small(line, encode_chunk_line(size, not self.out_started, line)) < 0:
+                return -1
+            self.out_started = True
+        elif self.out_framing == FRAME_LENGTH:
+            if size > self.out_left:
+                size = self.out_left
+            self.out_left -= size
+        return self.connection.write(data, size)
+
+    cdef int send_end(self) noexcept:
+        if self.out_done:
+            return 0
+        self.out_done = True
+        if self.is_tunnel:
+            self.connection.flush()
+            self.connection.shutdown_write()
+        elif self.out_framing == FRAME_CHUNKED:
+            if self.out_started:
+                return self.connection.write_small(b"\r\n0\r\n\r\n", 7)
+            return self.connection.write_small(b"0\r\n\r\n", 5)
+        return 0
+
+    cdef size_t unsent(self) noexcept:
+        return self.connection.unsent()
+
+    cdef void pause_body(self) noexcept:
+        self.body_paused = True
+        self.connection.pause()
+
+    cdef void resume_body(self) noexcept:
+        if self.body_paused:
+            self.body_paused = False
+            if not self.body_done:
+                self.connection.resume()

@@ -1,0 +1,41 @@
+"""Abstract bases: every method is overridden."""
+
+
+cdef class StreamOwner:
+    cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept:
+        pass
+
+    cdef void on_body_end(self, bint is_client) noexcept:
+        pass
+
+    cdef void on_writable(self, bint is_client) noexcept:
+        pass
+
+    cdef void on_failure(self, bint is_client, int kind) noexcept:
+        pass
+
+    cdef void on_connected(self) noexcept:
+        pass
+
+    cdef void on_interim(self, ResponseHead head) noexcept:
+        pass
+
+    cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
+        pass
+
+
+cdef class Stream:
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        return -1
+
+    cdef int send_end(self) noexcept:
+        return -1
+
+    cdef size_t unsent(self) noexcept:
+        return 0
+
+    cdef void pause_body(self) noexcept:
+        pass
+
+    cdef void resume_body(self) noexcept:
+        pass

@@ -1,0 +1,53 @@
+"""The client side of HTTP/1.1: a connection to an origin and the stream of its present exchange.
+
+    CONNECTING -> BUSY -> IDLE (pooled) -> BUSY …; any -> closed
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t
+from pingora_c.h1.encode cimport Outgoing
+from pingora_c.http.message cimport RequestHead
+from pingora_c.net.connection cimport Connection
+from pingora_c.net.reactor cimport Reactor
+from pingora_c.proxy.h1_stream cimport H1Stream
+from pingora_c.proxy.stream cimport StreamOwner
+from pingora_c.upstream.peer cimport HttpPeer
+from pingora_c.upstream.pool cimport Pool
+
+cdef enum ClientState:
+    CLIENT_CONNECTING = 0
+    CLIENT_IDLE = 1
+    CLIENT_BUSY = 2
+
+cdef enum:
+    IDLE_MS = 60000       # an upstream connection waits this long in the pool
+
+
+cdef class H1Client(Connection):
+    cdef Pool pool
+    cdef object key            # of the pool
+    cdef uint8_t state
+    cdef uint32_t read_timeout_ms
+    cdef uint32_t n_exchanges
+    cdef H1ClientStream stream
+    cdef void fail(self, int kind) noexcept
+    cdef void leave_pool(self) noexcept
+
+
+cdef class H1ClientStream(H1Stream):
+    cdef H1Client client
+    cdef bint is_reused        # the connection came from the pool
+    cdef bint to_head
+    cdef bint to_upgrade
+    cdef bint head_done        # a final head came
+    cdef bint got_bytes        # some byte of an answer came
+    cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept
+    cdef size_t read_head(self, const char* data, size_t size) noexcept
+    cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
+    # The owner is done; a connection that is fit goes back to the pool.
+    cdef void release(self, bint is_complete) noexcept
+    cdef void pool_client(self, H1Client client) noexcept
+
+
+# Open a stream to `peer` into owner.opened: over a pooled connection if there is one and `may_reuse` (it is ready at once: 1), else over a new one
+# (0: on_connected or on_failure follows). -1 if no socket could be made or the connect failed at once.
+cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept

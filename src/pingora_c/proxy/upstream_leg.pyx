@@ -1,0 +1,269 @@
+"""HTTP/1.1 client connections. Owns the socket to an origin; knows sessions only as StreamOwner."""
+cimport cython
+
+from pingora_c.h1.encode cimport encode_request, request_room
+from pingora_c.h1.framing cimport BODY_CLOSE, BODY_TUNNEL, response_framing
+from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_response_head
+from pingora_c.h1.encode cimport FRAME_CLOSE
+from pingora_c.http.field cimport Field
+from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
+from pingora_c.lib.errno cimport EINPROGRESS, errno
+from pingora_c.lib.socket cimport (
+    IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, connect, getsockopt,
+    setsockopt, sockaddr, socket, socklen_t,
+)
+from pingora_c.net.transport cimport IO_EOF, PlainTransport
+from pingora_c.proxy.failure cimport (
+    CONNECT_REFUSED, CONNECT_TIMEOUT, NO_MEMORY, UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT,
+    UPSTREAM_TRUNCATED,
+)
+
+cdef enum:
+    FIELDS_MAX = 256
+    HEAD_BYTES = 65536
+    INTERIM_MAX = 16
+
+
+@cython.final
+cdef class H1Client(Connection):
+    cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
+        cdef size_t used = 0, part
+        if self.stream is None:
+            self.close()       # bytes that nobody asked for: never read into the next answer
+            return size
+        self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+        while used < size and not self.is_closed and self.stream is not None:
+            self.stream.got_bytes = True
+            if not self.stream.head_done:
+                part = self.stream.read_head(data + used, size - used)
+            elif self.stream.body_done or self.stream.body_paused:
+                break
+            else:
+                part = self.stream.decode(data + used, size - used)
+            if part == 0:
+                break
+            used += part
+        if self.stream is None and used < size and not self.is_closed:
+            self.close()       # more than the answer: the connection can not be trusted
+            return size
+        return used
+
+    cdef void on_writable(self) noexcept:
+        cdef int error = 0
+        cdef socklen_t size = sizeof(error)
+        if self.state == CLIENT_CONNECTING:
+            getsockopt(self.transport.fd, SOL_SOCKET, SO_ERROR, &error, &size)
+            if error:
+                self.fail(CONNECT_REFUSED)
+                return
+            self.state = CLIENT_BUSY
+            self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+            if self.stream is not None and self.stream.owner is not None:
+                self.stream.owner.on_connected()
+        elif self.stream is not None and self.stream.owner is not None:
+            self.stream.owner.on_writable(False)
+
+    cdef void on_end(self, int code) noexcept:
+        cdef H1ClientStream stream = self.stream
+        if stream is None:
+            self.close()
+        elif self.state == CLIENT_CONNECTING:
+            self.fail(CONNECT_REFUSED)
+        elif not stream.head_done:
+            self.fail(UPSTREAM_CLOSED)
+        elif stream.is_tunnel or (stream.framing.kind == BODY_CLOSE and code == IO_EOF):
+            stream.end_body()
+        elif not stream.body_done:
+            self.fail(UPSTREAM_TRUNCATED)
+
+    cdef void on_broken(self) noexcept:
+        # a write failed; an answer may have come before (a 413 to a large upload): read it first
+        if self.stream is not None and self.state == CLIENT_BUSY and not self.stream.head_done:
+            self.can_read = True
+            self.saw_hangup = True
+            self.is_paused = False
+            self.read_turn()
+        elif self.stream is None:
+            self.close()
+        elif not self.stream.body_done:
+            self.fail(UPSTREAM_TRUNCATED)
+
+    cdef void on_timeout(self) noexcept:
+        if self.stream is None:
+            self.close()
+        elif self.state == CLIENT_CONNECTING:
+            self.fail(CONNECT_TIMEOUT)
+        elif self.is_paused or self.stream.is_tunnel:
+            self.reactor.set_timer(&self.timer, self.read_timeout_ms)   # it is us who do not read
+        else:
+            self.fail(UPSTREAM_TIMEOUT)
+
+    cdef void fail(self, int kind) noexcept:
+        cdef H1ClientStream stream = self.stream
+        self.close()
+        if stream is not None and stream.owner is not None:
+            stream.owner.on_failure(False, kind)
+
+    cdef void close(self) noexcept:
+        if self.is_closed:
+            return
+        Connection.close(self)
+        if self.state == CLIENT_IDLE:
+            self.leave_pool()
+        if self.stream is not None:
+            self.reactor.bury(self.stream)
+            self.stream = None
+
+    cdef void leave_pool(self) noexcept:
+        try:
+            self.pool.forget(self.key, self)
+        except:
+            pass   # ignored: without memory the entry stays and is found closed when it is taken
+
+
+@cython.final
+cdef class H1ClientStream(H1Stream):
+    cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept:
+        cdef char* out = self.client.reserve(request_room(head))
+        if out == NULL:
+            return -1
+        self.to_head = head.method_id == METHOD_HEAD
+        self.to_upgrade = how.is_upgrade
+        self.out_framing = how.framing
+        self.out_left = how.length
+        self.client.commit(encode_request(head, how, out))
+        self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
+        return 0
+
+    cdef size_t read_head(self, const char* data, size_t size) noexcept:
+        """Parse a head and announce it; 0 while it is incomplete or after a failure."""
+        try:
+            return self.take_head(data, size)
+        except:
+            self.client.fail(NO_MEMORY)
+            return 0
+
+    cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1:
+        cdef Field fields[FIELDS_MAX]
+        cdef HeadLimits limits
+        cdef StatusLine line
+        cdef uint32_t n = 0
+        cdef Py_ssize_t end
+        cdef ResponseHead head
+        limits.head_bytes = HEAD_BYTES
+        limits.target_bytes = 0
+        limits.fields = FIELDS_MAX
+        end = parse_response_head(data, size, 0, &limits, &line, fields, &n)
+        if end == H1_INCOMPLETE:
+            return 0
+        if end < 0 or response_framing(data, fields, n, line.minor, line.status, self.to_head, False, self.to_upgrade,
+                                       &self.framing) != 0:
+            self.client.fail(UPSTREAM_BAD_HEAD)
+            return 0
+        head = ResponseHead.new(line.status)
+        if head.load(data, <uint32_t>end, line.status, line.reason, line.minor, fields, n) < 0:
+            self.client.fail(NO_MEMORY)
+            return 0
+        if line.status < 200 and line.status != 101:
+            self.owner.on_interim(head)
+            return end
+        self.head_done = True
+        if self.framing.kind == BODY_TUNNEL:
+            self.is_tunnel = True
+            self.out_framing = FRAME_CLOSE
+            self.out_done = False
+        self.begin_body()
+        self.owner.on_response(head, &self.framing)
+        if self.body_done and self.owner is not None:
+            self.owner.on_body_end(False)
+        return end
+
+    cdef void release(self, bint is_complete) noexcept:
+        cdef H1Client client = self.client
+        cdef bint fit = (is_complete and self.head_done and self.body_done and self.out_done and not self.is_tunnel
+                         and self.framing.keep_alive and not client.is_closed and not client.is_broken
+                         and not client.saw_hangup and client.pending_size == 0)
+        self.owner = None
+        client.reactor.bury(self)
+        client.stream = None
+        if client.is_closed:
+            return
+        if not fit:
+            client.close()
+            return
+        client.state = CLIENT_IDLE
+        client.is_paused = False
+        client.read_limit = 65536
+        client.reactor.set_timer(&client.timer, IDLE_MS)
+        self.pool_client(client)
+
+    cdef void pool_client(self, H1Client client) noexcept:
+        try:
+            if client.pool.give(client.key, client):
+                return
+        except:
+            pass   # ignored: no memory for the pool's entry, the connection is closed instead
+        client.close()
+
+
+cdef int bind(H1Client client, StreamOwner owner) except -1:
+    cdef H1ClientStream stream = H1ClientStream.__new__(H1ClientStream)
+    stream.connection = client
+    stream.client = client
+    stream.owner = owner
+    stream.is_reused = client.n_exchanges > 0
+    client.n_exchanges += 1
+    client.stream = stream
+    owner.opened = stream
+    return 0
+
+
+cdef H1Client take_idle(Pool pool, HttpPeer peer):
+    """The most recent idle connection that nothing was heard of, or None."""
+    cdef H1Client client
+    while True:
+        client = <H1Client>pool.take(peer.key)
+        if client is None or not (client.is_closed or client.saw_hangup or client.is_broken):
+            return client
+
+
+cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner) except -2:
+    cdef H1Client client = H1Client.__new__(H1Client)
+    cdef int one = 1
+    cdef int fd = socket(peer.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        return -1
+    client.transport = PlainTransport.new(fd)
+    client.pool = pool
+    client.key = peer.key
+    client.read_timeout_ms = peer.read_timeout_ms
+    client.state = CLIENT_CONNECTING
+    client.is_blocked = True     # the first OUT edge tells the end of the connect
+    if not peer.address.is_unix:
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    if connect(fd, <sockaddr*>&peer.address.raw, peer.address.raw_size) < 0 and errno != EINPROGRESS:
+        return -1
+    if client.open(reactor, client.transport) < 0:
+        return -1
+    reactor.set_timer(&client.timer, peer.connect_timeout_ms)
+    bind(client, owner)
+    return 0
+
+
+cdef int open_or_raise(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) except -2:
+    cdef H1Client client
+    if may_reuse:
+        client = take_idle(pool, peer)
+        if client is not None:
+            client.state = CLIENT_BUSY
+            client.read_timeout_ms = peer.read_timeout_ms
+            bind(client, owner)
+            return 1
+    return connect_new(reactor, pool, peer, owner)
+
+
+cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept:
+    try:
+        return open_or_raise(reactor, pool, peer, owner, may_reuse)
+    except:
+        return -1   # ignored: no memory for the connection, the caller answers

@@ -1,0 +1,20 @@
+"""HttpPeer: where a request goes and how to connect there."""
+cimport cython
+from libc.stdint cimport uint32_t
+from pingora_c.upstream.address cimport Address
+from pingora_c.upstream.endpoint cimport Endpoint
+
+
+@cython.final
+cdef class HttpPeer:
+    cdef readonly Address address
+    cdef readonly Endpoint endpoint         # None for a peer made from a bare address
+    cdef readonly uint32_t connect_timeout_ms
+    cdef readonly uint32_t read_timeout_ms  # to the first byte, and between reads
+    cdef readonly object group              # part of the pool's key: peers of different groups share no connection
+    # What decides whether a connection may serve two peers, compared in full by the pool (DESIGN rule 6).
+    cdef object key
+
+    # The peer for an endpoint with default options, made once per endpoint.
+    @staticmethod
+    cdef HttpPeer of(Endpoint endpoint)

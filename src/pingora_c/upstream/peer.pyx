@@ -1,0 +1,47 @@
+"""Peers. Owns no connection."""
+cimport cython
+
+from pingora_c.upstream.address cimport Address
+
+cdef enum:
+    CONNECT_TIMEOUT_MS = 5000
+    READ_TIMEOUT_MS = 60000
+
+
+cdef uint32_t to_ms(object seconds, str name) except? 0:
+    cdef double value = seconds
+    if not 0.001 <= value <= 86400:
+        raise ValueError(f"{name}: expected 0.001 to 86400 seconds, got {seconds!r}")
+    return <uint32_t>(value * 1000)
+
+
+@cython.final
+cdef class HttpPeer:
+    """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
+
+    `connect_timeout` (5) and `read_timeout` (60: to the first byte and between reads) are in seconds. Peers of different
+    `group` (any hashable) share no connection. Raises ValueError for an address that is no literal: resolve names with a
+    LoadBalancer.
+    """
+
+    def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, group=None):
+        if isinstance(target, Endpoint):
+            self.endpoint = <Endpoint>target
+            self.address = self.endpoint.address
+        elif isinstance(target, str):
+            self.address = Address.parse(target)
+        else:
+            raise TypeError(f"HttpPeer: expected an Endpoint or an address like '127.0.0.1:8080', got {target!r}")
+        self.connect_timeout_ms = CONNECT_TIMEOUT_MS if connect_timeout == 5.0 else to_ms(connect_timeout, "connect_timeout")
+        self.read_timeout_ms = READ_TIMEOUT_MS if read_timeout == 60.0 else to_ms(read_timeout, "read_timeout")
+        self.group = group
+        self.key = self.address.text if group is None else (self.address.text, group)
+
+    @staticmethod
+    cdef HttpPeer of(Endpoint endpoint):
+        if endpoint.default_peer is None:
+            endpoint.default_peer = HttpPeer(endpoint)
+        return <HttpPeer>endpoint.default_peer
+
+    def __repr__(self):
+        return f"<HttpPeer {self.address.text}>"

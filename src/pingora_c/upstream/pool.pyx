@@ -1,0 +1,50 @@
+"""The pool. Owns references to idle connections; they tell it themselves when they end."""
+cimport cython
+
+
+@cython.final
+cdef class Pool:
+    def __cinit__(self, Py_ssize_t limit=512):
+        self.idle = {}
+        self.limit = limit
+
+    cdef Connection take(self, object key):
+        cdef list waiting = <list>self.idle.get(key)
+        cdef Connection connection
+        if waiting is None:
+            return None
+        connection = <Connection>waiting.pop()
+        self.size -= 1
+        if not waiting:
+            del self.idle[key]
+        return connection
+
+    cdef bint give(self, object key, Connection connection) except -1:
+        cdef list waiting
+        if self.size >= self.limit:
+            return False
+        waiting = <list>self.idle.get(key)
+        if waiting is None:
+            waiting = self.idle[key] = []
+        waiting.append(connection)
+        self.size += 1
+        return True
+
+    cdef int forget(self, object key, Connection connection) except -1:
+        cdef list waiting = <list>self.idle.get(key)
+        if waiting is not None and connection in waiting:
+            waiting.remove(connection)
+            self.size -= 1
+            if not waiting:
+                del self.idle[key]
+        return 0
+
+    cdef int close(self) except -1:
+        cdef dict idle = self.idle
+        cdef list waiting
+        self.idle = {}
+        self.size = 0
+        for waiting in idle.values():
+            for connection in waiting:
+                (<Connection>connection).close()
+        return 0
