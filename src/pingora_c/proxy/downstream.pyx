@@ -58,11 +58,15 @@ cdef class H1Server(Connection):
 
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head; 0 while it is incomplete. A bad one is answered and ends the connection."""
+        cdef Py_ssize_t used = -1
         try:
-            return self.take_head(data, size)
+            used = self.take_head(data, size)
         except:
+            pass   # ignored: no memory, answered below
+        if used < 0:
             self.refuse(503, b"no_memory")
             return size
+        return used
 
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1:
         cdef Field fields[FIELDS_MAX]

@@ -137,11 +137,15 @@ cdef class H1ClientStream(H1Stream):
 
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head and announce it; 0 while it is incomplete or after a failure."""
+        cdef Py_ssize_t used = -1
         try:
-            return self.take_head(data, size)
+            used = self.take_head(data, size)
         except:
+            pass   # ignored: no memory, reported below
+        if used < 0:
             self.client.fail(NO_MEMORY)
             return 0
+        return used
 
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1:
         cdef Field fields[FIELDS_MAX]
@@ -198,12 +202,13 @@ cdef class H1ClientStream(H1Stream):
         self.pool_client(client)
 
     cdef void pool_client(self, H1Client client) noexcept:
+        cdef bint is_kept = False
         try:
-            if client.pool.give(client.key, client):
-                return
+            is_kept = client.pool.give(client.key, client)
         except:
             pass   # ignored: no memory for the pool's entry, the connection is closed instead
-        client.close()
+        if not is_kept:
+            client.close()
 
 
 cdef int bind(H1Client client, StreamOwner owner) except -1:
@@ -263,7 +268,9 @@ cdef int open_or_raise(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner ow
 
 
 cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept:
+    cdef int result = -1
     try:
-        return open_or_raise(reactor, pool, peer, owner, may_reuse)
+        result = open_or_raise(reactor, pool, peer, owner, may_reuse)
     except:
-        return -1   # ignored: no memory for the connection, the caller answers
+        pass   # ignored: no memory for the connection, the caller answers
+    return result
