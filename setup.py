@@ -52,10 +52,9 @@ EXTENSIONS = [
     "proxy.h1_stream",
     "proxy.downstream",
     "proxy.upstream_leg",
-    "proxy.phases",
+    "proxy.task",
     "proxy.response",
     "proxy.session",
-    "proxy.service",
 ]
 
 DIRECTIVES = {

@@ -2,7 +2,7 @@
 from http import HTTPStatus
 
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, memset, strlen
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.base.clock cimport DATE_SIZE, date_text
 from pingora_c.http.field cimport (
@@ -27,12 +27,20 @@ cdef uint64_t FORWARDED = (
     | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO) | (<uint64_t>1 << <int>NAME_X_FORWARDED_PORT)
     | (<uint64_t>1 << <int>NAME_X_REAL_IP) | (<uint64_t>1 << <int>NAME_FORWARDED)
 )
-cdef char[600][40] PHRASES
-cdef object _status
-for _status in HTTPStatus:
-    if len(_status.phrase) < 40 and _status.value < 600:
-        for _i, _octet in enumerate(_status.phrase.encode("ascii")):
-            PHRASES[_status.value][_i] = _octet
+cdef char PHRASES[24000]   # 600 phrases of up to 39 bytes and a NUL, by status
+memset(PHRASES, 0, sizeof(PHRASES))
+
+
+cdef int load_phrases() except -1:
+    cdef bytes phrase
+    for status in HTTPStatus:
+        phrase = status.phrase.encode("ascii")
+        if len(phrase) < 40 and status.value < 600:
+            memcpy(PHRASES + 40 * <int>status.value, <const char*>phrase, len(phrase))
+    return 0
+
+
+load_phrases()
 
 # Names that a Connection field asks to remove (RFC 9110 §7.6.1).
 cdef struct Named:
@@ -42,7 +50,7 @@ cdef struct Named:
 
 
 cdef const char* reason_phrase(uint16_t status) noexcept nogil:
-    return PHRASES[status] if status < 600 else PHRASES[0]
+    return &PHRASES[40 * status if status < 600 else 0]
 
 
 cdef inline char* put(char* out, const char* text, size_t size) noexcept nogil:

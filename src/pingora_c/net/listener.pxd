@@ -1,12 +1,13 @@
 """A listening socket in the reactor. Accepts what is waiting, pauses when descriptors run out, knows no protocol."""
 from libc.stdint cimport uint32_t
+from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.reactor cimport EventSource, Reactor
 from pingora_c.net.timer cimport Timer
 
 
 cdef class Acceptor:
-    # A client connected. Takes over `fd`.
-    cdef void on_accept(self, int fd) noexcept
+    # A client connected from `address` (borrowed for the call). Takes over `fd`.
+    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept
 
 
 cdef class Listener(EventSource):

@@ -2,7 +2,7 @@
 cimport cython
 
 from pingora_c.lib.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4
+from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, socklen_t
 from pingora_c.lib.unistd cimport close
 from pingora_c.net.timer cimport timer_init, timer_unlink
 
@@ -17,7 +17,7 @@ cdef void end_pause(void* owner) noexcept:
 
 
 cdef class Acceptor:
-    cdef void on_accept(self, int fd) noexcept:
+    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
         close(fd)
 
 
@@ -42,12 +42,15 @@ cdef class Listener(EventSource):
 
     cdef void on_event(self, uint32_t events) noexcept:
         cdef int fd, i
+        cdef sockaddr_storage address
+        cdef socklen_t size
         for i in range(ACCEPTS_PER_TURN):
             if self.is_closed:
                 return
-            fd = accept4(self.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            size = sizeof(address)
+            fd = accept4(self.fd, <sockaddr*>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
-                self.acceptor.on_accept(fd)
+                self.acceptor.on_accept(fd, &address)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 self.pause_accepting()
                 return

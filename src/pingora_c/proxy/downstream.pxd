@@ -2,10 +2,12 @@
 
     IDLE -> HEAD -> EXCHANGE -> IDLE … ; any -> FLUSHING -> LINGERING -> closed
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 from pingora_c.http.message cimport RequestHead, ResponseHead
 from pingora_c.net.connection cimport Connection
+from pingora_c.lib.socket cimport sockaddr_storage
+from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.proxy.h1_stream cimport H1Stream
 from pingora_c.proxy.stream cimport StreamOwner
@@ -28,7 +30,7 @@ cdef struct ServerLimits:
     uint32_t fields            # 431
 
 
-cdef class Application:
+cdef class Application(Acceptor):
     """What a listener serves: makes an owner for each exchange."""
     cdef Reactor reactor
     cdef ServerLimits limits
@@ -44,7 +46,9 @@ cdef class H1Server(Connection):
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint64_t head_at_us       # when the head's first byte was read
     cdef uint32_t n_exchanges
-    cdef object client_text        # "127.0.0.1:54321"; None before somebody asked
+    cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
+    cdef uint8_t client_ip_size
+    cdef uint16_t client_port
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
@@ -53,7 +57,7 @@ cdef class H1Server(Connection):
     cdef void end_exchange(self, bint reusable) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept
-    cdef object client_address(self)
+    cdef void note_client(self, const sockaddr_storage* address) noexcept
     cdef void arm(self, uint32_t delay_ms) noexcept
 
 

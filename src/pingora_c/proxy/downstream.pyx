@@ -2,7 +2,7 @@
 cimport cython
 
 from libc.stdio cimport snprintf
-from libc.string cimport memset
+from libc.string cimport memcpy, memset, strlen
 from pingora_c.base.clock cimport now_us
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, reason_phrase, response_room,
@@ -15,9 +15,8 @@ from pingora_c.h1.head cimport (
 )
 from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
-from pingora_c.lib.socket cimport getpeername, sockaddr, sockaddr_storage, socklen_t
+from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE
-from pingora_c.upstream.address cimport Address
 
 cdef enum:
     FIELDS_MAX = 256
@@ -219,16 +218,17 @@ cdef class H1Server(Connection):
             Connection.close(self)
             self.application.on_server_closed(self)
 
-    cdef object client_address(self):
-        cdef sockaddr_storage raw
-        cdef socklen_t size = sizeof(raw)
-        if self.client_text is None:
-            memset(&raw, 0, sizeof(raw))
-            if self.transport.fd >= 0 and getpeername(self.transport.fd, <sockaddr*>&raw, &size) == 0:
-                self.client_text = Address.from_raw(&raw, size).text
-            else:
-                self.client_text = ""
-        return self.client_text
+    cdef void note_client(self, const sockaddr_storage* address) noexcept:
+        cdef const void* host = NULL
+        if address.ss_family == AF_INET:
+            host = &(<const sockaddr_in*>address).sin_addr
+            self.client_port = ntohs((<const sockaddr_in*>address).sin_port)
+        elif address.ss_family == AF_INET6:
+            host = &(<const sockaddr_in6*>address).sin6_addr
+            self.client_port = ntohs((<const sockaddr_in6*>address).sin6_port)
+        if host == NULL or inet_ntop(address.ss_family, host, self.client_ip, sizeof(self.client_ip)) == NULL:
+            memcpy(self.client_ip, b"unix", 5)
+        self.client_ip_size = <uint8_t>strlen(self.client_ip)
 
 
 @cython.final

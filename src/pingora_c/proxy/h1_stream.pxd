@@ -25,3 +25,4 @@ cdef class H1Stream(Stream):
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept
     cdef void end_body(self) noexcept
+    cdef void refuse_body(self) noexcept

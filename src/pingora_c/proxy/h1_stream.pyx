@@ -58,7 +58,7 @@ cdef class H1Stream(Stream):
             if consumed == 0:
                 return self.decode_trailers(data, size)
         elif event < 0:
-            self.owner.on_failure(self.is_client, CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY)
+            self.refuse_body()
         return consumed
 
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept:
@@ -74,17 +74,23 @@ cdef class H1Stream(Stream):
         if end == H1_INCOMPLETE:
             return 0
         if end < 0:
-            self.owner.on_failure(self.is_client, CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY)
+            self.refuse_body()
             return 0
         self.end_body()
         return end
 
+    cdef void refuse_body(self) noexcept:
+        cdef int kind = CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY
+        self.owner.on_failure(self.is_client, kind)
+
     cdef int send_body(self, const char* data, size_t size) noexcept:
         cdef char line[32]
+        cdef size_t line_size
         if size == 0 or self.out_framing == FRAME_NONE:
             return 0
         if self.out_framing == FRAME_CHUNKED:
-            if self.connection.write_small(line, encode_chunk_line(size, not self.out_started, line)) < 0:
+            line_size = encode_chunk_line(size, not self.out_started, line)
+            if self.connection.write_small(line, line_size) < 0:
                 return -1
             self.out_started = True
         elif self.out_framing == FRAME_LENGTH:

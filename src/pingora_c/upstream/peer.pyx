@@ -1,18 +1,16 @@
 """Peers. Owns no connection."""
 cimport cython
 
+from libc.stdint cimport int64_t
+
 from pingora_c.upstream.address cimport Address
 
-cdef enum:
-    CONNECT_TIMEOUT_MS = 5000
-    READ_TIMEOUT_MS = 60000
 
-
-cdef uint32_t to_ms(object seconds, str name) except? 0:
+cdef int64_t to_ms(object seconds, str name) except -1:
     cdef double value = seconds
     if not 0.001 <= value <= 86400:
         raise ValueError(f"{name}: expected 0.001 to 86400 seconds, got {seconds!r}")
-    return <uint32_t>(value * 1000)
+    return <int64_t>(value * 1000)
 
 
 @cython.final
@@ -32,8 +30,8 @@ cdef class HttpPeer:
             self.address = Address.parse(target)
         else:
             raise TypeError(f"HttpPeer: expected an Endpoint or an address like '127.0.0.1:8080', got {target!r}")
-        self.connect_timeout_ms = CONNECT_TIMEOUT_MS if connect_timeout == 5.0 else to_ms(connect_timeout, "connect_timeout")
-        self.read_timeout_ms = READ_TIMEOUT_MS if read_timeout == 60.0 else to_ms(read_timeout, "read_timeout")
+        self.connect_timeout_ms = <uint32_t>to_ms(connect_timeout, "connect_timeout")
+        self.read_timeout_ms = <uint32_t>to_ms(read_timeout, "read_timeout")
         self.group = group
         self.key = self.address.text if group is None else (self.address.text, group)
 

@@ -1,0 +1,5 @@
+"""`python -m pingora` is the command line."""
+
+from pingora.cli import main
+
+main()

@@ -1,0 +1,292 @@
+"""Server: listeners with their proxies, served by worker processes or inside a running asyncio program."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+
+from pingora.observe import logs
+from pingora.proxy import ProxyHttp, overridden_hooks
+from pingora_c.log.writer import LogWriter
+from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.session import ProxyService
+from pingora_c.upstream.address import Address, parse_address
+
+log = logging.getLogger("pingora")
+
+BACKLOG = 4096
+ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message is one line for a person."""
+
+
+@dataclass
+class Limits:
+    """Limits of client connections; times in seconds, sizes in bytes."""
+
+    head_timeout: float = 30.0  # from a head's first byte to its last: 408
+    keep_alive: float = 75.0  # between requests: closed
+    body_timeout: float = 60.0  # between reads of a request body
+    write_timeout: float = 60.0  # without progress while the client takes nothing
+    head_bytes: int = 32768  # 431
+    target_bytes: int = 8192  # 414
+    fields: int = 128  # 431
+    attempts: int = 3  # upstream tries per request
+    hook_timeout: float = 60.0  # of one asynchronous hook: 504
+
+    def for_core(self) -> dict[str, int]:
+        """Give the fields of the core's ServerLimits, times in milliseconds."""
+        return {
+            "head_ms": int(self.head_timeout * 1000),
+            "keep_alive_ms": int(self.keep_alive * 1000),
+            "body_ms": int(self.body_timeout * 1000),
+            "write_ms": int(self.write_timeout * 1000),
+            "head_bytes": self.head_bytes,
+            "target_bytes": self.target_bytes,
+            "fields": min(self.fields, 256),
+        }
+
+
+@dataclass
+class Site:
+    """A proxy and where it listens."""
+
+    proxy: ProxyHttp
+    addresses: list[str]
+    sockets: list[socket.socket] = field(default_factory=list)
+
+
+def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
+    """Bind and listen. Raises UsageError that names the address."""
+    try:
+        address = parse_address(text, is_listen=True)
+    except ValueError as error:
+        raise UsageError(f"cannot listen on {text!r}: {error}") from None
+    if address.is_unix:
+        return listen_unix(text, address)
+    host, _, port = address.text.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.is_dual_stack else 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        sock.bind((host.strip("[]"), int(port)))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise UsageError(f"cannot listen on {text!r}: {error.strerror}") from None
+    return sock
+
+
+def listen_unix(text: str, address: Address) -> socket.socket:
+    """Listen on a Unix socket; a socket file that nobody listens on is replaced."""
+    path = address.text.removeprefix("unix:")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.startswith("@"):
+            path = "\0" + path[1:]
+        else:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(FileNotFoundError):
+                if probe.connect_ex(path) != 0:
+                    os.unlink(path)
+        sock.bind(path)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise UsageError(f"cannot listen on {text!r}: {error.strerror}") from None
+    return sock
+
+
+def report_hook_error(hook: str, request: str, error: BaseException) -> None:
+    """Log the traceback of a hook that raised."""
+    log.error("hook %s raised for %s", hook, request, exc_info=error)
+
+
+class Server:
+    """Listeners and their proxies.
+
+    `access_log` is "combined", "json" or "off"; None means "off". `limits` are those of client connections.
+    """
+
+    def __init__(self, *, limits: Limits | None = None, access_log: str | None = None) -> None:
+        if access_log is not None and access_log not in ACCESS_FORMATS:
+            raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
+        self.limits = limits or Limits()
+        self.access_log = access_log
+        self.sites: list[Site] = []
+
+    def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str]) -> None:
+        """Serve `proxy` on one or more addresses: "host:port", ":port", "unix:/path". Raises TypeError for no ProxyHttp."""
+        if not isinstance(proxy, ProxyHttp):
+            raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
+        self.sites.append(Site(proxy, [listen] if isinstance(listen, str) else list(listen)))
+
+    def bind(self) -> None:
+        """Open all listening sockets. Raises UsageError."""
+        if not self.sites:
+            raise UsageError("the server has no proxy: call add_proxy first")
+        for site in self.sites:
+            if not site.sockets:
+                site.sockets = [open_listener(address) for address in site.addresses]
+
+    def run(self, workers: int = 1) -> None:
+        """Serve until SIGINT or SIGTERM. `workers=0` serves in the present process, else in that many forked ones.
+
+        Exits with code 2 and one line on stderr if it cannot start.
+        """
+        try:
+            self.bind()
+        except UsageError as error:
+            print(f"pingora: {error}", file=sys.stderr)
+            sys.exit(2)
+        if workers == 0:
+            serve_until_signal(self)
+        else:
+            supervise(self, workers)
+
+
+class Serving:
+    """Services that run on a loop."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
+        self.reactor = Reactor(loop)
+        self.services: list[ProxyService] = []
+        self.addresses: list[str] = []
+        access_format = ACCESS_FORMATS[server.access_log or "off"]
+        for site in server.sites:
+            service = ProxyService(
+                self.reactor,
+                site.proxy,
+                overridden_hooks(site.proxy),
+                site.proxy.upstreams,
+                loop,
+                report_hook_error,
+                access_writer,
+                access_format,
+                server.limits.for_core(),
+                server.limits.attempts,
+                server.limits.hook_timeout,
+            )
+            self.services.append(service)
+            for sock in site.sockets:
+                name = sock.getsockname()
+                self.addresses.append(f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}")
+                service.listen(os.dup(sock.fileno()))
+
+    @property
+    def address(self) -> str:
+        """The first listening address, with the port that was chosen for port 0."""
+        return self.addresses[0]
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting, let running requests finish for up to `seconds`, then cut."""
+        for service in self.services:
+            service.stop_listening()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while sum(service.close_idle() for service in self.services) and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        self.close()
+
+    def close(self) -> None:
+        """Cut all connections and leave the loop."""
+        for service in self.services:
+            service.close()
+        self.reactor.close()
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    proxy: ProxyHttp, listen: str | Iterable[str] = "127.0.0.1:0", *, limits: Limits | None = None, grace: float = 5.0
+) -> AsyncIterator[Serving]:
+    """Serve `proxy` inside the running asyncio or uvloop program until the block ends; give an object with `address`."""
+    server = Server(limits=limits)
+    server.add_proxy(proxy, listen)
+    server.bind()
+    serving = Serving(server, asyncio.get_running_loop(), None)
+    try:
+        yield serving
+    finally:
+        await serving.drain(grace)
+        for site in server.sites:
+            for sock in site.sockets:
+                sock.close()
+
+
+async def serve_forever(server: Server, access_writer: LogWriter | None, grace: float) -> None:
+    """Serve until SIGINT or SIGTERM asks for the end."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    serving = Serving(server, loop, access_writer)
+    await ended.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+    await serving.drain(grace)
+
+
+def serve_until_signal(server: Server, grace: float = 5.0) -> None:
+    """Serve in the present process, Python's own output going through bounded writers."""
+    stdout, stderr = LogWriter(1), LogWriter(2)
+    undo = logs.configure(stdout, stderr, logging.INFO)
+    try:
+        uvloop.run(serve_forever(server, stdout, grace))
+    finally:
+        undo()
+        for writer in (stdout, stderr):
+            writer.flush(1.0)
+            writer.close()
+
+
+def supervise(server: Server, workers: int) -> None:
+    """Fork workers, replace those that die, pass signals on, end when they have ended."""
+    children: set[int] = set()
+    stopping: list[int] = []
+
+    def start() -> None:
+        pid = os.fork()
+        if pid:
+            children.add(pid)
+            return
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            serve_until_signal(server)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def stop(number: int, frame: Any) -> None:
+        stopping.append(number)
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    for _ in range(workers):
+        start()
+    while children:
+        pid, status = os.wait()
+        children.discard(pid)
+        if not stopping:
+            print(f"pingora: worker {pid} ended with status {status}, starting another", file=sys.stderr)
+            start()

@@ -1,0 +1,9 @@
+"""Response: an answer made by a hook."""
+cimport cython
+from pingora_c.http.message cimport ResponseHead
+
+
+@cython.final
+cdef class Response:
+    cdef ResponseHead head
+    cdef readonly bytes body

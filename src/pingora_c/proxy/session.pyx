@@ -1,0 +1,804 @@
+"""The session and the service that makes sessions. Everything a hook can reach is reached through here."""
+cimport cython
+
+import contextvars
+import os
+import types
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memset
+from pingora_c.base.clock cimport now_us
+from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, Outgoing
+from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_CLOSE, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
+from pingora_c.http.field cimport (
+    NAME_CONTENT_LENGTH, NAME_HOST, NAME_REFERER, NAME_USER_AGENT, NAME_X_REQUEST_ID, Field, KnownName,
+)
+from pingora_c.http.header_map cimport block_field, block_find, block_find_known, block_set
+from pingora_c.http.message cimport is_idempotent
+from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
+from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from pingora_c.log.access cimport LINE_ROOM, AccessRecord, LogText, format_combined, format_json
+from pingora_c.lib.socket cimport sockaddr_storage
+from pingora_c.lib.unistd cimport close
+from pingora_c.net.listener cimport Listener
+from pingora_c.net.reactor cimport SCRATCH_SIZE, Reactor
+from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
+from pingora_c.net.transport cimport PlainTransport
+from pingora_c.proxy.failure cimport (
+    CLIENT_GONE, CONNECT_REFUSED, CONNECT_TIMEOUT, HOOK_BAD_RESULT, HOOK_RAISED, HOOK_TIMEOUT, NO_MEMORY, NO_UPSTREAM,
+    OK, UPSTREAM_CLOSED, failure_reason, failure_status, make_error,
+)
+from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HEADER, KEY_HOST, KEY_NONE, KEY_URI, selection_scope
+from pingora_c.proxy.upstream_leg cimport open_stream
+
+from pingora_c.proxy.task import start_task
+from pingora_c.upstream.balancer import NoUpstream
+
+PHASES = (
+    "new_ctx", "early_request_filter", "request_filter", "proxy_upstream_filter", "upstream_peer",
+    "connected_to_upstream", "upstream_request_filter", "upstream_response_filter", "response_filter",
+    "fail_to_proxy", "logging",
+)
+
+
+cdef void fire_hook_timeout(void* owner) noexcept:
+    cdef Session session = <Session>owner
+    session.failure = HOOK_TIMEOUT
+    session.cancel_task()
+
+
+cdef inline LogText log_text(const char* at, size_t size) noexcept:
+    cdef LogText text
+    text.at = at
+    text.size = size
+    return text
+
+
+cdef LogText text_of(Session session, KnownName known) noexcept:
+    cdef Py_ssize_t i = block_find_known(&session.request_head.block, known, 0)
+    cdef Field* field
+    if i < 0:
+        return log_text(NULL, 0)
+    field = block_field(&session.request_head.block, <uint32_t>i)
+    return log_text(session.request_head.block.base + field.value_at, field.value_size)
+
+
+@cython.final
+cdef class Timings:
+    """How long the parts of a session took, in milliseconds; -1.0 for what has not happened.
+
+    `connect_ms`: to a connection to the upstream; `first_byte_ms`: from the session's start to the answer's head;
+    `total_ms`: from the head's first byte to the end (or now); `hooks_ms`: inside synchronous parts of hooks.
+    """
+    cdef Session session
+
+    def __init__(self, Session session):
+        self.session = session
+
+    @property
+    def connect_ms(self):
+        if not self.session.connected_us:
+            return -1.0
+        return (self.session.connected_us - self.session.connect_at_us) / 1000.0
+
+    @property
+    def first_byte_ms(self):
+        return (self.session.first_byte_us - self.session.started_us) / 1000.0 if self.session.first_byte_us else -1.0
+
+    @property
+    def total_ms(self):
+        return ((self.session.ended_us or now_us()) - self.session.started_us) / 1000.0
+
+    @property
+    def hooks_ms(self):
+        return self.session.hooks_us / 1000.0
+
+
+@cython.final
+cdef class Session(StreamOwner):
+    """One request and its response, as hooks see it. Made by the core."""
+
+    def __cinit__(self):
+        timer_init(&self.timer, fire_hook_timeout, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.timer)
+
+    # -- phases
+
+    cdef void start(self) noexcept:
+        if self.down.framing.kind != BODY_NONE:
+            self.down.pause_body()
+        if self.service.has_hooks:
+            self.run(NEW_CTX)
+        else:
+            self.after(PROXY_UPSTREAM_FILTER, None)
+
+    cdef void run(self, int phase) noexcept:
+        cdef object error = None
+        try:
+            error = self.caught_run(phase)
+        except:
+            pass   # ignored: only memory can lack here, and then nothing can be told
+        if error is not None:
+            self.hook_failed(phase, error)
+
+    cdef object caught_run(self, int phase):
+        """The exception of run_or_raise, or None."""
+        try:
+            self.run_or_raise(phase)
+        except BaseException as error:
+            return error
+
+    cdef int run_or_raise(self, int phase) except -1:
+        """Call the hook of a phase, if there is one, and go on with its result now or when its coroutine ends."""
+        cdef object hook = self.service.hooks[phase]
+        cdef object result = None
+        cdef uint64_t before
+        if hook is not None:
+            before = now_us()
+            if self.context is None:
+                self.context = contextvars.copy_context()
+                self.scope = SelectionScope()
+                self.context.run(selection_scope.set, self.scope)
+            PyContext_Enter(self.context)
+            try:
+                result = self.call(phase, hook)
+            finally:
+                PyContext_Exit(self.context)
+                self.hooks_us += now_us() - before
+            if type(result) is types.CoroutineType:
+                task = start_task(result, self.service.loop, self.context)
+                if not task.done():
+                    self.task = task
+                    self.task_phase = phase
+                    self.service.reactor.set_timer(&self.timer, self.service.hook_timeout_ms)
+                    task.add_done_callback(self.on_task_done)
+                    return 0
+                result = task.result()
+        self.after_or_raise(phase, result)
+        return 0
+
+    cdef object call(self, int phase, object hook):
+        if phase == NEW_CTX:
+            return hook()
+        if phase == UPSTREAM_REQUEST_FILTER:
+            return hook(self, self.upstream_head, self.ctx_object)
+        if phase == UPSTREAM_RESPONSE_FILTER or phase == RESPONSE_FILTER:
+            return hook(self, self.response_head, self.ctx_object)
+        if phase == FAIL_TO_PROXY or phase == LOGGING:
+            return hook(self, self.error, self.ctx_object)
+        if phase == CONNECTED_TO_UPSTREAM:
+            return hook(self, self.chosen, self.up.is_reused, self.ctx_object)
+        return hook(self, self.ctx_object)
+
+    def on_task_done(self, task):
+        """The coroutine of a hook ended. Called by the loop."""
+        cdef Reactor reactor = self.service.reactor
+        cdef int phase = self.task_phase
+        reactor.enter()
+        self.task = None
+        timer_clear(&self.timer)
+        if self.state == SESSION_DONE:
+            pass
+        elif task.cancelled():
+            if phase == LOGGING:
+                self.conclude()
+            else:
+                self.fail(self.failure if self.failure else HOOK_RAISED)
+        elif task.exception() is not None:
+            self.hook_failed(phase, task.exception())
+        elif self.failure and phase < FAIL_TO_PROXY:
+            self.fail(self.failure)
+        else:
+            self.after(phase, task.result())
+        reactor.leave()
+
+    cdef void cancel_task(self) noexcept:
+        try:
+            self.task.cancel()
+        except:
+            pass   # ignored: the loop is closing and ends the task itself
+
+    cdef void after(self, int phase, object result) noexcept:
+        cdef object error = None
+        try:
+            error = self.caught_after(phase, result)
+        except:
+            pass   # ignored: only memory can lack here, and then nothing can be told
+        if error is not None:
+            self.hook_failed(phase, error)
+
+    cdef object caught_after(self, int phase, object result):
+        """The exception of after_or_raise, or None."""
+        try:
+            self.after_or_raise(phase, result)
+        except BaseException as error:
+            return error
+
+    cdef int after_or_raise(self, int phase, object result) except -1:
+        """Go on behind a phase. A Response answers now, whatever the phase; None goes on."""
+        if phase == NEW_CTX:
+            self.ctx_object = result
+            return self.run_or_raise(EARLY_REQUEST_FILTER)
+        if phase == LOGGING:
+            self.conclude()
+            return 0
+        if result is not None and phase != UPSTREAM_PEER:
+            if type(result) is not Response:
+                raise TypeError(f"{PHASES[phase]}: expected None or a Response, got {result!r}")
+            return self.answer(<Response>result)
+        if phase == EARLY_REQUEST_FILTER:
+            return self.run_or_raise(REQUEST_FILTER)
+        if phase == REQUEST_FILTER:
+            return self.run_or_raise(PROXY_UPSTREAM_FILTER)
+        if phase == PROXY_UPSTREAM_FILTER:
+            return self.select_peer()
+        if phase == UPSTREAM_PEER:
+            if type(result) is not HttpPeer:
+                raise TypeError(f"upstream_peer: expected an HttpPeer, got {result!r}")
+            self.chosen = <HttpPeer>result
+            self.connect()
+            return 0
+        if phase == CONNECTED_TO_UPSTREAM:
+            return self.prepare_request()
+        if phase == UPSTREAM_REQUEST_FILTER:
+            self.send_request()
+        elif phase == UPSTREAM_RESPONSE_FILTER:
+            return self.run_or_raise(RESPONSE_FILTER)
+        elif phase == RESPONSE_FILTER:
+            self.send_response()
+        elif phase == FAIL_TO_PROXY:
+            self.default_page()
+        return 0
+
+    cdef void hook_failed(self, int phase, object error) noexcept:
+        """A hook raised: 503 if no upstream was to be had, else 500, with the traceback in the error log."""
+        cdef int kind = HOOK_RAISED
+        cdef bint is_no_upstream = False
+        self.cause = error
+        try:
+            is_no_upstream = isinstance(error, NoUpstream)
+        except:
+            pass   # ignored: it counts as raised
+        if is_no_upstream:
+            kind = NO_UPSTREAM
+        else:
+            self.report(phase, error)
+        if phase == LOGGING:
+            self.conclude()
+        elif phase == FAIL_TO_PROXY:
+            self.default_page()
+        else:
+            self.fail(kind)
+
+    cdef void report(self, int phase, object error) noexcept:
+        try:
+            self.service.on_hook_error(PHASES[phase], f"{self.request_head.method} {self.request_head.target}", error)
+        except:
+            pass   # ignored: reporting must not fail the session a second time
+
+    # -- upstream
+
+    cdef int select_peer(self) except -1:
+        cdef Endpoint endpoint
+        cdef uint64_t tried = 0
+        cdef bytes key = b""
+        self.state = SESSION_CONNECTING
+        if self.service.hooks[<int>UPSTREAM_PEER] is not None:
+            return self.run_or_raise(UPSTREAM_PEER)
+        if self.scope is not None:
+            tried = self.scope.tried
+        if self.service.balancer.key_kind != KEY_NONE:
+            key = self.selection_key()
+        endpoint = self.service.balancer.select_endpoint(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), tried)
+        if endpoint is None:
+            self.fail(NO_UPSTREAM)
+            return 0
+        self.chosen = HttpPeer.of(endpoint)
+        self.connect()
+        return 0
+
+    cdef object selection_key(self):
+        cdef Balancer balancer = self.service.balancer
+        cdef RequestHead head = self.request_head
+        cdef Py_ssize_t i
+        cdef Field* field
+        if balancer.key_kind == KEY_CLIENT_IP:
+            return self.server.client_ip[:self.server.client_ip_size]
+        if balancer.key_kind == KEY_URI:
+            return head.block.base[head.target.at:head.target.at + head.target.size]
+        if balancer.key_kind == KEY_HOST:
+            i = block_find_known(&head.block, NAME_HOST, 0)
+        else:
+            i = block_find(&head.block, PyBytes_AS_STRING(balancer.key_name),
+                           <uint32_t>PyBytes_GET_SIZE(balancer.key_name), 0)
+        if i < 0:
+            return b""
+        field = block_field(&head.block, <uint32_t>i)
+        return head.block.base[field.value_at:field.value_at + field.value_size]
+
+    cdef void connect(self) noexcept:
+        cdef int opened
+        self.n_attempts += 1
+        self.endpoint = self.chosen.endpoint
+        if self.endpoint is not None:
+            self.endpoint.on_start()
+        self.connect_at_us = now_us()
+        opened = open_stream(self.service.reactor, self.service.pool, self.chosen, self, not self.reuse_failed)
+        self.up = <H1ClientStream>self.opened
+        self.opened = None
+        if opened < 0:
+            self.retry(CONNECT_REFUSED)
+        elif opened == 1:
+            self.on_connected()
+
+    cdef void on_connected(self) noexcept:
+        self.connected_us = now_us()
+        if not self.service.has_response_hooks:
+            self.up.client.read_limit = SCRATCH_SIZE
+        self.run(CONNECTED_TO_UPSTREAM)
+
+    cdef int prepare_request(self) except -1:
+        if self.service.hooks[<int>UPSTREAM_REQUEST_FILTER] is None:
+            self.upstream_head = self.request_head
+            self.send_request()
+            return 0
+        self.upstream_head = self.request_head.copy()
+        if self.upstream_head is None:
+            self.fail(NO_MEMORY)
+            return 0
+        return self.run_or_raise(UPSTREAM_REQUEST_FILTER)
+
+    cdef void send_request(self) noexcept:
+        cdef Outgoing how
+        if self.up is None:
+            return     # it failed while the hook ran: on_failure dealt with it
+        memset(&how, 0, sizeof(how))
+        how.client = self.server.client_ip
+        how.client_size = self.server.client_ip_size
+        how.proto = b"http"
+        how.is_upgrade = self.down.framing.upgrade
+        if self.down.framing.kind == BODY_CHUNKED:
+            how.framing = FRAME_CHUNKED
+        elif self.down.framing.kind == BODY_LENGTH or self.down.framing.has_length:
+            how.framing = FRAME_LENGTH
+            how.length = self.down.framing.length
+        self.request_sent = True
+        if self.up.send_request(self.upstream_head, &how) < 0:
+            self.fail(NO_MEMORY)
+            return
+        self.state = SESSION_RELAYING
+        if self.down.body_done:
+            self.up.send_end()
+        else:
+            self.down.resume_body()
+
+    cdef bint may_retry(self, int kind) noexcept:
+        """Nothing of the request sent: any method. A reused connection died before an answer and no body byte was sent: once more."""
+        if self.response_sent or self.n_attempts >= self.service.attempts_max:
+            return False
+        if not self.request_sent:
+            return True
+        return kind == UPSTREAM_CLOSED and self.up.is_reused and not self.up.got_bytes and self.received_bytes == 0
+
+    cdef void retry(self, int kind) noexcept:
+        cdef bint again = self.may_retry(kind)
+        cdef bint stale = self.up is not None and self.up.is_reused
+        if stale:
+            self.reuse_failed = True
+        elif self.endpoint is not None:
+            if self.scope is None:
+                self.make_scope()
+            if self.scope is not None:
+                self.scope.mark_tried(self.endpoint)
+        self.let_upstream_go(False, not stale)
+        self.request_sent = False
+        if again:
+            self.failure = OK
+            if not self.down.body_done:
+                self.down.pause_body()
+            self.after(PROXY_UPSTREAM_FILTER, None)
+        else:
+            self.fail(kind)
+
+    cdef void make_scope(self) noexcept:
+        try:
+            self.scope = SelectionScope()
+            self.scope.balancer = self.service.balancer
+        except:
+            pass   # ignored: without memory the same endpoint may be tried again
+
+    cdef void let_upstream_go(self, bint is_complete, bint is_failure) noexcept:
+        cdef H1ClientStream up = self.up
+        if self.endpoint is not None:
+            self.endpoint.on_finish(is_failure)
+            self.endpoint = None
+        if up is not None:
+            self.up = None
+            up.release(is_complete)
+
+    # -- relay
+
+    cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept:
+        if is_client:
+            self.received_bytes += size
+            if self.up is None:
+                return
+            if self.up.send_body(data, size) < 0:
+                self.fail(NO_MEMORY)
+            elif self.up.unsent() > HIGH_WATER and self.up.client.is_blocked:
+                self.down.pause_body()
+        else:
+            self.sent_bytes += size
+            if self.down.send_body(data, size) < 0:
+                self.fail(NO_MEMORY)
+            elif self.server.is_blocked and self.down.unsent() > HIGH_WATER:
+                self.up.pause_body()
+                self.server.arm(self.service.limits.write_ms)
+
+    cdef void on_body_end(self, bint is_client) noexcept:
+        if is_client:
+            if self.up is not None:
+                self.up.send_end()
+            if self.down.is_tunnel and self.upstream_ended:
+                self.finish()
+            return
+        self.upstream_ended = True
+        if not self.response_sent:
+            return      # a response filter is still at work; send_response ends it
+        self.down.send_end()
+        if not self.down.is_tunnel or self.down.body_done:
+            self.finish()
+
+    cdef void on_writable(self, bint is_client) noexcept:
+        if is_client:
+            timer_clear(&self.server.timer)
+            if self.up is not None:
+                self.up.resume_body()
+        else:
+            self.down.resume_body()
+
+    cdef void on_interim(self, ResponseHead head) noexcept:
+        self.down.send_interim(head)
+
+    cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
+        self.first_byte_us = now_us()
+        self.response_head = head
+        self.response_framing = framing[0]
+        if self.service.has_response_hooks:
+            self.up.pause_body()
+            self.run(UPSTREAM_RESPONSE_FILTER)
+        else:
+            self.send_response()
+
+    cdef void send_response(self) noexcept:
+        cdef int64_t length = -1
+        cdef bint is_upgrade = self.response_framing.kind == BODY_TUNNEL
+        if self.up is None:
+            return
+        if self.response_framing.has_length:
+            length = self.response_framing.length
+            if block_find_known(&self.response_head.block, NAME_CONTENT_LENGTH, 0) < 0:
+                length = -1      # a hook removed it: the body goes out chunked
+        elif self.response_framing.kind == BODY_NONE and not self.down.to_head and self.response_head.status_code != 304:
+            length = 0
+        if self.down.send_head(self.response_head, length, is_upgrade) < 0:
+            self.fail(NO_MEMORY)
+            return
+        self.response_sent = True
+        if is_upgrade:
+            self.down.resume_body()
+            self.server.resume()
+        if self.upstream_ended:
+            self.down.send_end()
+            self.finish()
+        else:
+            self.up.resume_body()
+
+    # -- ending
+
+    cdef void on_failure(self, bint is_client, int kind) noexcept:
+        if self.state >= SESSION_LOGGING:
+            return
+        if is_client or self.response_sent:
+            self.fail(kind)
+        elif self.task is not None:
+            # a hook is at work: the attempt is dealt with when it ends
+            self.failure = kind
+            self.let_upstream_go(False, True)
+        else:
+            self.retry(kind)
+
+    cdef void fail(self, int kind) noexcept:
+        """Answer the failure if the client can still be told, else cut; then log."""
+        if self.failure == OK:
+            self.failure = kind
+        if self.task is not None:
+            self.cancel_task()     # on_task_done comes back here
+            return
+        if self.state >= SESSION_LOGGING:
+            return
+        if self.response_sent or failure_status(self.failure) == 0:
+            self.finish()
+            return
+        self.let_upstream_go(False, True)
+        if self.was_answered:
+            self.default_page()
+        else:
+            self.was_answered = True
+            self.run(FAIL_TO_PROXY)
+
+    cdef void default_page(self) noexcept:
+        cdef int status = failure_status(self.failure)
+        cdef Response page
+        try:
+            reason = failure_reason(self.failure).decode("ascii")
+            self.answer(Response(status, {"content-type": "text/plain"}, f"{status} {reason}\n"))
+        except:
+            self.response_sent = True   # ignored: no memory for a page, the connection is cut
+        if self.state < SESSION_LOGGING:
+            self.finish()
+
+    cdef int answer(self, Response response) except -1:
+        """Send an answer made here."""
+        cdef Py_ssize_t size
+        if self.response_sent:
+            self.finish()
+            return 0
+        self.was_answered = True
+        self.let_upstream_go(False, False)
+        self.response_head = response.head
+        self.answer_body = response.body
+        size = PyBytes_GET_SIZE(response.body)
+        if self.down.send_head(response.head, size, False) < 0:
+            self.failure = NO_MEMORY
+        else:
+            self.response_sent = True
+            self.upstream_ended = True
+            if not self.down.to_head:
+                self.sent_bytes = size
+                if self.down.send_body(PyBytes_AS_STRING(response.body), size) < 0:
+                    self.failure = NO_MEMORY
+                    self.upstream_ended = False
+        self.finish()
+        return 0
+
+    cdef void finish(self) noexcept:
+        """Both sides are done, or one is lost: let the upstream go, log, then let the client go."""
+        if self.state >= SESSION_LOGGING:
+            return
+        self.state = SESSION_LOGGING
+        self.ended_us = now_us()
+        self.let_upstream_go(self.upstream_ended, self.failure != OK)
+        self.run(LOGGING)
+
+    cdef void conclude(self) noexcept:
+        cdef H1ServerStream down = self.down
+        if self.state == SESSION_DONE:
+            return
+        self.state = SESSION_DONE
+        if self.service.access_format != ACCESS_OFF:
+            try:
+                self.write_access_log()
+            except:
+                pass   # ignored: no memory for the line
+        self.service.n_active -= 1
+        self.context = None
+        self.scope = None
+        self.ctx_object = None
+        self.service.reactor.bury(self)
+        if self.service.is_stopping:
+            down.close_after = True
+        down.release(self.response_sent and self.upstream_ended)
+
+    cdef int write_access_log(self) except -1:
+        cdef AccessRecord record
+        cdef char line[LINE_ROOM]
+        cdef RequestHead head = self.request_head
+        cdef timespec now
+        cdef size_t size
+        cdef bytes upstream
+        memset(&record, 0, sizeof(record))
+        clock_gettime(CLOCK_REALTIME, &now)
+        record.client = log_text(self.server.client_ip, self.server.client_ip_size)
+        record.method = log_text(head.block.base + head.method.at, head.method.size)
+        record.target = log_text(head.block.base + head.target.at, head.target.size)
+        record.host = text_of(self, NAME_HOST)
+        record.referer = text_of(self, NAME_REFERER)
+        record.user_agent = text_of(self, NAME_USER_AGENT)
+        record.request_id = text_of(self, NAME_X_REQUEST_ID)
+        if self.chosen is not None:
+            upstream = self.chosen.address.text.encode()
+            record.upstream = log_text(PyBytes_AS_STRING(upstream), PyBytes_GET_SIZE(upstream))
+        record.minor_version = head.minor
+        record.status = self.response_head.status_code if self.response_sent and self.response_head is not None else 0
+        record.attempts = self.n_attempts
+        record.sent_bytes = self.sent_bytes
+        record.received_bytes = self.received_bytes
+        record.at_ms = now.tv_sec * 1000 + now.tv_nsec // 1000000
+        record.total_us = self.ended_us - self.started_us
+        record.connect_us = self.connected_us - self.connect_at_us if self.connected_us else -1
+        record.first_byte_us = self.first_byte_us - self.started_us if self.first_byte_us else -1
+        record.error = failure_reason(self.failure) if self.failure else NULL
+        if self.service.access_format == ACCESS_JSON:
+            size = format_json(&record, line, LINE_ROOM)
+        else:
+            size = format_combined(&record, line, LINE_ROOM)
+        self.service.access_writer.put(line, size)
+        return 0
+
+    # -- what hooks see
+
+    @property
+    def request(self):
+        """The client's request head; editing it after `upstream_request_filter` changes nothing."""
+        return self.request_head
+
+    @property
+    def response(self):
+        """The response head, None before there is one."""
+        return self.response_head
+
+    @property
+    def peer(self):
+        """The HttpPeer in use or used last, None before one was chosen."""
+        return self.chosen
+
+    @property
+    def client_address(self):
+        """Address of the client, "ip:port", or "unix"."""
+        ip = self.server.client_ip[:self.server.client_ip_size].decode("ascii")
+        if ":" in ip:
+            return f"[{ip}]:{self.server.client_port}"
+        return f"{ip}:{self.server.client_port}" if self.server.client_port else ip
+
+    @property
+    def timings(self):
+        return Timings(self)
+
+    @property
+    def attempts(self):
+        """How many times an upstream was tried."""
+        return self.n_attempts
+
+    @property
+    def bytes_received(self):
+        """Body bytes from the client."""
+        return self.received_bytes
+
+    @property
+    def bytes_sent(self):
+        """Body bytes to the client."""
+        return self.sent_bytes
+
+    @property
+    def error(self):
+        """The ProxyError of a session that failed, else None."""
+        return make_error(self.failure, self.cause) if self.failure else None
+
+
+@cython.final
+cdef class ProxyService(Application):
+    """The sessions of one proxy object in this process.
+
+    `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits.
+    """
+
+    def __init__(self, Reactor reactor, proxy, hooks, balancer, loop, on_hook_error, LogWriter access_writer,
+                 int access_format, dict limits, int attempts, double hook_timeout):
+        if len(hooks) != PHASE_END:
+            raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
+        if hooks[<int>UPSTREAM_PEER] is None and balancer is None:
+            raise ValueError(f"{type(proxy).__name__}: override upstream_peer or set self.upstreams to a LoadBalancer")
+        self.reactor = reactor
+        self.proxy = proxy
+        self.hooks = hooks
+        self.has_hooks = any(hook is not None for hook in hooks)
+        self.has_response_hooks = hooks[<int>UPSTREAM_RESPONSE_FILTER] is not None or hooks[<int>RESPONSE_FILTER] is not None
+        self.balancer = balancer
+        self.loop = loop
+        self.on_hook_error = on_hook_error
+        self.access_writer = access_writer
+        self.access_format = access_format if access_writer is not None else ACCESS_OFF
+        self.attempts_max = attempts
+        self.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
+        self.pool = Pool()
+        self.servers = set()
+        self.listeners = []
+        self.limits.head_ms = limits["head_ms"]
+        self.limits.keep_alive_ms = limits["keep_alive_ms"]
+        self.limits.body_ms = limits["body_ms"]
+        self.limits.write_ms = limits["write_ms"]
+        self.limits.head_bytes = limits["head_bytes"]
+        self.limits.target_bytes = limits["target_bytes"]
+        self.limits.fields = limits["fields"]
+
+    def listen(self, int fd):
+        """Accept from a listening socket; takes over the descriptor."""
+        cdef Listener listener = Listener()
+        listener.start(self.reactor, fd, self)
+        self.listeners.append(listener)
+
+    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
+        cdef int accepted = -1
+        try:
+            accepted = self.accept_or_raise(fd, address)
+        except:
+            pass   # ignored: no memory for one more connection
+        if accepted < 0:
+            close(fd)
+
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1:
+        cdef H1Server server = H1Server.__new__(H1Server)
+        cdef PlainTransport transport = PlainTransport.new(fd)
+        server.application = self
+        server.note_client(address)
+        self.servers.add(server)
+        if server.open(self.reactor, transport) < 0:
+            self.servers.discard(server)
+            transport.fd = -1
+            raise MemoryError
+        server.arm(self.limits.keep_alive_ms)
+        return 0
+
+    cdef void on_server_closed(self, H1Server server) noexcept:
+        try:
+            self.servers.discard(server)
+        except:
+            pass   # ignored: discarding allocates nothing
+
+    cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
+        cdef Session session = None
+        try:
+            session = Session.__new__(Session)
+        except:
+            return -1
+        session.service = self
+        session.server = stream.server
+        session.down = stream
+        session.request_head = head
+        session.started_us = stream.server.head_at_us
+        stream.owner = session
+        self.n_requests += 1
+        self.n_active += 1
+        session.start()
+        return 0
+
+    def stop_listening(self):
+        """Close the listeners; running sessions go on and their answers say Connection: close."""
+        cdef Listener listener
+        self.reactor.enter()
+        self.is_stopping = True
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = []
+        self.reactor.leave()
+
+    def close_idle(self):
+        """Close client connections that are between exchanges; return how many are left."""
+        cdef H1Server server
+        self.reactor.enter()
+        for server in list(self.servers):
+            if server.stream is None:
+                server.close()
+        self.reactor.leave()
+        return len(self.servers)
+
+    def close(self):
+        """Cut everything."""
+        cdef H1Server server
+        self.stop_listening()
+        self.reactor.enter()
+        for server in list(self.servers):
+            if server.stream is not None and server.stream.owner is not None:
+                server.stream.owner.on_failure(True, CLIENT_GONE)
+            server.close()
+        self.pool.close()
+        self.reactor.leave()
+
+    @property
+    def n_connections(self):
+        """Open client connections."""
+        return len(self.servers)
