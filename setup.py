@@ -54,7 +54,12 @@ EXTENSIONS = [
     "proxy.upstream_leg",
     "proxy.task",
     "proxy.response",
+    "proxy.timings",
+    "proxy.plan",
+    "proxy.access",
+    "proxy.selection",
     "proxy.session",
+    "proxy.service",
 ]
 
 DIRECTIVES = {

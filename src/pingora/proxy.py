@@ -2,20 +2,23 @@
 
 from typing import Any
 
+from pingora_c.proxy.plan import PHASES
+from pingora_c.proxy.session import Session
+
 from pingora.load_balancing import LoadBalancer
 from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.proxy.failure import ProxyError
-from pingora_c.proxy.response import Response
-from pingora_c.proxy.session import PHASES, Session
 from pingora_c.upstream.peer import HttpPeer
 
 
 class ProxyHttp:
-    """A reverse proxy. Override the phases you need, each as `def` or `async def`; a phase that is not overridden costs nothing.
+    """A reverse proxy. Override the phases you need, each as `def` or `async def`.
 
-    Set `self.upstreams` to a LoadBalancer, or override `upstream_peer`. Where a phase may return a Response, returning one
-    answers the client now and None goes on. A hook that raises answers 500 (503 for NoUpstream); the connection and all other
-    requests are unharmed.
+    A phase that is not overridden costs nothing.
+
+    Set `self.upstreams` to a LoadBalancer, or override `upstream_peer`. Where a phase may return a Response, returning
+    one answers the client now and None goes on. A hook that raises answers 500 (503 for NoUpstream); the connection
+    and all other requests are unharmed.
     """
 
     upstreams: LoadBalancer | None = None
@@ -33,7 +36,7 @@ class ProxyHttp:
         """Check a request, or answer it. When: before an upstream is chosen. Returns: None or a Response."""
 
     def proxy_upstream_filter(self, session: Session, ctx: Any) -> Any:
-        """Decide whether the request goes upstream at all. When: after `request_filter`. Returns: None or a Response."""
+        """Decide whether the request goes upstream. When: after `request_filter`. Returns: None or a Response."""
 
     def upstream_peer(self, session: Session, ctx: Any) -> HttpPeer | Any:
         """Choose where the request goes.
@@ -54,7 +57,10 @@ class ProxyHttp:
         """Change the answer that the client gets. May change: `response`. Returns: None or a Response."""
 
     def fail_to_proxy(self, session: Session, error: ProxyError, ctx: Any) -> Any:
-        """Choose the error page. When: a request failed and nothing was sent yet. Returns: None (default page) or a Response."""
+        """Choose the error page.
+
+        When: a request failed and nothing was sent yet. Returns: None (default page) or a Response.
+        """
 
     def logging(self, session: Session, error: ProxyError | None, ctx: Any) -> Any:
         """Log a finished request. When: last, always. Returns: nothing."""

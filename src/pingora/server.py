@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
+from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.service import ProxyService
 
 from pingora.observe import logs
 from pingora.proxy import ProxyHttp, overridden_hooks
 from pingora_c.log.writer import LogWriter
-from pingora_c.net.reactor import Reactor
-from pingora_c.proxy.session import ProxyService
 from pingora_c.upstream.address import Address, parse_address
 
 log = logging.getLogger("pingora")
@@ -132,7 +132,7 @@ class Server:
         self.sites: list[Site] = []
 
     def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str]) -> None:
-        """Serve `proxy` on one or more addresses: "host:port", ":port", "unix:/path". Raises TypeError for no ProxyHttp."""
+        """Serve `proxy` on "host:port", ":port" or "unix:/path", or several. Raises TypeError for no ProxyHttp."""
         if not isinstance(proxy, ProxyHttp):
             raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
         self.sites.append(Site(proxy, [listen] if isinstance(listen, str) else list(listen)))
@@ -200,7 +200,7 @@ class Serving:
             service.stop_listening()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while sum(service.close_idle() for service in self.services) and loop.time() < deadline:
+        while sum(service.close_idle() for service in self.services) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         self.close()
 
@@ -215,7 +215,7 @@ class Serving:
 async def serve(
     proxy: ProxyHttp, listen: str | Iterable[str] = "127.0.0.1:0", *, limits: Limits | None = None, grace: float = 5.0
 ) -> AsyncIterator[Serving]:
-    """Serve `proxy` inside the running asyncio or uvloop program until the block ends; give an object with `address`."""
+    """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where."""
     server = Server(limits=limits)
     server.add_proxy(proxy, listen)
     server.bind()

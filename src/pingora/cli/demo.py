@@ -24,9 +24,11 @@ class Hello(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    server: ThreadingHTTPServer
+
     def do_GET(self) -> None:
         """Answer."""
-        port = self.server.server_address[1]
+        port = self.server.server_port
         body = f"hello from {port}, x-gateway: {self.headers.get('x-gateway')}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")

@@ -23,9 +23,9 @@ EndpointLike: TypeAlias = str | Address | Endpoint | tuple[str | Address, int]
 class LoadBalancer(Balancer):
     """A set of endpoints and the selection over it.
 
-    Each of `endpoints` is "ip:port", "[ipv6]:port", "name:port", "unix:/path", an `Address`, an `Endpoint`, or a pair of
-    one of the first kinds and a weight (1–65535). A name is resolved once, here; each of its addresses becomes an endpoint
-    of that weight. `selection` is `RoundRobin()` by default and serves this balancer only. `key` says what the core
+    Each of `endpoints` is "ip:port", "[ipv6]:port", "name:port", "unix:/path", an `Address`, an `Endpoint`, or a pair
+    of one of the first kinds and a weight (1 to 65535). A name is resolved once, here; each of its addresses becomes an
+    endpoint of that weight. `selection` is `RoundRobin()` by default and serves this balancer only. `key` says what the core
     hashes when it selects without a hook: "client_ip", "uri", "host", "header:NAME", or nothing.
 
     Raises ValueError for a bad address, a name that does not resolve, an address that occurs twice, an empty set.
@@ -39,8 +39,8 @@ class LoadBalancer(Balancer):
     def update(self, endpoints: Iterable[EndpointLike]) -> None:
         """Replace the set; names are resolved anew, which blocks.
 
-        An endpoint whose address stays keeps its object and live state; its weight and name may change. Sessions that use
-        an endpoint that goes finish on it. Raises as the constructor does, and then keeps the old set.
+        An endpoint whose address stays keeps its object and live state; its weight and name may change. Sessions that
+        use an endpoint that goes finish on it. Raises as the constructor does, and then keeps the old set.
         """
         super().update(make_endpoints(endpoints))
 

@@ -248,9 +248,11 @@ cdef class Reactor:
         cdef uint32_t slot = <uint32_t>event.data.u64
         cdef EventSource source
         cdef uint64_t expirations
+        cdef Py_ssize_t got
         if slot == TIMER_KEY:
-            read(self.timer_fd, &expirations, sizeof(expirations))
-            self.armed_ms = 0
+            got = read(self.timer_fd, &expirations, sizeof(expirations))
+            if got > 0:
+                self.armed_ms = 0
             return
         if self.slots[slot].source == NULL or self.slots[slot].generation != <uint32_t>(event.data.u64 >> 32):
             return   # closed by an earlier event of this batch

@@ -1,10 +1,5 @@
 """The timer wheel. Owns nothing: timers live in their owners, the wheel in the reactor."""
-
-cdef extern from * nogil:
-    """
-    static inline int pingora_ctz(unsigned long long word) { return __builtin_ctzll(word); }
-    """
-    int pingora_ctz(uint64_t word)
+from pingora_c.lib.bits cimport __builtin_ctzll
 
 
 cdef void wheel_init(Wheel* wheel, uint64_t now_ms) noexcept nogil:
@@ -110,7 +105,7 @@ cdef uint64_t wheel_next_ms(Wheel* wheel) noexcept nogil:
     cdef int i
     for i in range(WHEEL_SLOTS // 64 + 1):
         if bits:
-            slot = (word << 6) + pingora_ctz(bits)
+            slot = (word << 6) + __builtin_ctzll(bits)
             return (first + ((slot - first) & (WHEEL_SLOTS - 1))) << TICK_SHIFT
         word = (word + 1) & (WHEEL_SLOTS // 64 - 1)
         bits = wheel.used[word]

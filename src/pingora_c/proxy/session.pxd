@@ -2,35 +2,18 @@
 
     FILTERS -> CONNECTING -> RELAYING -> LOGGING -> DONE; a failure or an answer of a hook goes to LOGGING from anywhere
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.h1.framing cimport Framing
 from pingora_c.http.message cimport RequestHead, ResponseHead
-from pingora_c.lib.socket cimport sockaddr_storage
-from pingora_c.log.writer cimport LogWriter
 from pingora_c.net.timer cimport Timer
-from pingora_c.proxy.downstream cimport Application, H1Server, H1ServerStream
+from pingora_c.proxy.downstream cimport H1Server, H1ServerStream
+from pingora_c.proxy.plan cimport Plan
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.stream cimport StreamOwner
 from pingora_c.proxy.upstream_leg cimport H1ClientStream
-from pingora_c.upstream.balancer cimport Balancer, SelectionScope
+from pingora_c.upstream.balancer cimport SelectionScope
 from pingora_c.upstream.endpoint cimport Endpoint
 from pingora_c.upstream.peer cimport HttpPeer
-from pingora_c.upstream.pool cimport Pool
-
-# The hooks, in the order of a session's life; index into ProxyService.hooks.
-cdef enum Phase:
-    NEW_CTX = 0
-    EARLY_REQUEST_FILTER
-    REQUEST_FILTER
-    PROXY_UPSTREAM_FILTER
-    UPSTREAM_PEER
-    CONNECTED_TO_UPSTREAM
-    UPSTREAM_REQUEST_FILTER
-    UPSTREAM_RESPONSE_FILTER
-    RESPONSE_FILTER
-    FAIL_TO_PROXY
-    LOGGING
-    PHASE_END
 
 cdef enum SessionState:
     SESSION_FILTERS = 0
@@ -39,36 +22,9 @@ cdef enum SessionState:
     SESSION_LOGGING = 3
     SESSION_DONE = 4
 
-cdef enum AccessFormat:
-    ACCESS_OFF = 0
-    ACCESS_COMBINED = 1
-    ACCESS_JSON = 2
-
-
-cdef class ProxyService(Application):
-    """One proxy class instance with its listeners in one worker."""
-    cdef tuple hooks             # PHASE_END entries: a bound method, or None where the class does not override it
-    cdef bint has_hooks          # any hook that runs before the request is sent
-    cdef bint has_response_hooks
-    cdef Balancer balancer       # of self.upstreams; None if there is none
-    cdef Pool pool
-    cdef object loop
-    cdef object proxy
-    cdef object on_hook_error    # callable(hook name, request line, exception)
-    cdef LogWriter access_writer # None: no access log
-    cdef uint8_t access_format
-    cdef uint32_t attempts_max
-    cdef uint32_t hook_timeout_ms
-    cdef set servers             # open client connections
-    cdef list listeners
-    cdef bint is_stopping
-    cdef readonly uint64_t n_requests
-    cdef readonly uint64_t n_active
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1
-
 
 cdef class Session(StreamOwner):
-    cdef ProxyService service
+    cdef Plan plan
     cdef H1Server server              # the client's connection
     cdef H1ServerStream down
     cdef H1ClientStream up            # None while there is none
@@ -111,7 +67,6 @@ cdef class Session(StreamOwner):
     cdef int after_or_raise(self, int phase, object result) except -1
     cdef void hook_failed(self, int phase, object error) noexcept
     cdef int select_peer(self) except -1
-    cdef object selection_key(self)
     cdef void connect(self) noexcept
     cdef int prepare_request(self) except -1
     cdef void send_request(self) noexcept
@@ -125,8 +80,7 @@ cdef class Session(StreamOwner):
     cdef void finish(self) noexcept
     cdef void conclude(self) noexcept
     cdef int write_access_log(self) except -1
-    cdef object caught_run(self, int phase)
-    cdef object caught_after(self, int phase, object result)
+    cdef object caught(self, int phase, object result, bint is_over)
     cdef void cancel_task(self) noexcept
     cdef void report(self, int phase, object error) noexcept
     cdef void make_scope(self) noexcept

@@ -1,98 +1,44 @@
-"""The session and the service that makes sessions. Everything a hook can reach is reached through here."""
+"""The session. Everything a hook can reach is reached through here."""
 cimport cython
 
 import contextvars
-import os
 import types
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
-from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, Outgoing
-from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_CLOSE, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
-from pingora_c.http.field cimport (
-    NAME_CONTENT_LENGTH, NAME_HOST, NAME_REFERER, NAME_USER_AGENT, NAME_X_REQUEST_ID, Field, KnownName,
-)
-from pingora_c.http.header_map cimport block_field, block_find, block_find_known, block_set
-from pingora_c.http.message cimport is_idempotent
+from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
+from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
+from pingora_c.http.field cimport NAME_CONTENT_LENGTH
+from pingora_c.http.header_map cimport block_find_known
 from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
-from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from pingora_c.log.access cimport LINE_ROOM, AccessRecord, LogText, format_combined, format_json
-from pingora_c.lib.socket cimport sockaddr_storage
-from pingora_c.lib.unistd cimport close
-from pingora_c.net.listener cimport Listener
+from pingora_c.log.access cimport AccessRecord
 from pingora_c.net.reactor cimport SCRATCH_SIZE, Reactor
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
-from pingora_c.net.transport cimport PlainTransport
+from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.failure cimport (
-    CLIENT_GONE, CONNECT_REFUSED, CONNECT_TIMEOUT, HOOK_BAD_RESULT, HOOK_RAISED, HOOK_TIMEOUT, NO_MEMORY, NO_UPSTREAM,
+    CONNECT_REFUSED, HOOK_RAISED, HOOK_TIMEOUT, NO_MEMORY, NO_UPSTREAM,
     OK, UPSTREAM_CLOSED, failure_reason, failure_status, make_error,
 )
+from pingora_c.proxy.plan cimport (
+    CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, FAIL_TO_PROXY, LOGGING, NEW_CTX, PROXY_UPSTREAM_FILTER, REQUEST_FILTER,
+    RESPONSE_FILTER, UPSTREAM_PEER, UPSTREAM_REQUEST_FILTER, UPSTREAM_RESPONSE_FILTER,
+)
+from pingora_c.proxy.selection cimport selection_key
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HEADER, KEY_HOST, KEY_NONE, KEY_URI, selection_scope
+from pingora_c.upstream.balancer cimport KEY_NONE, selection_scope
 from pingora_c.proxy.upstream_leg cimport open_stream
 
+from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.task import start_task
+from pingora_c.proxy.timings import Timings
 from pingora_c.upstream.balancer import NoUpstream
-
-PHASES = (
-    "new_ctx", "early_request_filter", "request_filter", "proxy_upstream_filter", "upstream_peer",
-    "connected_to_upstream", "upstream_request_filter", "upstream_response_filter", "response_filter",
-    "fail_to_proxy", "logging",
-)
-
 
 cdef void fire_hook_timeout(void* owner) noexcept:
     cdef Session session = <Session>owner
     session.failure = HOOK_TIMEOUT
     session.cancel_task()
-
-
-cdef inline LogText log_text(const char* at, size_t size) noexcept:
-    cdef LogText text
-    text.at = at
-    text.size = size
-    return text
-
-
-cdef LogText text_of(Session session, KnownName known) noexcept:
-    cdef Py_ssize_t i = block_find_known(&session.request_head.block, known, 0)
-    cdef Field* field
-    if i < 0:
-        return log_text(NULL, 0)
-    field = block_field(&session.request_head.block, <uint32_t>i)
-    return log_text(session.request_head.block.base + field.value_at, field.value_size)
-
-
-@cython.final
-cdef class Timings:
-    """How long the parts of a session took, in milliseconds; -1.0 for what has not happened.
-
-    `connect_ms`: to a connection to the upstream; `first_byte_ms`: from the session's start to the answer's head;
-    `total_ms`: from the head's first byte to the end (or now); `hooks_ms`: inside synchronous parts of hooks.
-    """
-    cdef Session session
-
-    def __init__(self, Session session):
-        self.session = session
-
-    @property
-    def connect_ms(self):
-        if not self.session.connected_us:
-            return -1.0
-        return (self.session.connected_us - self.session.connect_at_us) / 1000.0
-
-    @property
-    def first_byte_ms(self):
-        return (self.session.first_byte_us - self.session.started_us) / 1000.0 if self.session.first_byte_us else -1.0
-
-    @property
-    def total_ms(self):
-        return ((self.session.ended_us or now_us()) - self.session.started_us) / 1000.0
-
-    @property
-    def hooks_ms(self):
-        return self.session.hooks_us / 1000.0
 
 
 @cython.final
@@ -110,7 +56,7 @@ cdef class Session(StreamOwner):
     cdef void start(self) noexcept:
         if self.down.framing.kind != BODY_NONE:
             self.down.pause_body()
-        if self.service.has_hooks:
+        if self.plan.has_hooks:
             self.run(NEW_CTX)
         else:
             self.after(PROXY_UPSTREAM_FILTER, None)
@@ -118,22 +64,25 @@ cdef class Session(StreamOwner):
     cdef void run(self, int phase) noexcept:
         cdef object error = None
         try:
-            error = self.caught_run(phase)
+            error = self.caught(phase, None, False)
         except:
             pass   # ignored: only memory can lack here, and then nothing can be told
         if error is not None:
             self.hook_failed(phase, error)
 
-    cdef object caught_run(self, int phase):
-        """The exception of run_or_raise, or None."""
+    cdef object caught(self, int phase, object result, bint is_over):
+        """Run a phase, or (`is_over`) go on behind it with `result`; give the exception that was raised, or None."""
         try:
-            self.run_or_raise(phase)
+            if is_over:
+                self.after_or_raise(phase, result)
+            else:
+                self.run_or_raise(phase)
         except BaseException as error:
             return error
 
     cdef int run_or_raise(self, int phase) except -1:
         """Call the hook of a phase, if there is one, and go on with its result now or when its coroutine ends."""
-        cdef object hook = self.service.hooks[phase]
+        cdef object hook = self.plan.hooks[phase]
         cdef object result = None
         cdef uint64_t before
         if hook is not None:
@@ -149,11 +98,11 @@ cdef class Session(StreamOwner):
                 PyContext_Exit(self.context)
                 self.hooks_us += now_us() - before
             if type(result) is types.CoroutineType:
-                task = start_task(result, self.service.loop, self.context)
+                task = start_task(result, self.plan.loop, self.context)
                 if not task.done():
                     self.task = task
                     self.task_phase = phase
-                    self.service.reactor.set_timer(&self.timer, self.service.hook_timeout_ms)
+                    self.plan.reactor.set_timer(&self.timer, self.plan.hook_timeout_ms)
                     task.add_done_callback(self.on_task_done)
                     return 0
                 result = task.result()
@@ -175,7 +124,7 @@ cdef class Session(StreamOwner):
 
     def on_task_done(self, task):
         """The coroutine of a hook ended. Called by the loop."""
-        cdef Reactor reactor = self.service.reactor
+        cdef Reactor reactor = self.plan.reactor
         cdef int phase = self.task_phase
         reactor.enter()
         self.task = None
@@ -204,18 +153,11 @@ cdef class Session(StreamOwner):
     cdef void after(self, int phase, object result) noexcept:
         cdef object error = None
         try:
-            error = self.caught_after(phase, result)
+            error = self.caught(phase, result, True)
         except:
             pass   # ignored: only memory can lack here, and then nothing can be told
         if error is not None:
             self.hook_failed(phase, error)
-
-    cdef object caught_after(self, int phase, object result):
-        """The exception of after_or_raise, or None."""
-        try:
-            self.after_or_raise(phase, result)
-        except BaseException as error:
-            return error
 
     cdef int after_or_raise(self, int phase, object result) except -1:
         """Go on behind a phase. A Response answers now, whatever the phase; None goes on."""
@@ -275,7 +217,7 @@ cdef class Session(StreamOwner):
 
     cdef void report(self, int phase, object error) noexcept:
         try:
-            self.service.on_hook_error(PHASES[phase], f"{self.request_head.method} {self.request_head.target}", error)
+            self.plan.on_hook_error(PHASES[phase], f"{self.request_head.method} {self.request_head.target}", error)
         except:
             pass   # ignored: reporting must not fail the session a second time
 
@@ -286,38 +228,19 @@ cdef class Session(StreamOwner):
         cdef uint64_t tried = 0
         cdef bytes key = b""
         self.state = SESSION_CONNECTING
-        if self.service.hooks[<int>UPSTREAM_PEER] is not None:
+        if self.plan.hooks[<int>UPSTREAM_PEER] is not None:
             return self.run_or_raise(UPSTREAM_PEER)
         if self.scope is not None:
             tried = self.scope.tried
-        if self.service.balancer.key_kind != KEY_NONE:
-            key = self.selection_key()
-        endpoint = self.service.balancer.select_endpoint(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), tried)
+        if self.plan.balancer.key_kind != KEY_NONE:
+            key = selection_key(self.plan.balancer, self.request_head, self.server)
+        endpoint = self.plan.balancer.select_endpoint(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), tried)
         if endpoint is None:
             self.fail(NO_UPSTREAM)
             return 0
         self.chosen = HttpPeer.of(endpoint)
         self.connect()
         return 0
-
-    cdef object selection_key(self):
-        cdef Balancer balancer = self.service.balancer
-        cdef RequestHead head = self.request_head
-        cdef Py_ssize_t i
-        cdef Field* field
-        if balancer.key_kind == KEY_CLIENT_IP:
-            return self.server.client_ip[:self.server.client_ip_size]
-        if balancer.key_kind == KEY_URI:
-            return head.block.base[head.target.at:head.target.at + head.target.size]
-        if balancer.key_kind == KEY_HOST:
-            i = block_find_known(&head.block, NAME_HOST, 0)
-        else:
-            i = block_find(&head.block, PyBytes_AS_STRING(balancer.key_name),
-                           <uint32_t>PyBytes_GET_SIZE(balancer.key_name), 0)
-        if i < 0:
-            return b""
-        field = block_field(&head.block, <uint32_t>i)
-        return head.block.base[field.value_at:field.value_at + field.value_size]
 
     cdef void connect(self) noexcept:
         cdef int opened
@@ -326,7 +249,7 @@ cdef class Session(StreamOwner):
         if self.endpoint is not None:
             self.endpoint.on_start()
         self.connect_at_us = now_us()
-        opened = open_stream(self.service.reactor, self.service.pool, self.chosen, self, not self.reuse_failed)
+        opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, not self.reuse_failed)
         self.up = <H1ClientStream>self.opened
         self.opened = None
         if opened < 0:
@@ -336,12 +259,12 @@ cdef class Session(StreamOwner):
 
     cdef void on_connected(self) noexcept:
         self.connected_us = now_us()
-        if not self.service.has_response_hooks:
+        if not self.plan.has_response_hooks:
             self.up.client.read_limit = SCRATCH_SIZE
         self.run(CONNECTED_TO_UPSTREAM)
 
     cdef int prepare_request(self) except -1:
-        if self.service.hooks[<int>UPSTREAM_REQUEST_FILTER] is None:
+        if self.plan.hooks[<int>UPSTREAM_REQUEST_FILTER] is None:
             self.upstream_head = self.request_head
             self.send_request()
             return 0
@@ -377,7 +300,7 @@ cdef class Session(StreamOwner):
 
     cdef bint may_retry(self, int kind) noexcept:
         """Nothing of the request sent: any method. A reused connection died before an answer and no body byte was sent: once more."""
-        if self.response_sent or self.n_attempts >= self.service.attempts_max:
+        if self.response_sent or self.n_attempts >= self.plan.attempts_max:
             return False
         if not self.request_sent:
             return True
@@ -406,7 +329,7 @@ cdef class Session(StreamOwner):
     cdef void make_scope(self) noexcept:
         try:
             self.scope = SelectionScope()
-            self.scope.balancer = self.service.balancer
+            self.scope.balancer = self.plan.balancer
         except:
             pass   # ignored: without memory the same endpoint may be tried again
 
@@ -436,7 +359,7 @@ cdef class Session(StreamOwner):
                 self.fail(NO_MEMORY)
             elif self.server.is_blocked and self.down.unsent() > HIGH_WATER:
                 self.up.pause_body()
-                self.server.arm(self.service.limits.write_ms)
+                self.server.arm(self.plan.limits.write_ms)
 
     cdef void on_body_end(self, bint is_client) noexcept:
         if is_client:
@@ -467,7 +390,7 @@ cdef class Session(StreamOwner):
         self.first_byte_us = now_us()
         self.response_head = head
         self.response_framing = framing[0]
-        if self.service.has_response_hooks:
+        if self.plan.has_response_hooks:
             self.up.pause_body()
             self.run(UPSTREAM_RESPONSE_FILTER)
         else:
@@ -579,55 +502,35 @@ cdef class Session(StreamOwner):
         if self.state == SESSION_DONE:
             return
         self.state = SESSION_DONE
-        if self.service.access_format != ACCESS_OFF:
+        if self.plan.access_format != ACCESS_OFF:
             try:
                 self.write_access_log()
             except:
                 pass   # ignored: no memory for the line
-        self.service.n_active -= 1
+        self.plan.n_active -= 1
         self.context = None
         self.scope = None
         self.ctx_object = None
-        self.service.reactor.bury(self)
-        if self.service.is_stopping:
+        self.plan.reactor.bury(self)
+        if self.plan.is_stopping:
             down.close_after = True
         down.release(self.response_sent and self.upstream_ended)
 
     cdef int write_access_log(self) except -1:
         cdef AccessRecord record
-        cdef char line[LINE_ROOM]
-        cdef RequestHead head = self.request_head
-        cdef timespec now
-        cdef size_t size
-        cdef bytes upstream
+        cdef AccessRecord* filled = &record
         memset(&record, 0, sizeof(record))
-        clock_gettime(CLOCK_REALTIME, &now)
-        record.client = log_text(self.server.client_ip, self.server.client_ip_size)
-        record.method = log_text(head.block.base + head.method.at, head.method.size)
-        record.target = log_text(head.block.base + head.target.at, head.target.size)
-        record.host = text_of(self, NAME_HOST)
-        record.referer = text_of(self, NAME_REFERER)
-        record.user_agent = text_of(self, NAME_USER_AGENT)
-        record.request_id = text_of(self, NAME_X_REQUEST_ID)
-        if self.chosen is not None:
-            upstream = self.chosen.address.text.encode()
-            record.upstream = log_text(PyBytes_AS_STRING(upstream), PyBytes_GET_SIZE(upstream))
-        record.minor_version = head.minor
+        record.client.at = self.server.client_ip
+        record.client.size = self.server.client_ip_size
         record.status = self.response_head.status_code if self.response_sent and self.response_head is not None else 0
         record.attempts = self.n_attempts
         record.sent_bytes = self.sent_bytes
         record.received_bytes = self.received_bytes
-        record.at_ms = now.tv_sec * 1000 + now.tv_nsec // 1000000
         record.total_us = self.ended_us - self.started_us
         record.connect_us = self.connected_us - self.connect_at_us if self.connected_us else -1
         record.first_byte_us = self.first_byte_us - self.started_us if self.first_byte_us else -1
         record.error = failure_reason(self.failure) if self.failure else NULL
-        if self.service.access_format == ACCESS_JSON:
-            size = format_json(&record, line, LINE_ROOM)
-        else:
-            size = format_combined(&record, line, LINE_ROOM)
-        self.service.access_writer.put(line, size)
-        return 0
+        return write_record(self.plan, filled, self.request_head, self.chosen)
 
     # -- what hooks see
 
@@ -656,7 +559,10 @@ cdef class Session(StreamOwner):
 
     @property
     def timings(self):
-        return Timings(self)
+        cdef uint64_t ended_us = self.ended_us
+        if ended_us == 0:
+            ended_us = now_us()
+        return Timings(self.started_us, self.connect_at_us, self.connected_us, self.first_byte_us, ended_us, self.hooks_us)
 
     @property
     def attempts(self):
@@ -677,128 +583,3 @@ cdef class Session(StreamOwner):
     def error(self):
         """The ProxyError of a session that failed, else None."""
         return make_error(self.failure, self.cause) if self.failure else None
-
-
-@cython.final
-cdef class ProxyService(Application):
-    """The sessions of one proxy object in this process.
-
-    `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits.
-    """
-
-    def __init__(self, Reactor reactor, proxy, hooks, balancer, loop, on_hook_error, LogWriter access_writer,
-                 int access_format, dict limits, int attempts, double hook_timeout):
-        if len(hooks) != PHASE_END:
-            raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
-        if hooks[<int>UPSTREAM_PEER] is None and balancer is None:
-            raise ValueError(f"{type(proxy).__name__}: override upstream_peer or set self.upstreams to a LoadBalancer")
-        self.reactor = reactor
-        self.proxy = proxy
-        self.hooks = hooks
-        self.has_hooks = any(hook is not None for hook in hooks)
-        self.has_response_hooks = hooks[<int>UPSTREAM_RESPONSE_FILTER] is not None or hooks[<int>RESPONSE_FILTER] is not None
-        self.balancer = balancer
-        self.loop = loop
-        self.on_hook_error = on_hook_error
-        self.access_writer = access_writer
-        self.access_format = access_format if access_writer is not None else ACCESS_OFF
-        self.attempts_max = attempts
-        self.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
-        self.pool = Pool()
-        self.servers = set()
-        self.listeners = []
-        self.limits.head_ms = limits["head_ms"]
-        self.limits.keep_alive_ms = limits["keep_alive_ms"]
-        self.limits.body_ms = limits["body_ms"]
-        self.limits.write_ms = limits["write_ms"]
-        self.limits.head_bytes = limits["head_bytes"]
-        self.limits.target_bytes = limits["target_bytes"]
-        self.limits.fields = limits["fields"]
-
-    def listen(self, int fd):
-        """Accept from a listening socket; takes over the descriptor."""
-        cdef Listener listener = Listener()
-        listener.start(self.reactor, fd, self)
-        self.listeners.append(listener)
-
-    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
-        cdef int accepted = -1
-        try:
-            accepted = self.accept_or_raise(fd, address)
-        except:
-            pass   # ignored: no memory for one more connection
-        if accepted < 0:
-            close(fd)
-
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1:
-        cdef H1Server server = H1Server.__new__(H1Server)
-        cdef PlainTransport transport = PlainTransport.new(fd)
-        server.application = self
-        server.note_client(address)
-        self.servers.add(server)
-        if server.open(self.reactor, transport) < 0:
-            self.servers.discard(server)
-            transport.fd = -1
-            raise MemoryError
-        server.arm(self.limits.keep_alive_ms)
-        return 0
-
-    cdef void on_server_closed(self, H1Server server) noexcept:
-        try:
-            self.servers.discard(server)
-        except:
-            pass   # ignored: discarding allocates nothing
-
-    cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
-        cdef Session session = None
-        try:
-            session = Session.__new__(Session)
-        except:
-            return -1
-        session.service = self
-        session.server = stream.server
-        session.down = stream
-        session.request_head = head
-        session.started_us = stream.server.head_at_us
-        stream.owner = session
-        self.n_requests += 1
-        self.n_active += 1
-        session.start()
-        return 0
-
-    def stop_listening(self):
-        """Close the listeners; running sessions go on and their answers say Connection: close."""
-        cdef Listener listener
-        self.reactor.enter()
-        self.is_stopping = True
-        for listener in self.listeners:
-            listener.close()
-        self.listeners = []
-        self.reactor.leave()
-
-    def close_idle(self):
-        """Close client connections that are between exchanges; return how many are left."""
-        cdef H1Server server
-        self.reactor.enter()
-        for server in list(self.servers):
-            if server.stream is None:
-                server.close()
-        self.reactor.leave()
-        return len(self.servers)
-
-    def close(self):
-        """Cut everything."""
-        cdef H1Server server
-        self.stop_listening()
-        self.reactor.enter()
-        for server in list(self.servers):
-            if server.stream is not None and server.stream.owner is not None:
-                server.stream.owner.on_failure(True, CLIENT_GONE)
-            server.close()
-        self.pool.close()
-        self.reactor.leave()
-
-    @property
-    def n_connections(self):
-        """Open client connections."""
-        return len(self.servers)

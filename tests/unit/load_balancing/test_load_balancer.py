@@ -69,7 +69,7 @@ def test_entry_becomes_endpoints(names, entry, expected):
 @pytest.mark.parametrize(("entry", "reason"), REFUSED.values(), ids=REFUSED)
 def test_bad_entry_is_refused_with_the_reason(monkeypatch, names, entry, reason):
     if len(entry) > 64:
-        monkeypatch.undo()   # the real resolver refuses it before it asks anybody
+        monkeypatch.undo()  # the real resolver refuses it before it asks anybody
     with pytest.raises(ValueError, match=reason):
         LoadBalancer([entry])
 
@@ -105,7 +105,11 @@ def test_update_takes_what_the_constructor_takes(names):
     kept = balancer.endpoints[0]
     names["one"].append("10.0.0.3")
     balancer.update(["unix:/run/a", ("one:80", 2)])
-    assert rows(balancer) == [("unix:/run/a", 1, "unix:/run/a"), ("10.0.0.1:80", 2, "one:80"), ("10.0.0.3:80", 2, "one:80")]
+    assert rows(balancer) == [
+        ("unix:/run/a", 1, "unix:/run/a"),
+        ("10.0.0.1:80", 2, "one:80"),
+        ("10.0.0.3:80", 2, "one:80"),
+    ]
     assert balancer.endpoints[1] is kept
 
 

@@ -193,7 +193,8 @@ class Nginx:
         for listener in self.sockets:
             listener.listen(511)
         self.names = [
-            f"127.0.0.1:{s.getsockname()[1]}" if s.family == socket.AF_INET else f"unix:{s.getsockname()}" for s in servers
+            f"127.0.0.1:{s.getsockname()[1]}" if s.family == socket.AF_INET else f"unix:{s.getsockname()}"
+            for s in servers
         ]
         (folder / "nginx.conf").write_text(self.configuration(folder))
         fds = [listener.fileno() for listener in self.sockets]

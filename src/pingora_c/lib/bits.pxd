@@ -1,0 +1,3 @@
+"""Bit counting by the compiler."""
+cdef extern from * nogil:
+    int __builtin_ctzll(unsigned long long word)

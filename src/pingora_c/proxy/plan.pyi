@@ -1,0 +1,3 @@
+PHASES: tuple[str, ...]
+
+class Plan: ...

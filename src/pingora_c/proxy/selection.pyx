@@ -1,0 +1,25 @@
+"""Selection keys. Reads the request, owns nothing."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+from pingora_c.http.field cimport NAME_HOST, Field
+from pingora_c.http.header_map cimport block_field, block_find, block_find_known
+from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HOST, KEY_URI
+
+
+cdef bytes selection_key(Balancer balancer, RequestHead head, H1Server client):
+    cdef Py_ssize_t i
+    cdef uint32_t size
+    cdef Field* field
+    if balancer.key_kind == KEY_CLIENT_IP:
+        return client.client_ip[:client.client_ip_size]
+    if balancer.key_kind == KEY_URI:
+        return head.block.base[head.target.at:head.target.at + head.target.size]
+    if balancer.key_kind == KEY_HOST:
+        i = block_find_known(&head.block, NAME_HOST, 0)
+    else:
+        size = <uint32_t>PyBytes_GET_SIZE(balancer.key_name)
+        i = block_find(&head.block, PyBytes_AS_STRING(balancer.key_name), size, 0)
+    if i < 0:
+        return b""
+    field = block_field(&head.block, <uint32_t>i)
+    return head.block.base[field.value_at:field.value_at + field.value_size]
