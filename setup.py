@@ -27,6 +27,7 @@ EXTENSIONS = [
     "base.clock",
     "mem.buffer_pool",
     "http.field",
+    "http.header_block",
     "http.header_map",
     "http.message",
     "h1.head",

@@ -4,7 +4,7 @@ Room: a head fits `head_room(block)` bytes plus the start line and FIXED_ROOM fo
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from pingora_c.http.header_map cimport HeaderBlock
+from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport RequestHead, ResponseHead
 
 cdef enum:

@@ -10,7 +10,7 @@ from pingora_c.http.field cimport (
     NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING, NAME_UPGRADE,
     NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field,
 )
-from pingora_c.http.header_map cimport block_field, block_find_known, block_may_hold
+from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold
 
 cdef enum:
     NAMED_MAX = 16

@@ -9,7 +9,7 @@ to its head, so a head that kept its map would be a cycle that the collector, wh
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport Field
-from pingora_c.http.header_map cimport HeaderBlock
+from pingora_c.http.header_block cimport HeaderBlock
 
 cdef enum Method:          # what the core itself tells apart; everything else is METHOD_OTHER
     METHOD_OTHER = 0

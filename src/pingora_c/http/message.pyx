@@ -12,10 +12,11 @@ from libc.string cimport memcmp, memmove
 from pingora_c.base.ascii cimport equals_nocase, is_token
 from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport NAME_HOST, Field
-from pingora_c.http.header_map cimport (
-    BLOCK_MAX, BLOCK_OK, HeaderBlock, HeaderMap, block_append_bytes, block_copy, block_detach, block_field, block_find_known,
-    block_free, block_load, block_start_unpooled,
+from pingora_c.http.header_block cimport (
+    BLOCK_MAX, BLOCK_OK, HeaderBlock, block_append_bytes, block_copy, block_detach, block_field,
+    block_find_known, block_free, block_load, block_start_unpooled,
 )
+from pingora_c.http.header_map cimport HeaderMap
 
 cdef enum:
     METHOD_MAX = 64        # bytes, as the parser has it

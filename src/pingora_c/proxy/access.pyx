@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t
 from pingora_c.http.field cimport (
     NAME_HOST, NAME_REFERER, NAME_USER_AGENT, NAME_X_REQUEST_ID, Field, KnownName,
 )
-from pingora_c.http.header_map cimport block_field, block_find_known
+from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from pingora_c.log.access cimport LINE_ROOM, LogText, format_combined, format_json
 

@@ -2,7 +2,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from pingora_c.http.field cimport NAME_HOST, Field
-from pingora_c.http.header_map cimport block_field, block_find, block_find_known
+from pingora_c.http.header_block cimport block_field, block_find, block_find_known
 from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HOST, KEY_URI
 
 

@@ -11,7 +11,7 @@ from pingora_c.base.clock cimport now_us
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH
-from pingora_c.http.header_map cimport block_find_known
+from pingora_c.http.header_block cimport block_find_known
 from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.net.reactor cimport SCRATCH_SIZE, Reactor
