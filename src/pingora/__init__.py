@@ -1,12 +1,11 @@
 """A programmable HTTP proxy: write a class whose methods are phases of a request; a compiled core carries the bytes."""
 
-from pingora_c.proxy.session import Session
-
 from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
 from pingora.proxy import ProxyHttp
 from pingora.server import Server, serve
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.response import Response
+from pingora_c.proxy.session import Session
 from pingora_c.upstream.peer import HttpPeer
 
 __version__ = "0.1.0"

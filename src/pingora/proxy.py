@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from pingora_c.proxy.plan import PHASES
-from pingora_c.proxy.session import Session
-
 from pingora.load_balancing import LoadBalancer
 from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.proxy.failure import ProxyError
+from pingora_c.proxy.plan import PHASES
+from pingora_c.proxy.session import Session
 from pingora_c.upstream.peer import HttpPeer
 
 

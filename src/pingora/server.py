@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
-from pingora_c.net.reactor import Reactor
-from pingora_c.proxy.service import ProxyService
 
 from pingora.observe import logs
 from pingora.proxy import ProxyHttp, overridden_hooks
 from pingora_c.log.writer import LogWriter
+from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.service import ProxyService
 from pingora_c.upstream.address import Address, parse_address
 
 log = logging.getLogger("pingora")

@@ -26,13 +26,9 @@ def version() -> None:
 @cli.command()
 @click.argument("program", required=False, metavar="[FILE.py[:NAME]]")
 @click.option("--from", "listen", multiple=True, metavar="ADDR", help="Listen on host:port, :port or unix:/path.")
-@click.option(
-    "--to", "upstream", multiple=True, metavar="URL", help="Send to http://host:port; several balance."
-)
+@click.option("--to", "upstream", multiple=True, metavar="URL", help="Send to http://host:port; several balance.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(0, 256), help="Processes; 0: this one.")
-@click.option(
-    "--access-log", type=click.Choice(list(ACCESS_FORMATS)), help="Default: combined, off for a file."
-)
+@click.option("--access-log", type=click.Choice(list(ACCESS_FORMATS)), help="Default: combined, off for a file.")
 def run(
     program: str | None, listen: tuple[str, ...], upstream: tuple[str, ...], workers: int, access_log: str | None
 ) -> None:

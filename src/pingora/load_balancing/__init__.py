@@ -25,8 +25,8 @@ class LoadBalancer(Balancer):
 
     Each of `endpoints` is "ip:port", "[ipv6]:port", "name:port", "unix:/path", an `Address`, an `Endpoint`, or a pair
     of one of the first kinds and a weight (1 to 65535). A name is resolved once, here; each of its addresses becomes an
-    endpoint of that weight. `selection` is `RoundRobin()` by default and serves this balancer only. `key` says what the core
-    hashes when it selects without a hook: "client_ip", "uri", "host", "header:NAME", or nothing.
+    endpoint of that weight. `selection` is `RoundRobin()` by default and serves this balancer only. `key` says what the
+    core hashes when it selects without a hook: "client_ip", "uri", "host", "header:NAME", or nothing.
 
     Raises ValueError for a bad address, a name that does not resolve, an address that occurs twice, an empty set.
     """

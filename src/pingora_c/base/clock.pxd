@@ -11,5 +11,6 @@ cdef inline uint64_t now_us() noexcept nogil:
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <uint64_t>now.tv_sec * 1000000 + <uint64_t>now.tv_nsec // 1000
 
-# "Tue, 24 Nov 2026 19:40:37 GMT": DATE_SIZE bytes without a final NUL, made anew once a second. Good until the next call.
+# "Tue, 24 Nov 2026 19:40:37 GMT": DATE_SIZE bytes without a final NUL, made anew once a second. Good until the next
+# call.
 cdef const char* date_text() noexcept nogil

@@ -1,6 +1,7 @@
 """Decoder of the chunked coding (RFC 9112 §7.1): the only stateful codec. Feeds spans of payload back, copies nothing.
 
-Strict: 1–16 hex digits, checked against overflow; extensions (RFC 9112 §7.1.1 grammar, quoted strings included) are checked,
+Strict: 1–16 hex digits, checked against overflow; extensions (RFC 9112 §7.1.1 grammar, quoted strings included) are
+checked,
 bounded and dropped; line ends are CRLF only; trailers are bounded and checked as fields.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -30,9 +31,11 @@ cdef enum:
 
 cdef void chunked_init(ChunkedDecoder* decoder) noexcept nogil
 
-# Consume from `buf[0:size]` up to the next event; return a ChunkResult, set `consumed` and, for CHUNK_DATA, `data` (offsets from `buf`).
+# Consume from `buf[0:size]` up to the next event; return a ChunkResult, set `consumed` and, for CHUNK_DATA, `data`
+# (offsets from `buf`).
 #
-# After CHUNK_TRAILERS the decoder consumes nothing more: the bytes that follow are the trailer section, which the caller gathers into one
+# After CHUNK_TRAILERS the decoder consumes nothing more: the bytes that follow are the trailer section, which the
+# caller gathers into one
 # contiguous buffer and hands to `parse_fields` of h1.head (it ends with an empty line).
 cdef int chunked_next(
     ChunkedDecoder* decoder, const char* buf, size_t size, size_t* consumed, Span* data,

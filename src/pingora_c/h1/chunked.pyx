@@ -1,6 +1,7 @@
 """Decoder of the chunked coding (RFC 9112 §7.1): finds the payload in the bytes, copies none.
 
-Owns its place in the coding, nothing else. Never reads the trailer section (parse_fields of h1.head does), never passes an extension on.
+Owns its place in the coding, nothing else. Never reads the trailer section (parse_fields of h1.head does), never
+passes an extension on.
 """
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 
@@ -234,7 +235,9 @@ cdef class Decoder:
 
 
 def decode(pieces: list[bytes]) -> tuple[int, bytes, int]:
-    """Decode pieces in turn until one ends the payload or is refused: (last result, payload, bytes consumed of all pieces)."""
+    """Decode pieces in turn until one ends the payload or is refused: (last result, payload, bytes consumed of all
+    pieces).
+    """
     cdef Decoder decoder = Decoder()
     cdef int result = CHUNK_MORE
     payload = bytearray()
@@ -254,11 +257,11 @@ def repeat_decode(data, size_t rounds) -> int:
     cdef Py_buffer view
     cdef ChunkedDecoder decoder
     cdef Span span = Span(at=0, size=0)
-    cdef size_t i, at, payload = 0, consumed = 0
+    cdef size_t _round, at, payload = 0, consumed = 0
     cdef int result
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     with nogil:
-        for i in range(rounds):
+        for _round in range(rounds):
             chunked_init(&decoder)
             at = payload = 0
             while True:

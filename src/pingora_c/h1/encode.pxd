@@ -1,4 +1,5 @@
-"""Heads to bytes (RFC 9112 §3–§5). What is written comes from parsed fields only; framing and hop-by-hop fields are written anew.
+"""Heads to bytes (RFC 9112 §3–§5). What is written comes from parsed fields only; framing and hop-by-hop fields are
+written anew.
 
 Room: a head fits `head_room(block)` bytes plus the start line and FIXED_ROOM for the fields that the proxy adds.
 """

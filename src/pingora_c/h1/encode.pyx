@@ -160,7 +160,9 @@ cdef char* put_framing(char* out, const Outgoing* how) noexcept nogil:
 
 
 cdef char* put_forwarded(char* out, const HeaderBlock* block, const Outgoing* how) noexcept nogil:
-    """X-Forwarded-For, -Host and -Proto of this hop; a trusted sender's list is continued and its Host and Proto kept."""
+    """X-Forwarded-For, -Host and -Proto of this hop; a trusted sender's list is continued and its Host and Proto
+    kept.
+    """
     cdef Py_ssize_t i = -1
     cdef Field* field
     out = put(out, b"X-Forwarded-For: ", 17)

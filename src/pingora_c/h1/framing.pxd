@@ -28,14 +28,16 @@ cdef enum FramingError:
     FRAMING_BAD_HOST = -8           # 400: not uri-host [":" port] (RFC 9110 §7.2), userinfo, bad port
     FRAMING_BAD_CONNECTION = -9     # 400 / 502: a Connection member that is no token
     FRAMING_BAD_TARGET = -10        # 400: target form not allowed for the method (RFC 9112 §3.2)
-    FRAMING_UNEXPECTED_TRANSFER = -11  # 502: Transfer-Encoding on 1xx or 204 (RFC 9112 §6.1), Content-Length on 1xx/204 with a value other than 0
+    # 502: Transfer-Encoding on 1xx or 204 (RFC 9112 §6.1), Content-Length on 1xx/204 with a value other than 0
+    FRAMING_UNEXPECTED_TRANSFER = -11
 
 # Decide a request's body and persistence from its fields; FRAMING_OK or a FramingError. Host is not looked at here.
 cdef int request_framing(
     const char* base, const Field* fields, uint32_t n_fields, uint8_t minor, Framing* framing,
 ) noexcept nogil
 
-# The same for a response to a request whose method was HEAD (`to_head`), CONNECT, or which we forwarded as an upgrade (`to_upgrade`).
+# The same for a response to a request whose method was HEAD (`to_head`), CONNECT, or which we forwarded as an upgrade
+# (`to_upgrade`).
 #
 # A 101 that was not asked for is FRAMING_UNEXPECTED_TRANSFER.
 cdef int response_framing(
@@ -48,7 +50,8 @@ cdef int check_host(
     const char* base, const Field* fields, uint32_t n_fields, uint8_t minor,
 ) noexcept nogil
 
-# uri-host [":" port] of RFC 3986 §3.2.2: reg-name, IPv4 or bracketed IPv6 literal; port empty or 0–65535; no userinfo. Empty text is False.
+# uri-host [":" port] of RFC 3986 §3.2.2: reg-name, IPv4 or bracketed IPv6 literal; port empty or 0–65535; no
+# userinfo. Empty text is False.
 cdef bint is_valid_authority(const char* text, size_t size) noexcept nogil
 
 # Status for a client's bad request: 400 or 501.

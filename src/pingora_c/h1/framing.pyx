@@ -1,13 +1,16 @@
-"""How long a body is, whether the connection lives on, and whom a request is for: RFC 9112 §3.2, §6 and §9.3 over a parsed head.
+"""How long a body is, whether the connection lives on, and whom a request is for: RFC 9112 §3.2, §6 and §9.3 over a
+parsed head.
 
-Owns nothing, reads no body. Never chooses between two readings of a head: where two parsers could differ, the head is refused.
+Owns nothing, reads no body. Never chooses between two readings of a head: where two parsers could differ, the head is
+refused.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy
 
 from pingora_c.base.ascii cimport is_digit, is_token
 from pingora_c.http.field cimport (
-    FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_HOST, NAME_TRANSFER_ENCODING, NAME_UPGRADE, Field, recognise,
+    FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_HOST, NAME_TRANSFER_ENCODING, NAME_UPGRADE, Field,
+    recognise,
 )
 from pingora_c.lib.ascii cimport PG_TOKEN
 from pingora_c.lib.scan cimport pg_equals_lower
@@ -69,7 +72,9 @@ cdef int read_length(const char* text, size_t size, uint64_t* length) noexcept n
 
 
 cdef int read_coding(const char* text, size_t size) noexcept nogil:
-    """FRAMING_OK for exactly `chunked`; another coding is unknown if the list is well formed and chunked at most its last member."""
+    """FRAMING_OK for exactly `chunked`; another coding is unknown if the list is well formed and chunked at most
+    its last member.
+    """
     cdef size_t at = 0, start = 0, member_size = 0
     cdef bint is_chunked = False
     cdef bint has_other = False
@@ -213,7 +218,9 @@ cdef inline bint is_hex(char c) noexcept nogil:
 
 
 cdef size_t reg_name_size(const char* text, size_t size) noexcept nogil:
-    """Bytes of the reg-name at the front: unreserved, pct-encoded, sub-delims but ",", which only a joined list of hosts has."""
+    """Bytes of the reg-name at the front: unreserved, pct-encoded, sub-delims but ",", which only a joined list of
+    hosts has.
+    """
     cdef size_t at = 0
     cdef char c
     while at < size:
@@ -326,7 +333,9 @@ cdef tuple describe(const Framing* framing):
 
 
 def request_body(fields, uint8_t minor=1):
-    """Decide a request's body from (name, value) pairs: (kind, length, keep_alive, upgrade, has_length), or a negative error."""
+    """Decide a request's body from (name, value) pairs: (kind, length, keep_alive, upgrade, has_length), or a
+    negative error.
+    """
     cdef _Fields table = _Fields(fields)
     cdef Framing framing
     cdef int error = request_framing(table.text, table.rows, table.n, minor, &framing)

@@ -1,8 +1,11 @@
 """HTTP/1 head parser (RFC 9112 §2–§5): bytes to spans, strict, stateless, without allocation.
 
-Contract, after picohttpparser: the caller keeps one contiguous buffer from the head's first byte on and calls again with
-more bytes and with how many of them it had already shown (`seen`). A call with too few bytes returns H1_INCOMPLETE after
-looking for the head's end only in the bytes from `seen` on (so drip-feeding stays linear). Offsets in the result count from `buf`.
+Contract, after picohttpparser: the caller keeps one contiguous buffer from the head's first byte on and calls again
+with
+more bytes and with how many of them it had already shown (`seen`). A call with too few bytes returns H1_INCOMPLETE
+after
+looking for the head's end only in the bytes from `seen` on (so drip-feeding stays linear). Offsets in the result
+count from `buf`.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from pingora_c.base.span cimport Span
@@ -15,7 +18,8 @@ cdef enum HeadError:
     H1_BAD_METHOD = -3             # 400  not a token, or longer than 64 bytes
     H1_BAD_TARGET = -4             # 400  empty, control byte, space, DEL, non-ASCII octet or '#'
     H1_TARGET_TOO_LONG = -5        # 414  longer than limits.target_bytes
-    H1_BAD_VERSION = -6            # 505  for "HTTP/" DIGIT "." DIGIT of a major version other than 1; see H1_BAD_REQUEST_LINE
+    # 505  for "HTTP/" DIGIT "." DIGIT of a major version other than 1; see H1_BAD_REQUEST_LINE
+    H1_BAD_VERSION = -6
     H1_BAD_STATUS_LINE = -7        # 502  from the origin
     H1_BAD_LINE_END = -8           # 400  LF without CR, CR without LF
     H1_BAD_FIELD_NAME = -9         # 400  empty, not a token, white space before the colon, fold
@@ -40,14 +44,16 @@ cdef struct StatusLine:
 
 # Parse a request head at `buf`. Return its size in bytes (> 0, final CRLF included) or a HeadError.
 #
-# Before the request line at most one empty line (CRLF) is skipped (RFC 9112 §2.2). On success `fields[0:n_fields[0]]` are set,
+# Before the request line at most one empty line (CRLF) is skipped (RFC 9112 §2.2). On success `fields[0:n_fields[0]]`
+# are set,
 # `known` included, `flags` zero. `fields` has room for limits.fields.
 cdef Py_ssize_t parse_request_head(
     const char* buf, size_t size, size_t seen, const HeadLimits* limits,
     RequestLine* line, Field* fields, uint32_t* n_fields,
 ) noexcept nogil
 
-# The same for a response head. The reason phrase may hold HTAB, SP, VCHAR and obs-text; the space before it may be missing if it is empty.
+# The same for a response head. The reason phrase may hold HTAB, SP, VCHAR and obs-text; the space before it may be
+# missing if it is empty.
 cdef Py_ssize_t parse_response_head(
     const char* buf, size_t size, size_t seen, const HeadLimits* limits,
     StatusLine* line, Field* fields, uint32_t* n_fields,

@@ -1,8 +1,10 @@
 """HTTP/1 head parser (RFC 9112 §2–§5): start line and fields from bytes to spans.
 
-Owns nothing: no state between calls, no allocation. Never repairs, never reads past the buffer, never decides what a field means.
+Owns nothing: no state between calls, no allocation. Never repairs, never reads past the buffer, never decides what a
+field means.
 
-The verdict depends on the bytes alone, not on how they were cut into calls: a bad line is refused when its LF is there, not before.
+The verdict depends on the bytes alone, not on how they were cut into calls: a bad line is refused when its LF is
+there, not before.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -30,7 +32,9 @@ cdef inline bint has_line_end(const char* buf, size_t at, size_t end) noexcept n
     return at < end and memchr(buf + at, LF, end - at) != NULL
 
 
-cdef inline Py_ssize_t judge(const char* buf, size_t line_at, size_t end, bint is_full, Py_ssize_t error) noexcept nogil:
+cdef inline Py_ssize_t judge(
+    const char* buf, size_t line_at, size_t end, bint is_full, Py_ssize_t error,
+) noexcept nogil:
     """Hold an error back until the line it is in has ended, so that it does not depend on where the bytes were cut."""
     return error if is_full or has_line_end(buf, line_at, end) else <Py_ssize_t>H1_INCOMPLETE
 
@@ -47,10 +51,13 @@ cdef inline Py_ssize_t line_end(const char* buf, size_t at, size_t end, int othe
 
 
 cdef inline int version_at(const char* buf, size_t at, int otherwise) noexcept nogil:
-    """Minor version, 0 or 1, of the eight bytes at `at`, or an error: `otherwise` if they have not the form of a version."""
+    """Minor version, 0 or 1, of the eight bytes at `at`, or an error: `otherwise` if they have not the form of a
+    version.
+    """
     if memcmp(buf + at, b"HTTP/1.1", VERSION_SIZE) == 0:
         return 1
-    if memcmp(buf + at, b"HTTP/", 5) != 0 or not is_digit(buf[at + 5]) or buf[at + 6] != 0x2e or not is_digit(buf[at + 7]):
+    if memcmp(buf + at, b"HTTP/", 5) != 0 or not is_digit(buf[at + 5]) or buf[at + 6] != 0x2e \
+            or not is_digit(buf[at + 7]):
         return otherwise
     if buf[at + 5] != 0x31:
         return H1_BAD_VERSION
@@ -328,7 +335,8 @@ def parse_request(data, size_t seen=0, head_bytes=65536, target_bytes=8192, fiel
     cdef _Call call = _Call(data, head_bytes, target_bytes, fields)
     cdef RequestLine line
     cdef Py_ssize_t size = parse_request_head(
-        call.bytes(), <size_t>call.view.len, seen, &call.limits, &line, call.fields, &call.n_fields)
+        call.bytes(), <size_t>call.view.len, seen, &call.limits, &line, call.fields,
+        &call.n_fields)
     if size < 0:
         return size
     return (
@@ -342,14 +350,17 @@ def parse_response(data, size_t seen=0, head_bytes=65536, fields=128):
     cdef _Call call = _Call(data, head_bytes, 0, fields)
     cdef StatusLine line
     cdef Py_ssize_t size = parse_response_head(
-        call.bytes(), <size_t>call.view.len, seen, &call.limits, &line, call.fields, &call.n_fields)
+        call.bytes(), <size_t>call.view.len, seen, &call.limits, &line, call.fields,
+        &call.n_fields)
     if size < 0:
         return size
     return size, line.status, call.cut(line.reason.at, line.reason.size), line.minor, call.field_list()
 
 
 def parse_trailers(data, size_t at=0, head_bytes=16384, fields=128):
-    """Parse field lines from offset `at`: (offset behind the empty line, [(name, value, known)]), or a negative error."""
+    """Parse field lines from offset `at`: (offset behind the empty line, [(name, value, known)]), or a negative
+    error.
+    """
     cdef _Call call = _Call(data, head_bytes, 0, fields)
     cdef Py_ssize_t behind
     if at > <size_t>call.view.len:
@@ -363,11 +374,12 @@ def repeat_request(data, size_t rounds, size_t seen=0):
     cdef _Call call = _Call(data, 65536, 8192, 128)
     cdef RequestLine line
     cdef Py_ssize_t size = 0
-    cdef size_t i
+    cdef size_t _round
     with nogil:
-        for i in range(rounds):
+        for _round in range(rounds):
             size = parse_request_head(
-                <const char*>call.view.buf, <size_t>call.view.len, seen, &call.limits, &line, call.fields, &call.n_fields)
+                <const char*>call.view.buf, <size_t>call.view.len, seen, &call.limits, &line, call.fields,
+                &call.n_fields)
     return size
 
 

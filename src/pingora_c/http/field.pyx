@@ -18,7 +18,8 @@ cdef const char** TEXTS = [
     "host", "expect", "date", "server", "via", "forwarded",
     "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip",
     "proxy-authenticate", "proxy-authorization", "authorization", "cookie", "set-cookie", "referer", "user-agent",
-    "content-type", "content-encoding", "accept-encoding", "cache-control", "max-forwards", "http2-settings", "location",
+    "content-type", "content-encoding", "accept-encoding", "cache-control", "max-forwards", "http2-settings",
+    "location",
     "x-request-id",
 ]
 

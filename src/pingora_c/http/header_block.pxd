@@ -1,13 +1,15 @@
 """Header fields of one message: an ordered multi-map over the bytes it was received in, with edits laid over them.
 
-`HeaderBlock` (C) is what the core works on. It owns one pooled buffer (or, past BUFFER_LARGE and for messages made in Python, malloc'ed
+`HeaderBlock` (C) is what the core works on. It owns one pooled buffer (or, past BUFFER_LARGE and for messages made in
+Python, malloc'ed
 memory): bytes grow from the front, the field table grows down from the end, so one allocation carries a head:
 
     base                      used        table_at            cap
     | received bytes | edits  |   free    | field n-1 … 0     |
 
 Removed fields keep their row with FIELD_REMOVED. An edit appends new bytes; spans are offsets, so the buffer may move.
-Every written name and value is validated: name a token; value without CR, LF, NUL and other controls but HTAB, no white space at its ends.
+Every written name and value is validated: name a token; value without CR, LF, NUL and other controls but HTAB, no
+white space at its ends.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.base.span cimport Span
@@ -45,16 +47,21 @@ cdef void block_init(HeaderBlock* block) noexcept nogil
 # Give the memory back. May be called twice.
 cdef void block_free(HeaderBlock* block) noexcept nogil
 
-# Fill an empty block with a parsed head: copy `size` bytes and `n` rows whose offsets count from `bytes`. Leaves room for a few edits. BLOCK_OK or BLOCK_NO_MEMORY.
-cdef int block_load(HeaderBlock* block, const char* bytes, uint32_t size, const Field* fields, uint32_t n) noexcept nogil
+# Fill an empty block with a parsed head: copy `size` bytes and `n` rows whose offsets count from `bytes`. Leaves room
+# for a few edits. BLOCK_OK or BLOCK_NO_MEMORY.
+cdef int block_load(
+    HeaderBlock* block, const char* bytes, uint32_t size, const Field* fields, uint32_t n,
+) noexcept nogil
 
 # Make `target` (empty) an independent copy of `source`.
 cdef int block_copy(HeaderBlock* target, const HeaderBlock* source) noexcept nogil
 
-# Give an empty block `size` bytes of malloc'ed memory, in which it then stays (a message made in Python). BLOCK_OK or BLOCK_NO_MEMORY.
+# Give an empty block `size` bytes of malloc'ed memory, in which it then stays (a message made in Python). BLOCK_OK or
+# BLOCK_NO_MEMORY.
 cdef int block_start_unpooled(HeaderBlock* block, uint32_t size) noexcept nogil
 
-# Move the content out of the pool into exactly as much malloc'ed memory (a message that outlives its session). BLOCK_OK or BLOCK_NO_MEMORY.
+# Move the content out of the pool into exactly as much malloc'ed memory (a message that outlives its session).
+# BLOCK_OK or BLOCK_NO_MEMORY.
 cdef int block_detach(HeaderBlock* block) noexcept nogil
 
 # Append raw bytes (a start line's method, target, reason) and set `span` to where they are. Nothing is validated.
@@ -67,10 +74,15 @@ cdef Py_ssize_t block_find_known(const HeaderBlock* block, KnownName known, uint
 cdef Py_ssize_t block_find(const HeaderBlock* block, const char* name, uint32_t size, uint32_t start) noexcept nogil
 
 # Append a field. Validates both. BLOCK_OK or a BlockError.
-cdef int block_add(HeaderBlock* block, const char* name, uint32_t name_size, const char* value, uint32_t value_size) noexcept nogil
+cdef int block_add(
+    HeaderBlock* block, const char* name, uint32_t name_size, const char* value, uint32_t value_size,
+) noexcept nogil
 
-# Replace all fields of this name by one, in the place of the first (else at the end), keeping the first's spelling of the name if there is one.
-cdef int block_set(HeaderBlock* block, const char* name, uint32_t name_size, const char* value, uint32_t value_size) noexcept nogil
+# Replace all fields of this name by one, in the place of the first (else at the end), keeping the first's spelling of
+# the name if there is one.
+cdef int block_set(
+    HeaderBlock* block, const char* name, uint32_t name_size, const char* value, uint32_t value_size,
+) noexcept nogil
 
 # Remove all fields of this name; return how many there were.
 cdef uint32_t block_remove(HeaderBlock* block, const char* name, uint32_t size) noexcept nogil
@@ -78,8 +90,10 @@ cdef uint32_t block_remove(HeaderBlock* block, const char* name, uint32_t size) 
 cdef bint is_valid_name(const char* name, size_t size) noexcept nogil
 cdef bint is_valid_value(const char* value, size_t size) noexcept nogil
 
-# A name that decides framing or belongs to the connection and so is the core's own: connection, keep-alive, proxy-connection, transfer-encoding, te,
-# trailer is not one of them, content-length, upgrade. Writing one through HeaderMap raises ValueError; `del` and `remove` of content-length are allowed
+# A name that decides framing or belongs to the connection and so is the core's own: connection, keep-alive, proxy-
+# connection, transfer-encoding, te,
+# trailer is not one of them, content-length, upgrade. Writing one through HeaderMap raises ValueError; `del` and
+# `remove` of content-length are allowed
 # (the body then goes out chunked).
 cdef bint is_framing_name(KnownName known) noexcept nogil
 

@@ -1,6 +1,7 @@
 """The block that holds the fields of one message.
 
-A block owns its memory and stays in the kind of memory it is in: what begins in the pool moves up the pool's classes and
+A block owns its memory and stays in the kind of memory it is in: what begins in the pool moves up the pool's classes
+and
 then to malloc, what begins in malloc stays there. Nothing here knows of framing, connections or start lines beyond the
 bytes appended for them.
 """
@@ -115,7 +116,9 @@ cdef int reserve(HeaderBlock* block, uint64_t size, uint32_t rows) noexcept nogi
 
 
 cdef inline Py_ssize_t offset_inside(const HeaderBlock* block, const char* data) noexcept nogil:
-    """Offset of `data` if it points into the block's bytes, -1 if not. The source of an edit may: the block moves when it grows."""
+    """Offset of `data` if it points into the block's bytes, -1 if not. The source of an edit may: the block moves
+    when it grows.
+    """
     if block.base != NULL and block.base <= data < block.base + block.used:
         return data - block.base
     return -1
@@ -138,7 +141,9 @@ cdef int block_start_unpooled(HeaderBlock* block, uint32_t size) noexcept nogil:
     return allocate(block, size, False)
 
 
-cdef int block_load(HeaderBlock* block, const char* bytes, uint32_t size, const Field* fields, uint32_t n) noexcept nogil:
+cdef int block_load(
+    HeaderBlock* block, const char* bytes, uint32_t size, const Field* fields, uint32_t n,
+) noexcept nogil:
     cdef uint32_t i
     cdef uint64_t need = <uint64_t>size + <uint64_t>n * sizeof(Field)
     if n > BLOCK_FIELDS_MAX or need > BLOCK_MAX:
@@ -296,7 +301,8 @@ cdef int block_set(
         return append_field(block, name, name_size, value, value_size)
     if replace_value(block, <uint32_t>first, value, value_size) != BLOCK_OK:
         return BLOCK_NO_MEMORY
-    name = block.base + block_field(block, <uint32_t>first).name_at    # the argument may have pointed into memory that moved
+    # the argument may have pointed into memory that moved
+    name = block.base + block_field(block, <uint32_t>first).name_at
     row = block_find(block, name, name_size, <uint32_t>first + 1)
     while row >= 0:
         remove_row(block, <uint32_t>row)

@@ -1,13 +1,15 @@
 """The Python face of a HeaderBlock.
 
-`HeaderMap` is the Python face: a MutableMapping of str (latin-1) that keeps its owner alive. It refuses framing fields (see `is_framing_name`).
+`HeaderMap` is the Python face: a MutableMapping of str (latin-1) that keeps its owner alive. It refuses framing
+fields (see `is_framing_name`).
 """
 from libc.stdint cimport uint32_t
 from pingora_c.http.header_block cimport HeaderBlock
 
 
 cdef class HeaderMap:
-    # Counted: the head (RequestHead, ResponseHead …) whose memory `block` points into, or None if `own` is used. The collector does not visit
+    # Counted: the head (RequestHead, ResponseHead …) whose memory `block` points into, or None if `own` is used. The
+    # collector does not visit
     # maps, so an owner never refers to a map over itself.
     cdef object owner
     cdef HeaderBlock* block   # borrowed from owner, or &self.own

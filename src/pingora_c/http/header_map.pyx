@@ -47,7 +47,10 @@ cdef str excerpt(object name):
 
 cdef object not_latin1(str what, str text):
     at = next(i for i, c in enumerate(text) if ord(c) > 255)
-    return ValueError(f"{what} has the character U+{ord(text[at]):04X} at position {at}, expected latin-1; pass bytes to send another encoding")
+    return ValueError(
+        f"{what} has the character U+{ord(text[at]):04X} at position {at}, expected latin-1; "
+        "pass bytes to send another encoding"
+    )
 
 
 cdef object bad_name(object name):
@@ -57,7 +60,9 @@ cdef object bad_name(object name):
     if len(text) > UINT16_MAX:
         return ValueError(f"header name has {len(text)} bytes, expected at most {UINT16_MAX}")
     at = next(i for i, c in enumerate(text) if not is_valid_name((<bytes>c.encode("latin-1")), 1))
-    return ValueError(f"header name {excerpt(name)} has {text[at]!r} at position {at}, expected a token (RFC 9110 §5.6.2)")
+    return ValueError(
+        f"header name {excerpt(name)} has {text[at]!r} at position {at}, expected a token (RFC 9110 §5.6.2)"
+    )
 
 
 cdef object bad_value(object name, const char* value, size_t size):
@@ -66,7 +71,8 @@ cdef object bad_value(object name, const char* value, size_t size):
     for i in range(size):
         if is_control(<unsigned char>value[i]):
             return ValueError(
-                f"value of header {excerpt(name)} has the control byte 0x{<unsigned char>value[i]:02X} at position {i}, "
+                f"value of header {excerpt(name)} has the control byte 0x{<unsigned char>value[i]:02X} "
+                f"at position {i}, "
                 "expected visible characters, spaces and tabs (RFC 9110 §5.5)"
             )
     return ValueError(f"value of header {excerpt(name)} has white space at an end")
@@ -74,7 +80,8 @@ cdef object bad_value(object name, const char* value, size_t size):
 
 cdef object framing_refused(object name, str verb):
     return ValueError(
-        f"header {excerpt(name)} cannot be {verb}: it frames the message or belongs to the connection, and the proxy sets it itself"
+        f"header {excerpt(name)} cannot be {verb}: it frames the message or belongs to the connection, "
+        "and the proxy sets it itself"
     )
 
 
@@ -154,7 +161,9 @@ cdef enum Part:
 @cython.freelist(8)
 @cython.internal
 cdef class HeaderIterator:
-    """Walks the rows of a map. The block may change meanwhile: each step looks at it afresh, so rows may be missed, never misread."""
+    """Walks the rows of a map. The block may change meanwhile: each step looks at it afresh, so rows may be
+    missed, never misread.
+    """
     cdef HeaderMap map
     cdef uint32_t row
     cdef Part part
@@ -219,7 +228,8 @@ cdef object MISSING = object()
 cdef class HeaderMap:
     """Header fields as an ordered multi-map of str (latin-1), looked up without regard to case.
 
-    Made from a mapping or from (name, value) pairs; bytes are accepted wherever str is. Spelling and order are kept as they are sent.
+    Made from a mapping or from (name, value) pairs; bytes are accepted wherever str is. Spelling and order are kept
+    as they are sent.
     """
     __hash__ = None
 
@@ -424,7 +434,8 @@ cdef class HeaderMap:
         for i in range(self.block.n):
             field = block_field(self.block, i)
             if is_live(field):
-                fields.append((name_at(self.block, field), "***" if is_secret(field.known) else value_at(self.block, field)))
+                value = "***" if is_secret(field.known) else value_at(self.block, field)
+                fields.append((name_at(self.block, field), value))
         return f"HeaderMap({fields!r})"
 
 

@@ -1,9 +1,12 @@
 """RequestHead and ResponseHead: the neutral heads that every protocol turns its own into (DESIGN rule 2).
 
-Each owns its HeaderBlock; start-line parts are spans into the same bytes. Python sees these very objects (`session.request`, `session.response`), and
-a hook may keep them: they stay valid and unchanged by other sessions, because their memory goes back to the pool only when they die or are detached.
+Each owns its HeaderBlock; start-line parts are spans into the same bytes. Python sees these very objects
+(`session.request`, `session.response`), and
+a hook may keep them: they stay valid and unchanged by other sessions, because their memory goes back to the pool only
+when they die or are detached.
 
-The Python property `headers` makes a new HeaderMap over `block` at each look (about as cheap as finding a kept one): the map counts a reference
+The Python property `headers` makes a new HeaderMap over `block` at each look (about as cheap as finding a kept one):
+the map counts a reference
 to its head, so a head that kept its map would be a cycle that the collector, which visits neither, never frees.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -36,20 +39,28 @@ cdef class RequestHead:
 
     @staticmethod
     cdef RequestHead new()
-    # Fill from a parsed head, dropping what there was; offsets in `fields`, `method`, `target` count from `bytes`. BLOCK_OK or BLOCK_NO_MEMORY.
-    cdef int load(self, const char* bytes, uint32_t size, Span method, Span target, uint8_t minor, const Field* fields, uint32_t n) noexcept
+    # Fill from a parsed head, dropping what there was; offsets in `fields`, `method`, `target` count from `bytes`.
+    # BLOCK_OK or BLOCK_NO_MEMORY.
+    cdef int load(
+        self, const char* bytes, uint32_t size, Span method, Span target, uint8_t minor, const Field* fields,
+        uint32_t n,
+    ) noexcept
     cdef RequestHead copy(self)        # None if there is no memory
-    cdef int detach(self) noexcept     # see block_detach; called when the session ends and somebody still holds this head
+    # see block_detach; called when the session ends and somebody still holds this head
+    cdef int detach(self) noexcept
 
 
 cdef class ResponseHead:
     cdef HeaderBlock block
     cdef Span reason          # empty: the writer uses the standard phrase
-    cdef uint16_t status_code # 100..599
+    cdef uint16_t status_code  # 100..599
     cdef uint8_t minor
 
     @staticmethod
     cdef ResponseHead new(uint16_t status)
-    cdef int load(self, const char* bytes, uint32_t size, uint16_t status, Span reason, uint8_t minor, const Field* fields, uint32_t n) noexcept
+    cdef int load(
+        self, const char* bytes, uint32_t size, uint16_t status, Span reason, uint8_t minor, const Field* fields,
+        uint32_t n,
+    ) noexcept
     cdef ResponseHead copy(self)
     cdef int detach(self) noexcept

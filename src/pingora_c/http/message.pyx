@@ -1,6 +1,7 @@
 """The neutral heads: start-line parts as spans into the same bytes as the fields, and what Python sees of them.
 
-Owns each head's block. Decides nothing about framing: that a method or status has no body, and which fields go out, is for the codecs and the session.
+Owns each head's block. Decides nothing about framing: that a method or status has no body, and which fields go out,
+is for the codecs and the session.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -101,7 +102,9 @@ cdef bytes octets(object text, str what):
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{what} has the character U+{ord(text[error.start]):04X} at position {error.start}, expected latin-1") from None
+        raise ValueError(
+            f"{what} has the character U+{ord(text[error.start]):04X} at position {error.start}, expected latin-1"
+        ) from None
 
 
 cdef bytes checked_method(object method):
@@ -114,7 +117,9 @@ cdef bytes checked_method(object method):
 
 
 cdef bytes checked_target(object target):
-    """A request target in origin, absolute or asterisk form; authority form belongs to CONNECT, which Python cannot make."""
+    """A request target in origin, absolute or asterisk form; authority form belongs to CONNECT, which Python
+    cannot make.
+    """
     cdef bytes text = octets(target, "target")
     cdef Py_ssize_t i
     cdef unsigned char c
@@ -122,7 +127,8 @@ cdef bytes checked_target(object target):
         c = text[i]
         if c <= 32 or c >= 127 or c == b"#":
             raise ValueError(
-                f"target has 0x{c:02X} at position {i}, expected visible ASCII without '#'; percent-encode it (RFC 9112 §3.2)"
+                f"target has 0x{c:02X} at position {i}, expected visible ASCII without '#'; "
+                "percent-encode it (RFC 9112 §3.2)"
             )
     if not (text.startswith(b"/") or text == b"*" or authority_end(text, len(text)) > 0):
         raise ValueError(f"target is {shown(text)}, expected '/…', '*' or 'http://host…' (RFC 9112 §3.2)")
@@ -153,7 +159,8 @@ cdef Py_ssize_t authority_end(const char* target, size_t size) noexcept nogil:
     return end if end > start else 0
 
 
-cdef struct TargetParts:   # offsets into the target: [path_at, query_at) is the path, what follows is '?' and the query, or nothing
+# offsets into the target: [path_at, query_at) is the path, what follows is '?' and the query, or nothing
+cdef struct TargetParts:
     uint32_t path_at
     uint32_t query_at
 
@@ -193,7 +200,8 @@ cdef TargetParts split(RequestHead head) noexcept:
 cdef class RequestHead:
     """The head of a request: method, target, version and header fields.
 
-    `headers` is a mapping or an iterable of (name, value) pairs. Raises ValueError for what RFC 9110 and 9112 do not allow.
+    `headers` is a mapping or an iterable of (name, value) pairs. Raises ValueError for what RFC 9110 and 9112 do not
+    allow.
     """
 
     def __init__(self, method="GET", target="/", headers=None):
@@ -214,7 +222,8 @@ cdef class RequestHead:
         return RequestHead.__new__(RequestHead)
 
     cdef int load(
-        self, const char* bytes, uint32_t size, Span method, Span target, uint8_t minor, const Field* fields, uint32_t n,
+        self, const char* bytes, uint32_t size, Span method, Span target, uint8_t minor, const Field* fields,
+        uint32_t n,
     ) noexcept:
         cdef int code
         block_free(&self.block)
@@ -281,7 +290,10 @@ cdef class RequestHead:
         cdef bytes text = octets(path, "path")
         cdef bytes old = target_octets(self)
         if not text.startswith(b"/") or b"?" in text:
-            raise ValueError(f"path is {shown(text)}, expected it to start with '/' and to hold no '?'; `query` and `target` set the rest")
+            raise ValueError(
+                f"path is {shown(text)}, expected it to start with '/' and to hold no '?'; "
+                "`query` and `target` set the rest"
+            )
         write_target(self, checked_target(old[:parts.path_at] + text + old[parts.query_at:]))
 
     @property
@@ -301,7 +313,9 @@ cdef class RequestHead:
 
     @property
     def host(self):
-        """An absolute target's authority without userinfo, else the value of Host, '' if there is neither (RFC 9112 §3.2.2)."""
+        """An absolute target's authority without userinfo, else the value of Host, '' if there is neither (RFC
+        9112 §3.2.2).
+        """
         cdef Py_ssize_t row
         cdef const char* target = self.block.base + self.target.at
         cdef Py_ssize_t start = authority_start(target, self.target.size)
@@ -351,7 +365,8 @@ cdef int checked_status(object status) except -1:
 cdef class ResponseHead:
     """The head of a response: status, reason, version and header fields.
 
-    `status` is 200 to 599: interim responses are the core's own. `headers` is a mapping or an iterable of (name, value) pairs.
+    `status` is 200 to 599: interim responses are the core's own. `headers` is a mapping or an iterable of (name,
+    value) pairs.
     """
 
     def __init__(self, status=200, headers=None):
@@ -373,7 +388,8 @@ cdef class ResponseHead:
         return head
 
     cdef int load(
-        self, const char* bytes, uint32_t size, uint16_t status, Span reason, uint8_t minor, const Field* fields, uint32_t n,
+        self, const char* bytes, uint32_t size, uint16_t status, Span reason, uint8_t minor, const Field* fields,
+        uint32_t n,
     ) noexcept:
         cdef int code
         block_free(&self.block)

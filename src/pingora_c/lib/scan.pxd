@@ -1,6 +1,7 @@
 """Vector scans over the octets of a message head, from scan.h.
 
-Each scan returns the offset of the first byte of s[at:end] that is not of its kind, or `end`; `at <= end`, and s[0:end] is readable.
+Each scan returns the offset of the first byte of s[at:end] that is not of its kind, or `end`; `at <= end`, and
+s[0:end] is readable.
 """
 cdef extern from "scan.h" nogil:
     size_t pg_scan_text(const char* s, size_t at, size_t end)    # HTAB, SP, VCHAR, obs-text: field value, reason phrase

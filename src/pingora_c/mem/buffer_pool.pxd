@@ -1,7 +1,9 @@
 """The worker's pool of byte buffers: three size classes cut from slabs, bounded in total, counted.
 
-One pool per process, used from the loop's thread only (the GIL is held, though no function needs it). A buffer is lent: whoever takes it
-gives it back with the capacity it was given. Slabs are kept until `pool_trim`; a forked child starts with what its parent had.
+One pool per process, used from the loop's thread only (the GIL is held, though no function needs it). A buffer is
+lent: whoever takes it
+gives it back with the capacity it was given. Slabs are kept until `pool_trim`; a forked child starts with what its
+parent had.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -23,7 +25,8 @@ cdef struct PoolStats:
     uint64_t free[BUFFER_CLASSES]      # buffers in free lists, per class
 
 # Lend a buffer of the smallest class that holds `size` bytes and set `cap` to its capacity.
-# NULL if size > BUFFER_LARGE or the limit would be passed. The bytes are not zeroed (in asan and debug builds they are poisoned with 0xDD on return).
+# NULL if size > BUFFER_LARGE or the limit would be passed. The bytes are not zeroed (in asan and debug builds they
+# are poisoned with 0xDD on return).
 cdef char* try_pool_take(size_t size, uint32_t* cap) noexcept nogil
 
 # Take back a buffer lent with this `cap`.

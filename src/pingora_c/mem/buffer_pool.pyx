@@ -1,13 +1,16 @@
 """The worker's pool of byte buffers: slabs cut into three classes, a free list per class.
 
-Owns the slabs. Never zeroes a buffer, never calls Python from the functions of the core, never blocks but for mmap and munmap.
+Owns the slabs. Never zeroes a buffer, never calls Python from the functions of the core, never blocks but for mmap
+and munmap.
 
 A slab is a stretch of equal strides, each a buffer and a red zone of one cache line:
 
     base | buffer | red zone | buffer | red zone | … | rest, unused
 
-The red zone moves the buffers' starts over the sets of the first-level cache (with a stride of 4096 the first lines of all heads would share one set), and
-under AddressSanitizer running over a buffer's end is reported. Slabs are cut lazily: a buffer that was never lent is not touched.
+The red zone moves the buffers' starts over the sets of the first-level cache (with a stride of 4096 the first lines
+of all heads would share one set), and
+under AddressSanitizer running over a buffer's end is reported. Slabs are cut lazily: a buffer that was never lent is
+not touched.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t

@@ -1,10 +1,14 @@
-"""A connection: one socket with its transport, the bytes received but not yet understood, and the bytes not yet taken by the peer.
+"""A connection: one socket with its transport, the bytes received but not yet understood, and the bytes not yet taken
+by the peer.
 
-Reading. A turn reads into the reactor's scratch and hands the bytes to `on_bytes`, which says how many it used. What it leaves is kept in `pending`
+Reading. A turn reads into the reactor's scratch and hands the bytes to `on_bytes`, which says how many it used. What
+it leaves is kept in `pending`
 (pooled) and shown again, contiguous with what follows, at the next turn. An idle connection holds no buffer.
 
-Writing. `reserve`/`commit` put bytes into the connection's own queue; `write` borrows a span until the end of the turn. Both leave together, in order, in
-one system call at the flush at the end of the turn; what the socket does not take is copied into the queue, and `on_writable` comes when it has drained.
+Writing. `reserve`/`commit` put bytes into the connection's own queue; `write` borrows a span until the end of the
+turn. Both leave together, in order, in
+one system call at the flush at the end of the turn; what the socket does not take is copied into the queue, and
+`on_writable` comes when it has drained.
 Write errors are reported by `on_broken` from the ready list, never inside the caller's write.
 """
 from libc.stddef cimport size_t
@@ -53,10 +57,12 @@ cdef class Connection(EventSource):
     cdef int open(self, Reactor reactor, Transport transport) noexcept
 
     # -- for the owner
-    cdef char* reserve(self, size_t size) noexcept              # room for `size` <= MAX_RESERVE bytes, NULL without memory
+    # room for `size` <= MAX_RESERVE bytes, NULL without memory
+    cdef char* reserve(self, size_t size) noexcept
     cdef void commit(self, size_t size) noexcept                # `size` bytes were written at reserve()'s place
     cdef int write(self, const char* data, size_t size) noexcept    # borrowed to the turn's end; -1 without memory
-    cdef int write_small(self, const char* data, size_t size) noexcept  # like write, but copies its size <= SMALL_SIZE bytes
+    # like write, but copies its size <= SMALL_SIZE bytes
+    cdef int write_small(self, const char* data, size_t size) noexcept
     cdef int write_copy(self, const char* data, size_t size) noexcept
     cdef size_t unsent(self) noexcept                           # bytes queued or gathered
     cdef void pause(self) noexcept
@@ -67,7 +73,8 @@ cdef class Connection(EventSource):
 
     # -- from below, overridden
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept   # bytes used, <= size
-    cdef void on_end(self, int code) noexcept                   # IO_EOF, IO_TRUNCATED or IO_ERROR was read; bytes left in pending are shown before
+    # IO_EOF, IO_TRUNCATED or IO_ERROR was read; bytes left in pending are shown before
+    cdef void on_end(self, int code) noexcept
     cdef void on_writable(self) noexcept                        # the queue drained after it was blocked
     cdef void on_broken(self) noexcept                          # writing failed
     cdef void on_hangup(self, bint is_reset) noexcept           # FIN or (is_reset) RST arrived while we do not read

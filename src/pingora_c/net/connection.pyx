@@ -4,7 +4,7 @@ from libc.string cimport memcpy, memmove
 from pingora_c.lib.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from pingora_c.lib.socket cimport iovec
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, try_pool_take
-from pingora_c.net.reactor cimport GATHER_MAX, SCRATCH_SIZE
+from pingora_c.net.reactor cimport GATHER_MAX
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
 
@@ -350,7 +350,9 @@ cdef class Connection(EventSource):
             self.transport.shutdown()
 
     cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept:
-        """Queue what is left of the gathered spans, which follow `queued` bytes of segments in `spans`. False without memory."""
+        """Queue what is left of the gathered spans, which follow `queued` bytes of segments in `spans`. False
+        without memory.
+        """
         cdef int i = 0
         cdef size_t size
         while queued:

@@ -3,7 +3,7 @@ cimport cython
 
 from pingora_c.lib.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, socklen_t
-from pingora_c.lib.unistd cimport close
+from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.timer cimport timer_init, timer_unlink
 
 cdef enum:
@@ -18,7 +18,7 @@ cdef void end_pause(void* owner) noexcept:
 
 cdef class Acceptor:
     cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
-        close(fd)
+        close_fd(fd)
 
 
 @cython.final
@@ -30,7 +30,7 @@ cdef class Listener(EventSource):
     def __dealloc__(self):
         timer_unlink(&self.timer)
         if self.fd >= 0:
-            close(self.fd)
+            close_fd(self.fd)
 
     cdef int start(self, Reactor reactor, int fd, Acceptor acceptor) except -1:
         self.reactor = reactor
@@ -41,10 +41,10 @@ cdef class Listener(EventSource):
         return 0
 
     cdef void on_event(self, uint32_t events) noexcept:
-        cdef int fd, i
+        cdef int fd, _turn
         cdef sockaddr_storage address
         cdef socklen_t size
-        for i in range(ACCEPTS_PER_TURN):
+        for _turn in range(ACCEPTS_PER_TURN):
             if self.is_closed:
                 return
             size = sizeof(address)
@@ -68,7 +68,7 @@ cdef class Listener(EventSource):
 
     cdef void close_descriptor(self) noexcept:
         if self.fd >= 0:
-            close(self.fd)
+            close_fd(self.fd)
             self.fd = -1
 
     cdef void close(self) noexcept:

@@ -1,10 +1,13 @@
-"""The reactor: one edge-triggered epoll instance per worker, nested in the asyncio loop, with a timer wheel and a ready list.
+"""The reactor: one edge-triggered epoll instance per worker, nested in the asyncio loop, with a timer wheel and a
+ready list.
 
 Contract of the edge trigger (DESIGN §2):
 - a source is registered once for IN|OUT|RDHUP|ET and never modified; epoll carries (slot, generation), never a pointer;
-- a source that stops before it saw the socket drained puts itself on the ready list: the kernel will not repeat the edge;
+- a source that stops before it saw the socket drained puts itself on the ready list: the kernel will not repeat the
+edge;
 - every entry into the core runs between enter() and leave(); what was buried meanwhile dies at the outermost leave().
-Reads happen only from events and the ready list, so that the one scratch is never read into while somebody still points into it.
+Reads happen only from events and the ready list, so that the one scratch is never read into while somebody still
+points into it.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -54,7 +57,7 @@ cdef class Reactor:
     cdef uint32_t free_slot   # head of the free list, NO_SLOT if empty
     cdef uint32_t n_sources
     cdef SourceList ready     # to be called at the end of the present tick or in the next
-    cdef SourceList graveyard # objects that lost their place while a call may still be inside them
+    cdef SourceList graveyard  # objects that lost their place while a call may still be inside them
     cdef iovec gather[64]     # borrowed spans that `dirty` writes at its flush, in order, behind what it has queued
     cdef char small[64][32]   # storage for gathered spans of up to SMALL_SIZE bytes, by index in gather
     cdef int n_gather
@@ -66,7 +69,7 @@ cdef class Reactor:
     cdef uint64_t ticks
     cdef object loop          # asyncio loop, None when polled by hand
     cdef object tick_handle   # outstanding call_soon(tick), None if there is none
-    cdef object tick_callback # bound self.tick
+    cdef object tick_callback  # bound self.tick
     cdef object __weakref__
 
     cdef void enter(self) noexcept

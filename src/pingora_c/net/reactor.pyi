@@ -1,7 +1,9 @@
 import asyncio
+from typing import final
 
 class EventSource: ...
 
+@final
 class Reactor:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
     def tick(self) -> None: ...

@@ -1,4 +1,6 @@
-"""The event core of a worker. Owns epoll, timerfd, scratch and the table of sources; knows no protocol and runs no hook."""
+"""The event core of a worker. Owns epoll, timerfd, scratch and the table of sources; knows no protocol and runs no
+hook.
+"""
 cimport cython
 
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject, Py_XDECREF
@@ -76,7 +78,8 @@ cdef class EventSource:
 cdef class Reactor:
     """An epoll instance nested in an asyncio loop.
 
-    `Reactor(loop)` registers itself with `loop.add_reader`; `Reactor()` is driven by `poll(timeout)`. Only one thread may use it.
+    `Reactor(loop)` registers itself with `loop.add_reader`; `Reactor()` is driven by `poll(timeout)`. Only one thread
+    may use it.
     """
 
     def __cinit__(self, loop=None):
@@ -312,7 +315,9 @@ cdef class Reactor:
         drop_all(&self.ready)
 
     cdef void close_in_child(self) noexcept:
-        """In a forked child of a hook: close every descriptor of ours, so that the child holds no client's connection open."""
+        """In a forked child of a hook: close every descriptor of ours, so that the child holds no client's
+        connection open.
+        """
         cdef uint32_t i
         for i in range(self.slots_size):
             if self.slots[i].source != NULL:

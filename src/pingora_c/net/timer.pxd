@@ -1,7 +1,9 @@
 """A coarse timer wheel: deadlines that cost one store unless they fire.
 
-A Timer is embedded in the object it belongs to and is in at most one slot of the wheel. Moving its deadline later, or clearing it, only writes
-`deadline_ms`; when its slot comes up the wheel looks at the real deadline and fires, re-inserts or drops it. Resolution is TICK_MS, rounded up.
+A Timer is embedded in the object it belongs to and is in at most one slot of the wheel. Moving its deadline later, or
+clearing it, only writes
+`deadline_ms`; when its slot comes up the wheel looks at the real deadline and fires, re-inserts or drops it.
+Resolution is TICK_MS, rounded up.
 """
 from libc.stdint cimport uint8_t, uint64_t
 

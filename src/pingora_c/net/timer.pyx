@@ -102,8 +102,8 @@ cdef uint64_t wheel_next_ms(Wheel* wheel) noexcept nogil:
     cdef uint64_t slot = first & (WHEEL_SLOTS - 1)
     cdef uint64_t word = slot >> 6
     cdef uint64_t bits = wheel.used[word] & (<uint64_t>-1 << (slot & 63))
-    cdef int i
-    for i in range(WHEEL_SLOTS // 64 + 1):
+    cdef int _word
+    for _word in range(WHEEL_SLOTS // 64 + 1):
         if bits:
             slot = (word << 6) + __builtin_ctzll(bits)
             return (first + ((slot - first) & (WHEEL_SLOTS - 1))) << TICK_SHIFT

@@ -1,4 +1,6 @@
-"""How bytes get to and from a peer: one small interface, so that no state machine asks whether there is TLS (DESIGN rule 4)."""
+"""How bytes get to and from a peer: one small interface, so that no state machine asks whether there is TLS
+(DESIGN rule 4).
+"""
 from libc.stddef cimport size_t
 from pingora_c.lib.socket cimport iovec
 

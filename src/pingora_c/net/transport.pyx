@@ -4,9 +4,9 @@ cimport cython
 from libc.string cimport memset
 from pingora_c.lib.errno cimport EAGAIN, EINTR, errno
 from pingora_c.lib.socket cimport (
-    MSG_NOSIGNAL, SHUT_WR, SO_LINGER, SOL_SOCKET, msghdr, recv, send, sendmsg, setsockopt, shutdown,
+    MSG_NOSIGNAL, SHUT_WR, SO_LINGER, SOL_SOCKET, msghdr, recv, send, sendmsg, setsockopt, shutdown as shutdown_fd,
 )
-from pingora_c.lib.unistd cimport close
+from pingora_c.lib.unistd cimport close as close_fd
 
 
 cdef class Transport:
@@ -21,7 +21,7 @@ cdef class Transport:
 
     cdef void close(self) noexcept:
         if self.fd >= 0:
-            close(self.fd)
+            close_fd(self.fd)
             self.fd = -1
 
     cdef void reset(self) noexcept:
@@ -37,7 +37,7 @@ cdef class Transport:
 
     def __dealloc__(self):
         if self.fd >= 0:
-            close(self.fd)
+            close_fd(self.fd)
 
 
 @cython.final
@@ -87,4 +87,4 @@ cdef class PlainTransport(Transport):
             return IO_ERROR
 
     cdef void shutdown(self) noexcept:
-        shutdown(self.fd, SHUT_WR)
+        shutdown_fd(self.fd, SHUT_WR)

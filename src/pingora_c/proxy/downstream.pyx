@@ -164,7 +164,9 @@ cdef class H1Server(Connection):
             self.linger()
 
     cdef void linger(self) noexcept:
-        """Nothing more to send. A client that may still be sending gets time to read the answer before the socket closes."""
+        """Nothing more to send. A client that may still be sending gets time to read the answer before the socket
+        closes.
+        """
         if self.saw_eof or (not self.can_read and not self.pending_size and self.is_paused):
             self.close()
             return

@@ -1,4 +1,6 @@
-"""Why a session failed: kind, source, and the status that tells the client. Born once, unchanged to the log (DESIGN rule 8)."""
+"""Why a session failed: kind, source, and the status that tells the client. Born once, unchanged to the log
+(DESIGN rule 8).
+"""
 from libc.stdint cimport uint16_t
 
 cdef enum FailureKind:

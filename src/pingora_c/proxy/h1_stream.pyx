@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t
 from pingora_c.base.span cimport Span
 from pingora_c.h1.chunked cimport CHUNK_DATA, CHUNK_TRAILERS, TRAILER_MAX, chunked_init, chunked_next
-from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, encode_chunk_line
+from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, encode_chunk_line
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, parse_fields
 from pingora_c.http.field cimport Field
@@ -62,7 +62,9 @@ cdef class H1Stream(Stream):
         return consumed
 
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept:
-        """Check the trailer section and drop it (RFC 9110 §6.5.1 allows an intermediary to); 0 while it is incomplete."""
+        """Check the trailer section and drop it (RFC 9110 §6.5.1 allows an intermediary to); 0 while it is
+        incomplete.
+        """
         cdef Field fields[TRAILER_FIELDS]
         cdef HeadLimits limits
         cdef uint32_t n = 0

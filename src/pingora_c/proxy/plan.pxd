@@ -1,4 +1,6 @@
-"""What the sessions of one proxy share in this process: hooks, limits, pool, balancer. Frozen before the first session."""
+"""What the sessions of one proxy share in this process: hooks, limits, pool, balancer. Frozen before the first
+session.
+"""
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.log.writer cimport LogWriter
@@ -34,7 +36,7 @@ cdef class Plan:
     cdef Pool pool
     cdef object loop
     cdef object on_hook_error    # callable(hook name, request line, exception)
-    cdef LogWriter access_writer # None: no access log
+    cdef LogWriter access_writer  # None: no access log
     cdef uint8_t access_format   # AccessFormat
     cdef uint32_t attempts_max
     cdef uint32_t hook_timeout_ms

@@ -1,3 +1,6 @@
+from typing import final
+
 PHASES: tuple[str, ...]
 
+@final
 class Plan: ...

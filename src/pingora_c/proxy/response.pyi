@@ -1,7 +1,9 @@
 from collections.abc import Iterable, Mapping
+from typing import final
 
 from pingora_c.http.header_map import HeaderMap
 
+@final
 class Response:
     def __init__(
         self,

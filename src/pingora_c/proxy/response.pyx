@@ -8,7 +8,8 @@ from pingora_c.http.message import ResponseHead as MakeHead
 cdef class Response:
     """An answer that a hook returns instead of going on.
 
-    `headers` is a mapping or an iterable of pairs, `body` bytes or str (sent as UTF-8). Content-Length is written by the
+    `headers` is a mapping or an iterable of pairs, `body` bytes or str (sent as UTF-8). Content-Length is written by
+    the
     proxy. Raises ValueError for a status outside 200–599 and for headers that may not be written.
     """
 

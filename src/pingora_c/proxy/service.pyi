@@ -1,11 +1,12 @@
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.reactor import Reactor
 from pingora_c.upstream.balancer import Balancer
 
+@final
 class ProxyService:
     def __init__(
         self,

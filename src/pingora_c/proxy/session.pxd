@@ -1,4 +1,5 @@
-"""A session: one request and its response through the proxy. Runs the phases in order, relays between its two streams, decides on retries.
+"""A session: one request and its response through the proxy. Runs the phases in order, relays between its two
+streams, decides on retries.
 
     FILTERS -> CONNECTING -> RELAYING -> LOGGING -> DONE; a failure or an answer of a hook goes to LOGGING from anywhere
 """

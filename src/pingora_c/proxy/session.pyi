@@ -1,8 +1,11 @@
+from typing import final
+
 from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.timings import Timings
 from pingora_c.upstream.peer import HttpPeer
 
+@final
 class Session:
     @property
     def request(self) -> RequestHead: ...

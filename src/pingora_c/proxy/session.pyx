@@ -30,7 +30,7 @@ from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.upstream.balancer cimport KEY_NONE, selection_scope
 from pingora_c.proxy.upstream_leg cimport open_stream
 
-from pingora_c.proxy.plan import PHASES
+from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.task import start_task
 from pingora_c.proxy.timings import Timings
 from pingora_c.upstream.balancer import NoUpstream
@@ -169,7 +169,7 @@ cdef class Session(StreamOwner):
             return 0
         if result is not None and phase != UPSTREAM_PEER:
             if type(result) is not Response:
-                raise TypeError(f"{PHASES[phase]}: expected None or a Response, got {result!r}")
+                raise TypeError(f"{_PHASES[phase]}: expected None or a Response, got {result!r}")
             return self.answer(<Response>result)
         if phase == EARLY_REQUEST_FILTER:
             return self.run_or_raise(REQUEST_FILTER)
@@ -217,7 +217,7 @@ cdef class Session(StreamOwner):
 
     cdef void report(self, int phase, object error) noexcept:
         try:
-            self.plan.on_hook_error(PHASES[phase], f"{self.request_head.method} {self.request_head.target}", error)
+            self.plan.on_hook_error(_PHASES[phase], f"{self.request_head.method} {self.request_head.target}", error)
         except:
             pass   # ignored: reporting must not fail the session a second time
 
@@ -299,7 +299,9 @@ cdef class Session(StreamOwner):
             self.down.resume_body()
 
     cdef bint may_retry(self, int kind) noexcept:
-        """Nothing of the request sent: any method. A reused connection died before an answer and no body byte was sent: once more."""
+        """Nothing of the request sent: any method. A reused connection died before an answer and no body byte was
+        sent: once more.
+        """
         if self.response_sent or self.n_attempts >= self.plan.attempts_max:
             return False
         if not self.request_sent:
@@ -405,7 +407,8 @@ cdef class Session(StreamOwner):
             length = self.response_framing.length
             if block_find_known(&self.response_head.block, NAME_CONTENT_LENGTH, 0) < 0:
                 length = -1      # a hook removed it: the body goes out chunked
-        elif self.response_framing.kind == BODY_NONE and not self.down.to_head and self.response_head.status_code != 304:
+        elif (self.response_framing.kind == BODY_NONE and not self.down.to_head
+              and self.response_head.status_code != 304):
             length = 0
         if self.down.send_head(self.response_head, length, is_upgrade) < 0:
             self.fail(NO_MEMORY)
@@ -455,7 +458,6 @@ cdef class Session(StreamOwner):
 
     cdef void default_page(self) noexcept:
         cdef int status = failure_status(self.failure)
-        cdef Response page
         try:
             reason = failure_reason(self.failure).decode("ascii")
             self.answer(Response(status, {"content-type": "text/plain"}, f"{status} {reason}\n"))
@@ -562,7 +564,8 @@ cdef class Session(StreamOwner):
         cdef uint64_t ended_us = self.ended_us
         if ended_us == 0:
             ended_us = now_us()
-        return Timings(self.started_us, self.connect_at_us, self.connected_us, self.first_byte_us, ended_us, self.hooks_us)
+        return Timings(self.started_us, self.connect_at_us, self.connected_us, self.first_byte_us, ended_us,
+                       self.hooks_us)
 
     @property
     def attempts(self):

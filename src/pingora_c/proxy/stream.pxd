@@ -1,7 +1,9 @@
 """The seam between protocols and sessions: a Stream is one side of one session, whatever carries it.
 
-A Stream is a source of body bytes and a sink for them. It pushes what it decodes into its owner, and takes what it is given without refusing; who feeds
-it looks at unsent() and pauses the source above HIGH_WATER until on_writable. Spans are borrowed until the end of the turn.
+A Stream is a source of body bytes and a sink for them. It pushes what it decodes into its owner, and takes what it is
+given without refusing; who feeds
+it looks at unsent() and pauses the source above HIGH_WATER until on_writable. Spans are borrowed until the end of the
+turn.
 """
 from libc.stddef cimport size_t
 from pingora_c.h1.framing cimport Framing

@@ -1,6 +1,7 @@
 """Drives a coroutine of a hook from its first step on as `asyncio.current_task()`.
 
-Python 3.12 has this built in (`Task(eager_start=True)`); on 3.11 EagerTask keeps the same contract: asyncio.timeout, TaskGroup and
+Python 3.12 has this built in (`Task(eager_start=True)`); on 3.11 EagerTask keeps the same contract: asyncio.timeout,
+TaskGroup and
 everything else that asks for the current task work inside a hook, also before its first suspension.
 """
 import asyncio
@@ -9,7 +10,9 @@ from asyncio import tasks
 
 
 class EagerTask(asyncio.Future):
-    """A Future that runs `coro` in `context`, its first step at once. The part of asyncio.Task that libraries rely on."""
+    """A Future that runs `coro` in `context`, its first step at once. The part of asyncio.Task that libraries rely
+    on.
+    """
 
     def __init__(self, coro, loop, context):
         super().__init__(loop=loop)

@@ -48,6 +48,7 @@ cdef class H1ClientStream(H1Stream):
     cdef void pool_client(self, H1Client client) noexcept
 
 
-# Open a stream to `peer` into owner.opened: over a pooled connection if there is one and `may_reuse` (it is ready at once: 1), else over a new one
+# Open a stream to `peer` into owner.opened: over a pooled connection if there is one and `may_reuse` (it is ready at
+# once: 1), else over a new one
 # (0: on_connected or on_failure follows). -1 if no socket could be made or the connect failed at once.
 cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept

@@ -31,5 +31,6 @@ cdef class Address:
     cdef Address from_raw(const sockaddr_storage* raw, socklen_t size)
 
 
-# (host, port) of "host:port" or "[v6]:port"; brackets stay on. The host may be a name or, for a listener, empty. Raises ValueError.
+# (host, port) of "host:port" or "[v6]:port"; brackets stay on. The host may be a name or, for a listener, empty.
+# Raises ValueError.
 cdef tuple split_host_port(str text, bint is_listen)

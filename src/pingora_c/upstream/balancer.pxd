@@ -18,7 +18,8 @@ cdef class Selection:
     """An algorithm over a fixed tuple of endpoints. Subclassed in select/; a Python subclass overrides `pick`."""
     cdef readonly tuple endpoints      # of Endpoint, index == slot
     cdef object owner                  # weak reference to its balancer, or None: tables serve one set only
-    cdef int build(self, tuple endpoints) except -1   # (re)build the tables for a new set; on an exception the old tables stay
+    # (re)build the tables for a new set; on an exception the old tables stay
+    cdef int build(self, tuple endpoints) except -1
     # The chosen endpoint, or None if peer_available says no to all. `key` may be NULL with size 0 (algorithms that hash
     # then use an empty key). Only a Python subclass's `pick` raises; its exception is passed on.
     cdef Endpoint select(self, const char* key, size_t key_size, uint64_t tried)

@@ -5,6 +5,8 @@ from typing import final
 from pingora_c.upstream.address import Address
 from pingora_c.upstream.endpoint import Endpoint
 
+KEY_KINDS: dict[str | None, int]
+
 class NoUpstream(Exception): ...
 
 class Selection:

@@ -11,10 +11,8 @@ from cpython.contextvars cimport get_value
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
+from pingora_c.lib.tuple cimport PyTuple_GET_ITEM
 from pingora_c.upstream.endpoint cimport peer_available
-
-cdef extern from "Python.h":
-    PyObject* PyTuple_GET_ITEM(tuple items, Py_ssize_t at) noexcept   # borrowed, unlike Cython's own declaration
 
 KEY_KINDS = {None: KEY_NONE, "client_ip": KEY_CLIENT_IP, "uri": KEY_URI, "host": KEY_HOST}
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")   # RFC 9110 §5.6.2
@@ -152,7 +150,8 @@ cdef class Balancer:
         return endpoint
 
     def update(self, endpoints):
-        """Replace the set. An endpoint whose address stays keeps its object and live state; its weight and name may change.
+        """Replace the set. An endpoint whose address stays keeps its object and live state; its weight and name may
+        change.
 
         Raises as the constructor does, and then keeps the old set.
         """

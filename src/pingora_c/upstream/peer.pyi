@@ -1,8 +1,10 @@
 from collections.abc import Hashable
+from typing import final
 
 from pingora_c.upstream.address import Address
 from pingora_c.upstream.endpoint import Endpoint
 
+@final
 class HttpPeer:
     def __init__(
         self,

@@ -17,8 +17,10 @@ cdef int64_t to_ms(object seconds, str name) except -1:
 cdef class HttpPeer:
     """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
 
-    `connect_timeout` (5) and `read_timeout` (60: to the first byte and between reads) are in seconds. Peers of different
-    `group` (any hashable) share no connection. Raises ValueError for an address that is no literal: resolve names with a
+    `connect_timeout` (5) and `read_timeout` (60: to the first byte and between reads) are in seconds. Peers of
+    different
+    `group` (any hashable) share no connection. Raises ValueError for an address that is no literal: resolve names
+    with a
     LoadBalancer.
     """
 

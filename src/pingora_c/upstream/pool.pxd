@@ -1,4 +1,6 @@
-"""Idle upstream connections of a service, by the whole set of connect options. Last in, first out, so that pools shrink by themselves."""
+"""Idle upstream connections of a service, by the whole set of connect options. Last in, first out, so that pools
+shrink by themselves.
+"""
 from pingora_c.net.connection cimport Connection
 
 

@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class Pool:
     def __init__(self, limit: int = 512) -> None: ...
     @property

@@ -24,10 +24,10 @@ cdef uint32_t[256] CRC_TABLE                       # of the reflected polynomial
 
 cdef void fill_crc_table() noexcept nogil:
     cdef uint32_t byte, crc
-    cdef int bit
+    cdef int _bit
     for byte in range(256):
         crc = byte
-        for bit in range(8):
+        for _bit in range(8):
             crc = (crc >> 1) ^ (<uint32_t>0xEDB88320 if crc & 1 else 0)
         CRC_TABLE[byte] = crc
 
@@ -103,7 +103,8 @@ cdef bytes ring_text(str name):
 cdef class Ketama(Selection):
     """Choose by a consistent hash of the key: the same key gives the same endpoint while it is available.
 
-    An endpoint that comes or goes moves only the keys of its own share. Raises ValueError for weights whose sum is past 26,214.
+    An endpoint that comes or goes moves only the keys of its own share. Raises ValueError for weights whose sum is
+    past 26,214.
     """
 
     def __dealloc__(self):

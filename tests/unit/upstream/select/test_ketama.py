@@ -1,5 +1,8 @@
 """Ketama: the ring against a slow reference and against nginx itself, movement, spread, and walking on."""
 
+import grp
+import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -200,14 +203,16 @@ class Nginx:
         fds = [listener.fileno() for listener in self.sockets]
         self.log = (folder / "error.log").open("w+")
         self.process = subprocess.Popen(
-            [NGINX, "-p", str(folder), "-c", "nginx.conf", "-g", "master_process off;"],
+            [NGINX, "-p", str(folder), "-c", "nginx.conf"],
             env={"NGINX": "".join(f"{fd};" for fd in fds)},
             pass_fds=fds,
             stderr=self.log,
         )
 
     def configuration(self, folder):
-        lines = [f"pid {folder}/pid; error_log stderr; events {{}} http {{ access_log off; keepalive_requests 100000;"]
+        user = f"{pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name}"  # may enter `folder`
+        lines = [f"user {user}; worker_processes 1; pid {folder}/pid; error_log stderr; events {{}}"]
+        lines += ["http { access_log off; keepalive_requests 100000;"]
         lines += [f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
         for upstream, (weights, down) in self.UPSTREAMS.items():
             lines.append(f"upstream {upstream} {{ hash $arg_k consistent;")
@@ -264,5 +269,5 @@ def test_nginx_chooses_the_same_endpoint_for_2000_keys(nginx, upstream):
     balancer = balance(*zip(nginx.names, weights, strict=True))
     if down is not None:
         balancer.endpoints[down].is_enabled = False
-    asked = ["", "%20", "a/b:c", *keys(1997)]
+    asked = ["0", "%20", "a/b:c", *keys(1997)]  # an empty key makes nginx go round robin
     assert nginx.ask(upstream, asked) == [balancer.select(key).name for key in asked]
