@@ -45,6 +45,7 @@ cdef class Session(StreamOwner):
     cdef uint8_t state
     cdef uint8_t task_phase
     cdef uint8_t failure              # FailureKind, OK if none
+    cdef uint8_t first_failure        # of an attempt; what is told if no other endpoint is left
     cdef uint32_t n_attempts
     cdef bint request_sent
     cdef bint response_sent           # a final head went to the client

@@ -35,6 +35,10 @@ from pingora_c.proxy.task import start_task
 from pingora_c.proxy.timings import Timings
 from pingora_c.upstream.balancer import NoUpstream
 
+cdef str request_line(object head):
+    return f"{head.method} {head.target}"
+
+
 cdef void fire_hook_timeout(void* owner) noexcept:
     cdef Session session = <Session>owner
     session.failure = HOOK_TIMEOUT
@@ -205,7 +209,7 @@ cdef class Session(StreamOwner):
         except:
             pass   # ignored: it counts as raised
         if is_no_upstream:
-            kind = NO_UPSTREAM
+            kind = self.first_failure if self.first_failure else NO_UPSTREAM
         else:
             self.report(phase, error)
         if phase == LOGGING:
@@ -217,7 +221,7 @@ cdef class Session(StreamOwner):
 
     cdef void report(self, int phase, object error) noexcept:
         try:
-            self.plan.on_hook_error(_PHASES[phase], f"{self.request_head.method} {self.request_head.target}", error)
+            self.plan.on_hook_error(_PHASES[phase], request_line(self.request_head), error)
         except:
             pass   # ignored: reporting must not fail the session a second time
 
@@ -236,7 +240,7 @@ cdef class Session(StreamOwner):
             key = selection_key(self.plan.balancer, self.request_head, self.server)
         endpoint = self.plan.balancer.select_endpoint(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), tried)
         if endpoint is None:
-            self.fail(NO_UPSTREAM)
+            self.fail(self.first_failure if self.first_failure else NO_UPSTREAM)
             return 0
         self.chosen = HttpPeer.of(endpoint)
         self.connect()
@@ -320,6 +324,8 @@ cdef class Session(StreamOwner):
                 self.scope.mark_tried(self.endpoint)
         self.let_upstream_go(False, not stale)
         self.request_sent = False
+        if self.first_failure == OK:
+            self.first_failure = kind
         if again:
             self.failure = OK
             if not self.down.body_done:

@@ -58,6 +58,7 @@ class EagerTask(asyncio.Future):
         return True
 
     def _step(self, error):
+        # callbacks run outside the hook's context: it is entered here, and a context can be entered only once
         if self.done():
             return
         if self._must_cancel:
@@ -96,16 +97,16 @@ class EagerTask(asyncio.Future):
 
     def _wait_for(self, awaited):
         if awaited is None:
-            self._hook_loop.call_soon(self._step, None, context=self._hook_context)
+            self._hook_loop.call_soon(self._step, None)
         elif getattr(awaited, "_asyncio_future_blocking", None):
             awaited._asyncio_future_blocking = False
-            awaited.add_done_callback(self._wake, context=self._hook_context)
+            awaited.add_done_callback(self._wake)
             self._waits_for = awaited
             if self._must_cancel and awaited.cancel():
                 self._must_cancel = False
         else:
             problem = RuntimeError(f"a hook awaited {awaited!r}, which is no future of asyncio")
-            self._hook_loop.call_soon(self._step, problem, context=self._hook_context)
+            self._hook_loop.call_soon(self._step, problem)
 
     def _wake(self, future):
         try:

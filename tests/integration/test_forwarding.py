@@ -1,0 +1,259 @@
+"""Requests and answers through a live proxy: framing, persistence, hop-by-hop fields, truncation, retries."""
+
+import contextlib
+import hashlib
+import os
+import socket
+
+import pytest
+
+from pingora import LoadBalancer, ProxyHttp
+from pingora.server import Limits
+from pingora.testing import read_all
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def proxy_to(*addresses):
+    proxy = ProxyHttp()
+    proxy.upstreams = LoadBalancer(list(addresses))
+    return proxy
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        pytest.param(HELLO, b"hello", id="by length"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: v\r\n\r\n",
+            b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+            id="chunked, extensions and trailers dropped",
+        ),
+        pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", b"", id="204"),
+        pytest.param(b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", b"", id="304"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO, b"hello", id="interim, then final"),
+    ],
+)
+def test_an_answer_arrives_as_the_origin_framed_it(proxy_factory, origin_factory, answer, body):
+    proxy = proxy_factory(proxy_to(origin_factory(answer).address))
+    got = proxy.exchange(GET)
+    assert got.endswith(b"\r\n\r\n" + body)
+
+
+def test_an_answer_to_the_end_of_the_connection_goes_out_chunked(proxy_factory, origin_factory):
+    def script(connection, data):
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nto the end")
+        connection.close()
+
+    got = proxy_factory(proxy_to(origin_factory(script).address)).exchange(GET)
+    assert got.endswith(b"\r\n\r\na\r\nto the end\r\n0\r\n\r\n")
+
+
+def test_head_gets_the_length_and_no_body(proxy_factory, origin_factory):
+    origin = origin_factory(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    got = proxy_factory(proxy_to(origin.address)).exchange(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"Content-Length: 5\r\n" in got
+    assert got.endswith(b"\r\n\r\n")
+
+
+def test_pipelined_requests_are_answered_in_order(proxy_factory, origin_factory):
+    def script(connection, data):
+        path = data.split()[1]
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+
+    proxy = proxy_factory(proxy_to(origin_factory(script).address))
+    got = proxy.exchange(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(50)))
+    assert [line for line in got.replace(b"HTTP/1.1", b"\r\n").split(b"\r\n") if line.startswith(b"/")] == [
+        b"/%d" % i for i in range(50)
+    ]
+
+
+def test_hop_by_hop_fields_stop_here_and_forwarded_ones_are_replaced(proxy_factory, origin_factory):
+    origin = origin_factory(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: a\r\nX-Stay: 1\r\n\r\n"
+    )
+    got = proxy_factory(proxy_to(origin.address)).exchange(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-secret, host\r\nX-Secret: 1\r\nTE: gzip\r\nKeep-Alive: 5\r\n"
+        b"X-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Stay: 1\r\n\r\n"
+    )
+    head = origin.heads[0].lower()
+    assert b"x-forwarded-for: 127.0.0.1\r\n" in head
+    assert b"host: a\r\n" in head
+    assert b"x-stay: 1\r\n" in head
+    for gone in (b"x-secret", b"te:", b"keep-alive", b"6.6.6.6", b"\r\nconnection"):
+        assert gone not in head
+    assert b"x-stay: 1\r\n" in got.lower()
+    assert b"x-hop" not in got.lower()
+    assert b"keep-alive" not in got.lower()
+
+
+@pytest.mark.parametrize("size", [1, 65536, 3_000_000])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_an_upload_arrives_whole(proxy_factory, origin_factory, size, is_chunked):
+    body = os.urandom(size)
+
+    def script(connection, data):
+        head, _, rest = data.partition(b"\r\n\r\n")
+        payload = bytearray(rest)
+        if is_chunked:
+            while not payload.endswith(b"0\r\n\r\n"):
+                payload += connection.recv(1 << 20)
+            plain = bytearray()
+            at = 0
+            while True:
+                end = payload.index(b"\r\n", at)
+                n = int(payload[at:end], 16)
+                plain += payload[end + 2 : end + 2 + n]
+                at = end + 4 + n
+                if n == 0:
+                    break
+            payload = plain
+        else:
+            while len(payload) < size:
+                payload += connection.recv(1 << 20)
+        digest = hashlib.sha256(payload).hexdigest().encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n" + digest)
+
+    proxy = proxy_factory(proxy_to(origin_factory(script).address))
+    if is_chunked:
+        request = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (size, body)
+    else:
+        request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (size, body)
+    assert proxy.exchange(request).endswith(hashlib.sha256(body).hexdigest().encode())
+
+
+def test_a_slow_reader_gets_a_large_answer_whole(proxy_factory, origin_factory):
+    body = os.urandom(8_000_000)
+    origin = origin_factory(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    with proxy_factory(proxy_to(origin.address)).connect() as client:
+        client.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        got = bytearray()
+        while more := client.recv(10_000):
+            got += more
+    assert got.partition(b"\r\n\r\n")[2] == body
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"400", id="no host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400", id="two hosts"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", b"400", id="space before colon"),
+        pytest.param(b"GET / HTTP/1.1\nHost: a\n\n", b"400", id="bare line feeds"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", b"400", id="signed length"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"400",
+            id="length beside coding",
+        ),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", b"501", id="unknown coding"),
+        pytest.param(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 9000), b"414", id="long target"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nA: %s\r\n\r\n" % (b"a" * 40000), b"431", id="large head"),
+        pytest.param(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", b"405", id="connect"),
+    ],
+)
+def test_a_bad_head_is_refused_and_never_forwarded(proxy_factory, origin_factory, request_bytes, status):
+    origin = origin_factory(HELLO)
+    got = proxy_factory(proxy_to(origin.address)).exchange(request_bytes + GET)
+    assert got.startswith(b"HTTP/1.1 " + status)
+    assert got.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in got
+    assert origin.heads == []
+
+
+def test_a_request_may_come_byte_by_byte(proxy_factory, origin_factory):
+    proxy = proxy_factory(proxy_to(origin_factory(HELLO).address))
+    with proxy.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for i in range(len(GET)):
+            client.sendall(GET[i : i + 1])
+        assert client.recv(4096).endswith(b"hello")
+
+
+def test_a_head_that_does_not_end_is_answered_408(proxy_factory, origin_factory):
+    proxy = proxy_factory(proxy_to(origin_factory(HELLO).address), Limits(head_timeout=0.2))
+    with proxy.connect() as client:
+        client.sendall(b"GET / HTT")
+        assert read_all(client).startswith(b"HTTP/1.1 408")
+
+
+def test_a_truncated_answer_is_cut_and_never_completed(proxy_factory, origin_factory):
+    def script(connection, data):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        connection.close()
+
+    got = proxy_factory(proxy_to(origin_factory(script).address)).exchange(GET)
+    assert b"hello" in got
+    assert not got.endswith(b"0\r\n\r\n")
+
+
+def test_the_next_endpoint_is_tried_where_one_refuses(proxy_factory, origin_factory):
+    proxy = proxy_factory(proxy_to(closed_port(), origin_factory(HELLO).address))
+    for _ in range(4):
+        assert proxy.exchange(GET).endswith(b"hello")
+
+
+def test_no_endpoint_that_answers_gives_an_error_page(proxy_factory):
+    got = proxy_factory(proxy_to(closed_port())).exchange(GET)
+    assert got.startswith(b"HTTP/1.1 50")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_pooled_connection_that_died_is_replaced_unseen(proxy_factory, origin_factory, method):
+    served = []
+
+    def script(connection, data):
+        if connection in served:
+            connection.close()  # dies on its second request, before an answer
+            return
+        served.append(connection)
+        connection.sendall(HELLO)
+
+    origin = origin_factory(script)
+    proxy = proxy_factory(proxy_to(origin.address))
+    request = GET.replace(b"GET", method)
+    assert proxy.exchange(request).endswith(b"hello")
+    assert proxy.exchange(request).endswith(b"hello")
+    assert origin.n_connections == 2
+
+
+def test_upstream_connections_are_reused(proxy_factory, origin_factory):
+    origin = origin_factory(HELLO)
+    proxy = proxy_factory(proxy_to(origin.address))
+    for _ in range(5):
+        assert proxy.exchange(GET).endswith(b"hello")
+    assert origin.n_connections == 1
+
+
+def test_a_tunnel_carries_bytes_both_ways_after_101(proxy_factory, origin_factory):
+    def script(connection, data):
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while more := connection.recv(65536):
+                connection.sendall(more)
+        connection.close()
+
+    proxy = proxy_factory(proxy_to(origin_factory(script).address))
+    with proxy.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+        client.sendall(b"ping")
+        assert client.recv(4096) == b"ping"
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(4096) == b""
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(proxy_factory, origin_factory):
+    origin = origin_factory(b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n" + bytes(4_000_000))
+    proxy = proxy_factory(proxy_to(origin.address))
+    for _ in range(20):
+        with proxy.connect() as client:
+            client.sendall(GET)
+            client.recv(1000)
+    assert proxy.exchange(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).startswith(b"HTTP/1.1 200")

@@ -1,0 +1,145 @@
+"""Hooks of a live proxy: answers, edits, coroutines, failures, isolation."""
+
+import asyncio
+import contextvars
+
+import pytest
+
+from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: origin\r\n\r\nhello"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Base(ProxyHttp):
+    def __init__(self, origin):
+        self.upstreams = LoadBalancer([origin.address])
+
+
+def test_hooks_answer_edit_and_log(proxy_factory, origin_factory):
+    class Gateway(Base):
+        seen = []
+
+        def new_ctx(self):
+            return {"n": 1}
+
+        def request_filter(self, session, ctx):
+            if session.request.headers.get("x-api-key") != "secret":
+                return Response(403, {"content-type": "text/plain"}, b"no key\n")
+            return None
+
+        async def upstream_peer(self, session, ctx):
+            await asyncio.sleep(0)
+            return HttpPeer(self.upstreams.select())
+
+        def upstream_request_filter(self, session, request, ctx):
+            request.headers["x-gateway"] = "pingora"
+
+        def response_filter(self, session, response, ctx):
+            response.headers["server"] = "pingora"
+
+        def logging(self, session, error, ctx):
+            self.seen.append((session.response.status, error, ctx, session.timings.total_ms >= 0))
+
+    origin = origin_factory(HELLO)
+    proxy = proxy_factory(Gateway(origin))
+    assert proxy.exchange(GET).endswith(b"no key\n")
+    got = proxy.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: secret\r\n\r\n")
+    assert got.endswith(b"hello")
+    assert b"Server: pingora\r\n" in got
+    assert b"x-gateway: pingora\r\n" in origin.heads[0]
+    assert b"server" not in origin.heads[0].lower()
+    assert Gateway.seen == [(403, None, {"n": 1}, True), (200, None, {"n": 1}, True)]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_hook_that_raises_answers_500_and_the_connection_goes_on(proxy_factory, origin_factory, is_async):
+    class Raises(Base):
+        def request_filter(self, session, ctx):
+            if is_async:
+                return self.later(session)
+            return self.now(session)
+
+        def now(self, session):
+            if session.request.path == "/bad":
+                raise RuntimeError("on purpose")
+
+        async def later(self, session):
+            await asyncio.sleep(0.001)
+            self.now(session)
+
+    proxy = proxy_factory(Raises(origin_factory(HELLO)))
+    got = proxy.exchange(GET.replace(b"/ ", b"/bad ") + GET)
+    assert got.startswith(b"HTTP/1.1 500")
+    assert got.endswith(b"hello")
+
+
+def test_timeout_and_task_group_work_from_the_first_step(proxy_factory, origin_factory):
+    class Waits(Base):
+        async def request_filter(self, session, ctx):
+            assert asyncio.current_task() is not None
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.sleep(5)
+            except TimeoutError:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(asyncio.sleep(0, i)) for i in range(3)]
+                return Response(200, {}, str(sum(task.result() for task in tasks)))
+
+    assert proxy_factory(Waits(origin_factory(HELLO))).exchange(GET).endswith(b"\r\n\r\n3")
+
+
+def test_context_variables_do_not_leak_between_sessions(proxy_factory, origin_factory):
+    tenant = contextvars.ContextVar("tenant", default="none")
+
+    class Tenants(Base):
+        def early_request_filter(self, session, ctx):
+            before = tenant.get()
+            tenant.set(session.request.path)
+            if before != "none":
+                raise AssertionError(before)
+
+        async def request_filter(self, session, ctx):
+            await asyncio.sleep(0.001)
+            return Response(200, {}, tenant.get() + " ")
+
+    got = proxy_factory(Tenants(origin_factory(HELLO))).exchange(
+        b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % i for i in range(5))
+    )
+    assert [b"\r\n\r\n/%d " % i in got for i in range(5)] == [True] * 5
+
+
+def test_an_async_body_of_hooks_never_loses_an_answer_that_came_meanwhile(proxy_factory, origin_factory):
+    class Slow(Base):
+        async def response_filter(self, session, response, ctx):
+            await asyncio.sleep(0.01)
+            response.headers["x-slow"] = "1"
+
+    proxy = proxy_factory(Slow(origin_factory(HELLO)))
+    for _ in range(3):
+        got = proxy.exchange(GET)
+        assert got.endswith(b"hello")
+        assert b"x-slow: 1\r\n" in got
+
+
+def test_fail_to_proxy_makes_the_error_page(proxy_factory):
+    class Page(ProxyHttp):
+        def __init__(self):
+            self.upstreams = LoadBalancer(["127.0.0.1:1"])
+
+        def fail_to_proxy(self, session, error, ctx):
+            return Response(502, {"x-reason": error.reason}, "sorry")
+
+    got = proxy_factory(Page()).exchange(GET)
+    assert got.startswith(b"HTTP/1.1 502")
+    assert b"x-reason: connect_failed\r\n" in got
+    assert got.endswith(b"sorry")
+
+
+@pytest.mark.parametrize("name", ["x-a\r\nx-b", "transfer-encoding", "content-length"])
+def test_a_hook_cannot_inject_fields(proxy_factory, origin_factory, name):
+    class Injects(Base):
+        def response_filter(self, session, response, ctx):
+            response.headers[name] = "1"
+
+    assert proxy_factory(Injects(origin_factory(HELLO))).exchange(GET).startswith(b"HTTP/1.1 500")
