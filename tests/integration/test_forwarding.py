@@ -122,9 +122,10 @@ def test_an_upload_arrives_whole(proxy_factory, origin_factory, size, is_chunked
 
     proxy = proxy_factory(proxy_to(origin_factory(script).address))
     if is_chunked:
-        request = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (size, body)
+        rest = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (size, body)
     else:
-        request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (size, body)
+        rest = b"Content-Length: %d\r\n\r\n%s" % (size, body)
+    request = b"POST / HTTP/1.1\r\nHost: a\r\n" + rest
     assert proxy.exchange(request).endswith(hashlib.sha256(body).hexdigest().encode())
 
 
