@@ -99,7 +99,7 @@ def test_an_upload_arrives_whole(proxy_factory, origin_factory, size, is_chunked
     body = os.urandom(size)
 
     def script(connection, data):
-        head, _, rest = data.partition(b"\r\n\r\n")
+        _head, _, rest = data.partition(b"\r\n\r\n")
         payload = bytearray(rest)
         if is_chunked:
             while not payload.endswith(b"0\r\n\r\n"):
