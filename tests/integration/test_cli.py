@@ -9,6 +9,7 @@ import sys
 import pytest
 
 PINGORA = [sys.executable, "-m", "pingora"]
+CURL = ["curl", "-sS", "--retry", "20", "--retry-delay", "0", "--retry-all-errors", "--retry-max-time", "15"]
 
 
 def run(*arguments):
@@ -59,8 +60,7 @@ def test_curl_is_served_and_sigterm_ends_it_cleanly(origin_factory, tmp_path, wo
     command = [*PINGORA, "run", "--from", f"unix:{path}", "--to", f"http://{origin.address}", "--workers", workers]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as proxy:
         answer = subprocess.run(
-            ["curl", "-sS", "--retry", "20", "--retry-delay", "0", "--retry-all-errors", "--retry-max-time", "15"]
-            + ["--unix-socket", str(path), "http://localhost/a?b=c"],
+            [*CURL, "--unix-socket", str(path), "http://localhost/a?b=c"],
             capture_output=True,
             text=True,
             timeout=30,
