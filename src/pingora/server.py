@@ -14,6 +14,7 @@ from typing import Any
 import uvloop
 
 from pingora.observe import logs
+from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, overridden_hooks
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.reactor import Reactor
@@ -43,6 +44,7 @@ class Limits:
     fields: int = 128  # 431
     attempts: int = 3  # upstream tries per request
     hook_timeout: float = 60.0  # of one asynchronous hook: 504
+    blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
 
     def for_core(self) -> dict[str, int]:
         """Give the fields of the core's ServerLimits, times in milliseconds."""
@@ -168,26 +170,40 @@ class Serving:
         self.reactor = Reactor(loop)
         self.services: list[ProxyService] = []
         self.addresses: list[str] = []
-        access_format = ACCESS_FORMATS[server.access_log or "off"]
+        self.watchdog: Watchdog | None = None
+        try:
+            self._start(server, loop, access_writer)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
+        limits = server.limits
+        hooks: list[Any] = []
         for site in server.sites:
+            site_hooks = overridden_hooks(site.proxy)
             service = ProxyService(
                 self.reactor,
                 site.proxy,
-                overridden_hooks(site.proxy),
+                site_hooks,
                 site.proxy.upstreams,
                 loop,
                 report_hook_error,
                 access_writer,
-                access_format,
-                server.limits.for_core(),
-                server.limits.attempts,
-                server.limits.hook_timeout,
+                ACCESS_FORMATS[server.access_log or "off"],
+                limits.for_core(),
+                limits.attempts,
+                limits.hook_timeout,
             )
+            hooks.extend(site_hooks)
             self.services.append(service)
             for sock in site.sockets:
                 name = sock.getsockname()
                 self.addresses.append(f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}")
                 service.listen(os.dup(sock.fileno()))
+        if limits.blocked_after is not None:
+            self.watchdog = Watchdog(limits.blocked_after / 4, limits.blocked_after)
+            self.watchdog.start(loop, HookNames(hooks))
 
     @property
     def address(self) -> str:
@@ -206,6 +222,8 @@ class Serving:
 
     def close(self) -> None:
         """Cut all connections and leave the loop."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
         for service in self.services:
             service.close()
         self.reactor.close()
@@ -219,11 +237,13 @@ async def serve(
     server = Server(limits=limits)
     server.add_proxy(proxy, listen)
     server.bind()
-    serving = Serving(server, asyncio.get_running_loop(), None)
     try:
-        yield serving
+        serving = Serving(server, asyncio.get_running_loop(), None)
+        try:
+            yield serving
+        finally:
+            await serving.drain(grace)
     finally:
-        await serving.drain(grace)
         for site in server.sites:
             for sock in site.sockets:
                 sock.close()

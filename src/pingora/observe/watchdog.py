@@ -11,9 +11,10 @@ import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 log = logging.getLogger("pingora.watchdog")
 
@@ -23,6 +24,42 @@ FOREIGN = (
     str(Path(__file__).parent.parent),
     "<frozen",
 )
+JOIN_S = 1.0  # how long stop() waits for a thread whose log handler does not return
+
+
+class HookNames:
+    """Finds the hook that a stack is in, by the code objects of the hooks."""
+
+    def __init__(self, hooks: Iterable[Any]) -> None:
+        # By identity: two equal code objects may be two hooks. The hooks are kept, so that no id is used twice.
+        self._hooks = [hook for hook in hooks if hook is not None]
+        self._names: dict[int, str] = {}
+        for hook in self._hooks:
+            name = getattr(hook, "__name__", repr(hook))
+            if (owner := getattr(hook, "__self__", None)) is not None:
+                name = f"{type(owner).__name__}.{name}"
+            for code in codes_of(hook):
+                self._names[id(code)] = name
+
+    def find(self, innermost: FrameType) -> tuple[str, int]:
+        """Return the name of the innermost hook ("" if there is none) and how many frames it and its calls are."""
+        frame: FrameType | None = innermost
+        depth = 0
+        while frame is not None:
+            depth += 1
+            if (name := self._names.get(id(frame.f_code))) is not None:
+                return name, depth
+            frame = frame.f_back
+        return "", depth
+
+
+def codes_of(hook: Any) -> Iterable[CodeType]:
+    """Give the code of a function or method, and of those that it wraps (functools.wraps)."""
+    while hook is not None:
+        code = getattr(hook, "__code__", None)
+        if isinstance(code, CodeType):
+            yield code
+        hook = getattr(hook, "__wrapped__", None)
 
 
 def blocking_frame(innermost: FrameType) -> FrameType:
@@ -45,24 +82,21 @@ def place_of(frame: FrameType) -> str:
 class Watchdog:
     """Reports, once when it is noticed and once when it ends, every time the loop is blocked for `limit_s` or longer.
 
-    `interval_s` is the time between two questions to the loop.
+    `interval_s` is the time between two questions to the loop, and how much of a block may go unseen.
     """
 
-    def __init__(self, interval_s: float = 0.25, limit_s: float = 0.5) -> None:
+    def __init__(self, interval_s: float = 0.25, limit_s: float = 1.0) -> None:
         self.interval_s = interval_s
         self.limit_s = limit_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, loop: asyncio.AbstractEventLoop, describe: Callable[[], str]) -> None:
-        """Watch `loop`; call this on the loop's thread.
-
-        `describe` names the hook that runs now ("" if none does). It is called on the watchdog's thread.
-        """
+    def start(self, loop: asyncio.AbstractEventLoop, hooks: HookNames) -> None:
+        """Watch `loop`; call this on the loop's thread. `hooks` are those that a report names."""
         if self._thread is not None:
             raise RuntimeError("the watchdog runs already")
         self._stopping.clear()
-        arguments = (loop, describe, threading.get_ident())
+        arguments = (loop, hooks, threading.get_ident())
         self._thread = threading.Thread(target=self._watch, args=arguments, name="pingora-watchdog", daemon=True)
         self._thread.start()
 
@@ -70,10 +104,10 @@ class Watchdog:
         """End the thread; may be called twice."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(JOIN_S)
             self._thread = None
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, describe: Callable[[], str], loop_thread: int) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop, hooks: HookNames, loop_thread: int) -> None:
         answers: list[float] = []
         while not self._stopping.is_set():
             asked_at = time.monotonic()
@@ -82,36 +116,35 @@ class Watchdog:
                 loop.call_soon_threadsafe(lambda: answers.append(time.monotonic()))
             except RuntimeError:
                 return  # the loop is closed
-            is_reported = False
+            who: str | None = None
             pause_s = min(self.interval_s, self.limit_s)
             while not self._stopping.wait(pause_s) and not answers:
                 if loop.is_closed():
                     return  # it will not answer any more
                 blocked_s = time.monotonic() - asked_at
-                if not is_reported and blocked_s >= self.limit_s and loop.is_running():
-                    is_reported = True
-                    self._report(blocked_s, describe, loop_thread)
-                pause_s = self.interval_s if is_reported else min(self.interval_s, max(self.limit_s - blocked_s, 0.001))
+                if who is None and blocked_s >= self.limit_s and loop.is_running():
+                    who = self._report(blocked_s, hooks, loop_thread)
+                pause_s = self.interval_s if who is not None else max(self.limit_s - blocked_s, 0.001)
+                pause_s = min(self.interval_s, pause_s)
             if answers:
-                self._report_end(answers[0] - asked_at, is_reported)
+                self._report_end(answers[0] - asked_at, who)
 
-    def _report(self, blocked_s: float, describe: Callable[[], str], loop_thread: int) -> None:
+    def _report(self, blocked_s: float, hooks: HookNames, loop_thread: int) -> str:
+        """Log what blocks the loop now and return it."""
         innermost = sys._current_frames().get(loop_thread)
-        try:
-            hook = describe()
-        except Exception as error:
-            hook = f"(unknown: {error!r})"
-        who = f" by {hook}" if hook else ""
         if innermost is None:
-            log.warning("the event loop has been blocked for %.2f s%s", blocked_s, who)
-            return
-        stack = "".join(traceback.format_stack(innermost)).rstrip()
+            log.warning("the event loop has been blocked for %.2f s", blocked_s)
+            return "it"
+        hook, depth = hooks.find(innermost)
+        who = f"hook {hook}" if hook else "code outside the hooks"
+        stack = "".join(traceback.format_stack(innermost, depth)).rstrip()
         place = place_of(blocking_frame(innermost))
-        log.warning("the event loop has been blocked for %.2f s%s, at %s\n%s", blocked_s, who, place, stack)
+        log.warning("%s has blocked the event loop for %.2f s, at %s\n%s", who, blocked_s, place, stack)
+        return who
 
-    def _report_end(self, total_s: float, is_reported: bool) -> None:
-        if is_reported:
-            log.warning("the event loop runs again, it was blocked for %.2f s", total_s)
+    def _report_end(self, total_s: float, who: str | None) -> None:
+        if who is not None:
+            log.warning("%s has ended, the event loop was blocked for %.2f s", who, total_s)
         elif total_s >= self.limit_s:
             # This thread was held up as well, so it could not look while it lasted.
             log.warning(

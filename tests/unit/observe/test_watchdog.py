@@ -1,6 +1,7 @@
 """The watchdog names the hook that blocks the loop and the place."""
 
 import asyncio
+import functools
 import logging
 import sys
 import threading
@@ -8,7 +9,7 @@ import types
 
 import pytest
 
-from pingora.observe.watchdog import Watchdog, blocking_frame, place_of
+from pingora.observe.watchdog import HookNames, Watchdog, blocking_frame, place_of
 
 
 class Records(logging.Handler):
@@ -44,12 +45,12 @@ def blocking_hook(records):
     records.wait_for(1)  # the line that blocks
 
 
-def watched(body, describe=lambda: "Gateway.request_filter"):
+def watched(body, hooks=()):
     """Run `body` on a loop that a quick watchdog watches."""
 
     async def main():
         watchdog = Watchdog(interval_s=0.01, limit_s=0.02)
-        watchdog.start(asyncio.get_running_loop(), describe)
+        watchdog.start(asyncio.get_running_loop(), HookNames(hooks))
         try:
             await body()
         finally:
@@ -59,24 +60,65 @@ def watched(body, describe=lambda: "Gateway.request_filter"):
     asyncio.run(main())
 
 
-def test_blocked_loop_is_reported_once_with_hook_and_place_and_again_when_it_runs(records):
-    async def body():
+class Gateway:
+    """Hooks of all kinds that block."""
+
+    def plain(self, records):
         blocking_hook(records)
+
+    async def coroutine(self, records):
+        await asyncio.sleep(0)
+        blocking_hook(records)
+
+    @functools.wraps(plain)
+    def decorated(*arguments):
+        return Gateway.plain(*arguments)
+
+    def outer(self, records):
+        self.plain(records)
+
+
+@pytest.mark.parametrize(
+    ("hook", "name"),
+    [
+        pytest.param(Gateway().plain, "hook Gateway.plain", id="def"),
+        pytest.param(Gateway().coroutine, "hook Gateway.coroutine", id="async def"),
+        pytest.param(Gateway().decorated, "hook Gateway.plain", id="a decorated one keeps its name"),
+        pytest.param(blocking_hook, "hook blocking_hook", id="a function"),
+        pytest.param(None, "code outside the hooks", id="no hook"),
+    ],
+)
+def test_blocked_loop_is_reported_once_with_hook_and_place_and_again_when_it_runs(records, hook, name):
+    async def body():
+        running = (hook or blocking_hook)(records)
+        if running is not None:
+            await running
         await asyncio.to_thread(records.wait_for, 2)
 
-    watched(body)
+    watched(body, [hook, None])
     begin, end = records.messages[:2]
-    assert "blocked for " in begin
-    assert " by Gateway.request_filter, at " in begin.splitlines()[0]
+    assert begin.startswith(f"{name} has blocked the event loop for ")
     assert "test_watchdog.py:" in begin.splitlines()[0]  # not threading.py, where it waits
     assert "records.wait_for(1)  # the line that blocks" in begin
-    assert "runs again, it was blocked for " in end
+    assert end.startswith(f"{name} has ended, the event loop was blocked for ")
+
+
+def test_innermost_hook_is_named_and_the_stack_begins_with_it(records):
+    gateway = Gateway()
+
+    async def body():
+        gateway.outer(records)
+
+    watched(body, [gateway.outer, gateway.plain])
+    begin = records.messages[0]
+    assert begin.startswith("hook Gateway.plain ")
+    assert "in plain" in begin.splitlines()[1]
 
 
 def test_block_that_nobody_could_see_is_reported_afterwards(records):
     watchdog = Watchdog(limit_s=0.5)
-    watchdog._report_end(0.6, is_reported=False)
-    watchdog._report_end(0.4, is_reported=False)
+    watchdog._report_end(0.6, None)
+    watchdog._report_end(0.4, None)
     assert records.messages == ["the event loop was blocked for 0.60 s; a call held the GIL or the process was stopped"]
 
 
@@ -89,25 +131,13 @@ def test_loop_that_runs_is_not_reported(records):
     assert records.messages == []
 
 
-def test_describe_that_raises_does_not_end_the_watchdog(records):
-    def describe():
-        raise RuntimeError("no hook")
-
-    async def body():
-        blocking_hook(records)
-        await asyncio.to_thread(records.wait_for, 2)
-
-    watched(body, describe)
-    assert "by (unknown: RuntimeError('no hook'))" in records.messages[0]
-
-
 def test_watchdog_ends_when_its_loop_is_closed():
     watchdog = Watchdog(interval_s=0.001)
 
     async def main():
-        watchdog.start(asyncio.get_running_loop(), str)
+        watchdog.start(asyncio.get_running_loop(), HookNames([]))
         with pytest.raises(RuntimeError, match="runs already"):
-            watchdog.start(asyncio.get_running_loop(), str)
+            watchdog.start(asyncio.get_running_loop(), HookNames([]))
 
     asyncio.run(main())
     watchdog._thread.join(30)
