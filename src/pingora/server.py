@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import uvloop
 
 from pingora.observe import logs
+from pingora.observe.collector import Collector
 from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, overridden_hooks
 from pingora_c.log.writer import LogWriter
@@ -171,6 +173,7 @@ class Serving:
         self.services: list[ProxyService] = []
         self.addresses: list[str] = []
         self.watchdog: Watchdog | None = None
+        self.collector: Collector | None = None
         try:
             self._start(server, loop, access_writer)
         except BaseException:
@@ -210,6 +213,15 @@ class Serving:
         """The first listening address, with the port that was chosen for port 0."""
         return self.addresses[0]
 
+    def own_collector(self) -> None:
+        """Decide from now on when the process's garbage collector runs: for processes that do nothing else."""
+        self.collector = Collector(self.activity)
+        self.collector.start(asyncio.get_running_loop())
+
+    def activity(self) -> tuple[int, int]:
+        """Return the number of requests so far and of those that run now."""
+        return sum(service.n_requests for service in self.services), sum(service.n_active for service in self.services)
+
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let running requests finish for up to `seconds`, then cut."""
         for service in self.services:
@@ -224,6 +236,8 @@ class Serving:
         """Cut all connections and leave the loop."""
         if self.watchdog is not None:
             self.watchdog.stop()
+        if self.collector is not None:
+            self.collector.stop()
         for service in self.services:
             service.close()
         self.reactor.close()
@@ -249,25 +263,30 @@ async def serve(
                 sock.close()
 
 
-async def serve_forever(server: Server, access_writer: LogWriter | None, grace: float) -> None:
+async def serve_forever(server: Server, access_writer: LogWriter | None, grace: float, is_worker: bool) -> None:
     """Serve until SIGINT or SIGTERM asks for the end."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     serving = Serving(server, loop, access_writer)
+    if is_worker:
+        serving.own_collector()
     await ended.wait()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(number)
     await serving.drain(grace)
 
 
-def serve_until_signal(server: Server, grace: float = 5.0) -> None:
-    """Serve in the present process, Python's own output going through bounded writers."""
+def serve_until_signal(server: Server, grace: float = 5.0, is_worker: bool = False) -> None:
+    """Serve in the present process, Python's own output going through bounded writers.
+
+    A worker's garbage collector is ours, the user's program keeps its own.
+    """
     stdout, stderr = LogWriter(1), LogWriter(2)
     undo = logs.configure(stdout, stderr, logging.INFO)
     try:
-        uvloop.run(serve_forever(server, stdout, grace))
+        uvloop.run(serve_forever(server, stdout, grace, is_worker))
     finally:
         undo()
         for writer in (stdout, stderr):
@@ -289,7 +308,7 @@ def supervise(server: Server, workers: int) -> None:
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            serve_until_signal(server)
+            serve_until_signal(server, is_worker=True)
             code = 0
         finally:
             os._exit(code)
@@ -302,6 +321,8 @@ def supervise(server: Server, workers: int) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    gc.collect()
+    gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
     for _ in range(workers):
         start()
     while children:
