@@ -26,6 +26,7 @@ from pingora_c.upstream.address import Address, parse_address
 log = logging.getLogger("pingora")
 
 BACKLOG = 4096
+LOSSES_S = 1.0  # between two looks at how many lines of output were dropped
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
 
 
@@ -263,35 +264,54 @@ async def serve(
                 sock.close()
 
 
-async def serve_forever(server: Server, access_writer: LogWriter | None, grace: float, is_worker: bool) -> None:
-    """Serve until SIGINT or SIGTERM asks for the end."""
+async def serve_forever(server: Server, output: "Output", grace: float, is_worker: bool) -> None:
+    """Serve until SIGINT or SIGTERM asks for the end; a second one cuts what still runs."""
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    asked = asyncio.Semaphore(0)
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
-    serving = Serving(server, loop, access_writer)
+        loop.add_signal_handler(number, asked.release)
+    serving = Serving(server, loop, output.stdout)
     if is_worker:
         serving.own_collector()
-    await ended.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
-    await serving.drain(grace)
+    reports = loop.create_task(output.report_losses())
+    await asked.acquire()
+    draining = loop.create_task(serving.drain(grace))
+    cut = loop.create_task(asked.acquire())
+    await asyncio.wait((draining, cut), return_when=asyncio.FIRST_COMPLETED)
+    for task in (draining, cut, reports):
+        task.cancel()
+    serving.close()
+
+
+class Output:
+    """stdout and stderr of a process that serves: print(), logging and access lines through bounded writers."""
+
+    def __init__(self) -> None:
+        self.stdout, self.stderr = LogWriter(1), LogWriter(2)
+        self._losses = logs.Losses({"stdout": self.stdout, "stderr": self.stderr}, self.stderr)
+        self._undo = logs.configure(self.stdout, self.stderr, logging.INFO)
+
+    async def report_losses(self) -> None:
+        """Say now and then how many lines were lost."""
+        while True:
+            await asyncio.sleep(LOSSES_S)
+            self._losses.look()
+
+    def close(self) -> None:
+        """Write what is left, for at most a second each, and give the streams back."""
+        self._losses.look(is_last=True)
+        self._undo()
+        for writer in (self.stdout, self.stderr):
+            writer.close()
 
 
 def serve_until_signal(server: Server, grace: float = 5.0, is_worker: bool = False) -> None:
-    """Serve in the present process, Python's own output going through bounded writers.
-
-    A worker's garbage collector is ours, the user's program keeps its own.
-    """
-    stdout, stderr = LogWriter(1), LogWriter(2)
-    undo = logs.configure(stdout, stderr, logging.INFO)
+    """Serve in the present process. A worker's garbage collector is ours, the user's program keeps its own."""
+    output = Output()
     try:
-        uvloop.run(serve_forever(server, stdout, grace, is_worker))
+        uvloop.run(serve_forever(server, output, grace, is_worker))
     finally:
-        undo()
-        for writer in (stdout, stderr):
-            writer.flush(1.0)
-            writer.close()
+        output.close()
 
 
 def supervise(server: Server, workers: int) -> None:

@@ -19,6 +19,9 @@ from typing import Any
 
 from pingora_c.log.writer import LogWriter
 
+log = logging.getLogger("pingora.log")
+
+LOOKS_PER_REPORT = 10  # while lines go on being lost
 LONGEST_PENDING = 65536  # characters of an unfinished line that are kept back; then it goes out as it is
 MILLISECONDS = tuple(f".{millisecond:03d}Z " for millisecond in range(1000))
 CONTROLS = MappingProxyType(
@@ -186,6 +189,44 @@ class LogHandler(logging.Handler):
         if record.stack_info:
             text = f"{text.rstrip()}\n{record.stack_info}"
         return "".join(f"  {line}\n" for line in text.translate(CONTROLS).strip("\n").split("\n"))
+
+
+class Losses:
+    """Reports the lines that writers dropped because nobody read fast enough: when no more are lost, or now and then.
+
+    `own` is the writer that the reports themselves go to: one that it drops is made again later.
+    """
+
+    def __init__(self, writers: dict[str, LogWriter], own: LogWriter) -> None:
+        self._writers = writers
+        self._own = own
+        self._reported = dict.fromkeys(writers, 0)
+        self._seen = dict.fromkeys(writers, 0)
+        self._looks = dict.fromkeys(writers, 0)
+
+    def look(self, is_last: bool = False) -> None:
+        """Report what is due; call this at regular times, and with `is_last` at the end."""
+        for name, writer in self._writers.items():
+            dropped = writer.dropped
+            is_growing = dropped != self._seen[name]
+            self._seen[name] = dropped
+            if dropped == self._reported[name]:
+                continue
+            self._looks[name] += 1
+            if is_last or not is_growing or self._looks[name] >= LOOKS_PER_REPORT:
+                self._report(name, dropped)
+
+    def _report(self, name: str, dropped: int) -> None:
+        before = self._own.dropped
+        log.warning("%d lines for %s were dropped: nobody reads them fast enough", dropped - self._reported[name], name)
+        self._looks[name] = 0
+        if self._own.dropped == before:
+            self._reported[name] = dropped
+            return
+        for other, writer in self._writers.items():
+            if writer is self._own:
+                self._reported[other] += 1  # the report, which is no loss
+                self._seen[other] += 1
 
 
 def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.INFO) -> Callable[[], None]:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from pingora.observe.logs import LogHandler, StreamToWriter, configure
+from pingora.observe.logs import LOOKS_PER_REPORT, LogHandler, Losses, StreamToWriter, configure
 from pingora_c.log.writer import LogWriter
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
@@ -251,3 +251,59 @@ def test_configure_in_process_is_undone(output, monkeypatch):
     assert (sys.stdout, sys.stderr) == streams
     assert logging.getLogger().handlers == []
     assert re.fullmatch("one\n" + STAMP.pattern + "WARNING gateway: two\n", output.text)
+
+
+class Drops:
+    """Stands for a LogWriter: what it has dropped so far, and whether it drops what it gets now."""
+
+    def __init__(self):
+        self.dropped = 0
+        self.is_full = False
+
+    def write(self, line):
+        self.dropped += self.is_full
+        return not self.is_full
+
+
+@pytest.fixture
+def losses(caplog):
+    """A function that looks, and the lines that it reported."""
+    stdout, stderr = Drops(), Drops()
+    handler = LogHandler(stderr)
+    log = logging.getLogger("pingora.log")
+    log.addHandler(handler)
+    losses = Losses({"stdout": stdout, "stderr": stderr}, stderr)
+
+    def look(stdout_drops=0, stderr_drops=0, is_last=False):
+        stdout.dropped += stdout_drops
+        stderr.dropped += stderr_drops
+        caplog.clear()
+        losses.look(is_last)
+        return [message.partition(" were ")[0] for message in caplog.messages]
+
+    look.stderr = stderr
+    yield look
+    log.removeHandler(handler)
+
+
+def test_losses_are_reported_once_when_they_are_over(losses):
+    assert [losses(), losses(3), losses(4), losses(), losses()] == [[], [], [], ["7 lines for stdout"], []]
+    assert [losses(1, 2), losses()] == [[], ["1 lines for stdout", "2 lines for stderr"]]
+
+
+def test_losses_that_do_not_end_are_reported_now_and_then(losses):
+    reports = [losses(1) for _ in range(2 * LOOKS_PER_REPORT)]
+    assert [n for n, report in enumerate(reports) if report] == [LOOKS_PER_REPORT - 1, 2 * LOOKS_PER_REPORT - 1]
+
+
+def test_losses_are_reported_at_the_end(losses):
+    assert losses(5, is_last=True) == ["5 lines for stdout"]
+
+
+def test_report_that_is_lost_is_made_again_and_is_no_loss_itself(losses):
+    losses.stderr.is_full = True
+    losses(0, 5)
+    for _ in range(3):
+        assert losses() == ["5 lines for stderr"]
+    losses.stderr.is_full = False
+    assert [losses(), losses()] == [["5 lines for stderr"], []]
