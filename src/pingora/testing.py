@@ -84,7 +84,7 @@ class Origin:
     def __init__(self, script: Script) -> None:
         self._script = script
         self.heads: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.n_connections = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
