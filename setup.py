@@ -30,6 +30,7 @@ EXTENSIONS = [
     "http.header_block",
     "http.header_map",
     "http.message",
+    "http.trailers",
     "h1.head",
     "h1.chunked",
     "h1.framing",
@@ -59,6 +60,13 @@ EXTENSIONS = [
     "proxy.plan",
     "proxy.access",
     "proxy.selection",
+    "proxy.replay",
+    "proxy.retry",
+    "proxy.hook_context",
+    "proxy.body_filter",
+    "proxy.relay",
+    "proxy.phases",
+    "proxy.exchange",
     "proxy.session",
     "proxy.service",
 ]
@@ -115,7 +123,6 @@ def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
             extra_link_args=ldflags,
         )
         for name in EXTENSIONS
-        if Path(f"src/pingora_c/{name.replace('.', '/')}.pyx").exists()
     ]
 
 

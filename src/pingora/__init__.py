@@ -2,8 +2,10 @@
 
 from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
 from pingora.proxy import ProxyHttp
-from pingora.server import Server, serve
-from pingora_c.proxy.failure import ProxyError
+from pingora.retry import RetryPolicy
+from pingora.server import Limits, Server, serve
+from pingora_c.proxy.body_filter import LastChunk
+from pingora_c.proxy.failure import ProxyError, SessionEnded
 from pingora_c.proxy.response import Response
 from pingora_c.proxy.session import Session
 from pingora_c.upstream.peer import HttpPeer
@@ -14,14 +16,18 @@ __all__ = [
     "Endpoint",
     "HttpPeer",
     "Ketama",
+    "LastChunk",
+    "Limits",
     "LoadBalancer",
     "NoUpstream",
     "ProxyError",
     "ProxyHttp",
     "Response",
+    "RetryPolicy",
     "RoundRobin",
     "Selection",
     "Server",
     "Session",
+    "SessionEnded",
     "serve",
 ]

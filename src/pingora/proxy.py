@@ -1,8 +1,11 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pingora.load_balancing import LoadBalancer
+from pingora.retry import RetryPolicy
+from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import PHASES
@@ -17,15 +20,24 @@ class ProxyHttp:
 
     Set `self.upstreams` to a LoadBalancer, or override `upstream_peer`. Where a phase may return a Response, returning
     one answers the client now and None goes on. A hook that raises answers 500 (503 for NoUpstream); the connection
-    and all other requests are unharmed.
+    and all other requests are unharmed. `retry` says when a request is tried again; `hook_timeouts` gives the limit of
+    single hooks in seconds, such as `{"request_filter": 2.0}`, where it is not `Limits.hook_timeout`; 0 is no limit.
     """
 
     upstreams: LoadBalancer | None = None
+    retry: RetryPolicy = RetryPolicy()
+    hook_timeouts: ClassVar[Mapping[str, float]] = {}
 
     def new_ctx(self) -> Any:
         """Make the object that the other hooks get as `ctx`.
 
         When: once per request, first. Returns: anything. Default: None.
+        """
+
+    def on_connection_reuse(self, session: Session, persisted: Any, ctx: Any) -> Any:
+        """Take over what `persist_connection_context` gave at the end of the client connection's last request.
+
+        When: after `new_ctx`, only if it gave something. Returns: None or a Response.
         """
 
     def early_request_filter(self, session: Session, ctx: Any) -> Any:
@@ -43,17 +55,56 @@ class ProxyHttp:
         When: once per attempt. Returns: an HttpPeer. Default: `self.upstreams` chooses, without Python.
         """
 
+    def fail_to_connect(self, session: Session, peer: HttpPeer, error: ProxyError, ctx: Any) -> Any:
+        """Decide about another attempt after a connect that failed.
+
+        When: once per such attempt. May change: `error.retry`, True by default while attempts are left. Returns: None
+        or a Response.
+        """
+
     def connected_to_upstream(self, session: Session, peer: HttpPeer, reused: bool, ctx: Any) -> Any:
         """Note the connection. When: once per attempt that has a connection. Returns: None or a Response."""
 
     def upstream_request_filter(self, session: Session, request: RequestHead, ctx: Any) -> Any:
         """Change what is sent upstream. May change: `request`, a copy of the client's. Returns: None or a Response."""
 
+    def request_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> Any:
+        """Change the request's body on its way upstream, which then goes out chunked.
+
+        When: after `upstream_request_filter`, if the request has a body. Called: per chunk, then once with `end` True
+        (and most often b""); again from the start if the request is tried again. Returns: None leaves the chunk as it
+        is, bytes replace it, b"" drops it, a LastChunk ends the body; a Response answers if none has begun.
+        """
+
     def upstream_response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Any:
         """Change the answer as the upstream gave it. May change: `response`. Returns: None or a Response."""
 
+    def upstream_response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> Any:
+        """Change the answer's body as the upstream gave it. Like `response_body_filter`, and called before it."""
+
+    def upstream_response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> Any:
+        """Change the answer's trailer fields as the upstream gave them. Called: once, if there are any."""
+
     def response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Any:
         """Change the answer that the client gets. May change: `response`. Returns: None or a Response."""
+
+    def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> Any:
+        """Change the answer's body on its way to the client, which then goes out chunked.
+
+        When: after `response_filter`. Called: per chunk, then once with `end` True (and most often b""). Returns: None
+        leaves the chunk as it is, bytes replace it, b"" drops it, a LastChunk ends the body. Awaiting slows the answer
+        down: nothing more is read meanwhile.
+        """
+
+    def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> Any:
+        """Change the trailer fields that the client gets. May change: `trailers`. Called: once, if there are any."""
+
+    def error_while_proxy(self, session: Session, peer: HttpPeer, error: ProxyError, reused: bool, ctx: Any) -> Any:
+        """Decide about another attempt after a connection that failed before an answer.
+
+        When: once per such attempt. May change: `error.retry`, which is what `retry` decided. Returns: None or a
+        Response.
+        """
 
     def fail_to_proxy(self, session: Session, error: ProxyError, ctx: Any) -> Any:
         """Choose the error page.
@@ -61,8 +112,20 @@ class ProxyHttp:
         When: a request failed and nothing was sent yet. Returns: None (default page) or a Response.
         """
 
+    def suppress_error_log(self, session: Session, error: ProxyError, ctx: Any) -> Any:
+        """Keep a failure out of the error log. When: a request failed. Returns: True to say nothing."""
+
+    def request_summary(self, session: Session, ctx: Any) -> Any:
+        """Describe the request in the error log. Returns: a str. Default: method, target and Host."""
+
     def logging(self, session: Session, error: ProxyError | None, ctx: Any) -> Any:
         """Log a finished request. When: last, always. Returns: nothing."""
+
+    def persist_connection_context(self, session: Session, ctx: Any) -> Any:
+        """Give something to the next request of the same client connection.
+
+        When: after `logging`, if the connection stays open. Returns: anything for `on_connection_reuse`, or None.
+        """
 
 
 def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:

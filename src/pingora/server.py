@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, overridden_hooks
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.service import ProxyService
 from pingora_c.upstream.address import Address, parse_address
 
@@ -45,7 +47,6 @@ class Limits:
     head_bytes: int = 32768  # 431
     target_bytes: int = 8192  # 414
     fields: int = 128  # 431
-    attempts: int = 3  # upstream tries per request
     hook_timeout: float = 60.0  # of one asynchronous hook: 504
     blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
 
@@ -118,22 +119,42 @@ def listen_unix(text: str, address: Address) -> socket.socket:
     return sock
 
 
-def report_hook_error(hook: str, request: str, error: BaseException) -> None:
-    """Log the traceback of a hook that raised."""
-    log.error("hook %s raised for %s", hook, request, exc_info=error)
+class Report:
+    """Where the core tells what went wrong with a request: the error log."""
+
+    def hook_raised(self, hook: str, request: str, error: BaseException) -> None:
+        """Log the traceback of a hook that raised."""
+        log.error("hook %s raised for %s", hook, request, exc_info=error)
+
+    def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None:
+        """Log a request that failed."""
+        log.warning(
+            "%s: %s, status %d, client %s, upstream %s, attempts %d",
+            summary,
+            error.reason,
+            error.status,
+            client,
+            upstream or "-",
+            attempts,
+        )
 
 
 class Server:
     """Listeners and their proxies.
 
-    `access_log` is "combined", "json" or "off"; None means "off". `limits` are those of client connections.
+    `access_log` is "combined", "json" or "off"; None means "off". `limits` are those of client connections. `trusted`
+    names the networks of proxies in front, such as "10.0.0.0/8": their X-Forwarded-* fields are kept and continued,
+    those of all other clients are replaced.
     """
 
-    def __init__(self, *, limits: Limits | None = None, access_log: str | None = None) -> None:
+    def __init__(
+        self, *, limits: Limits | None = None, access_log: str | None = None, trusted: Iterable[str] = ()
+    ) -> None:
         if access_log is not None and access_log not in ACCESS_FORMATS:
             raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
         self.limits = limits or Limits()
         self.access_log = access_log
+        self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.sites: list[Site] = []
 
     def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str]) -> None:
@@ -190,14 +211,16 @@ class Serving:
                 self.reactor,
                 site.proxy,
                 site_hooks,
-                site.proxy.upstreams,
-                loop,
-                report_hook_error,
-                access_writer,
-                ACCESS_FORMATS[server.access_log or "off"],
-                limits.for_core(),
-                limits.attempts,
-                limits.hook_timeout,
+                balancer=site.proxy.upstreams,
+                loop=loop,
+                report=Report(),
+                access_writer=access_writer,
+                access_format=ACCESS_FORMATS[server.access_log or "off"],
+                limits=limits.for_core(),
+                retry=site.proxy.retry.for_core(),
+                hook_timeout=limits.hook_timeout,
+                hook_limits=dict(site.proxy.hook_timeouts),
+                trusted=server.trusted,
             )
             hooks.extend(site_hooks)
             self.services.append(service)

@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
@@ -20,6 +21,7 @@ import uvloop
 from pingora.proxy import ProxyHttp
 from pingora.server import Limits, Serving, serve
 
+T = TypeVar("T")
 Script = bytes | Callable[[socket.socket, bytes], None]
 
 
@@ -61,6 +63,10 @@ class RunningProxy:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(10)
+
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float = 5.0) -> T:
+        """Run a coroutine on the proxy's loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
     def connect(self, timeout: float = 5.0) -> socket.socket:
         """Open a client connection to the proxy."""

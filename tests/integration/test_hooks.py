@@ -4,8 +4,9 @@ import asyncio
 import contextvars
 
 import pytest
+from conversations import Forwarding
 
-from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response
+from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response, SessionEnded
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: origin\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -143,3 +144,90 @@ def test_a_hook_cannot_inject_fields(proxy_factory, origin_factory, name):
             response.headers[name] = "1"
 
     assert proxy_factory(Injects(origin_factory(HELLO))).exchange(GET).startswith(b"HTTP/1.1 500")
+
+
+def test_what_a_connection_persists_reaches_its_next_request_only(proxy_factory, origin_factory):
+    class Counting(Forwarding):
+        def new_ctx(self):
+            return {"n": 1}
+
+        def on_connection_reuse(self, session, persisted, ctx):
+            ctx["n"] = persisted + 1
+
+        def response_filter(self, session, response, ctx):
+            response.headers["x-n"] = str(ctx["n"])
+
+        async def persist_connection_context(self, session, ctx):
+            return ctx["n"]
+
+    proxy = proxy_factory(Counting(origin_factory(HELLO).address))
+    with proxy.connect() as client:
+        for n in range(1, 4):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"x-n: %d\r\n" % n in client.recv(1000)
+    assert b"x-n: 1\r\n" in proxy.exchange(GET)
+
+
+def test_the_error_log_names_request_reason_and_upstream(proxy_factory, caplog):
+    proxy_factory(Forwarding("127.0.0.1:1")).exchange(GET)
+    assert "GET /, Host: a: connect_failed, status 502, client 127.0.0.1:" in caplog.text
+    assert "upstream 127.0.0.1:1, attempts 3" in caplog.text
+
+
+def test_hooks_write_or_suppress_the_line_of_the_error_log(proxy_factory, caplog):
+    class Quiet(Forwarding):
+        async def suppress_error_log(self, session, error, ctx):
+            return session.request.path == "/quiet"
+
+        async def request_summary(self, session, ctx):
+            return f"my request {session.request.path}"
+
+    proxy = proxy_factory(Quiet("127.0.0.1:1"))
+    proxy.exchange(GET.replace(b"/ ", b"/quiet "))
+    proxy.exchange(GET.replace(b"/ ", b"/loud "))
+    assert "quiet" not in caplog.text
+    assert "my request /loud: connect_failed" in caplog.text
+
+
+def test_a_session_tells_addresses_reuse_bytes_and_timings(proxy_factory, origin_factory):
+    seen = []
+
+    class Telling(Forwarding):
+        def logging(self, session, error, ctx):
+            timings = session.timings
+            order = 0 <= timings.head_ms <= timings.first_byte_ms <= timings.total_ms and timings.hooks_ms >= 0
+            seen.append((session.server_address, session.reused, session.bytes_sent, order, session.attempts))
+            assert session.client_address.startswith("127.0.0.1:")
+
+    proxy = proxy_factory(Telling(origin_factory(HELLO).address))
+    for _ in range(2):
+        proxy.exchange(GET)
+    assert seen == [(proxy.address, False, 5, True, 1), (proxy.address, True, 5, True, 1)]
+
+
+def test_a_kept_session_tells_that_it_has_ended(proxy_factory, origin_factory):
+    kept = []
+
+    class Keeping(Forwarding):
+        def request_filter(self, session, ctx):
+            kept.append(session)
+
+    proxy_factory(Keeping(origin_factory(HELLO).address)).exchange(GET)
+    assert kept[0].request.target == "/"
+    assert kept[0].response.status == 200
+    with pytest.raises(SessionEnded):
+        kept[0].read_body()
+    with pytest.raises(SessionEnded):
+        str(kept[0].server_address)
+
+
+def test_one_hook_may_have_a_limit_of_its_own(proxy_factory, origin_factory):
+    class Slow(Forwarding):
+        hook_timeouts = {"request_filter": 0.05}
+
+        async def request_filter(self, session, ctx):
+            await asyncio.sleep(60)
+
+    answer = proxy_factory(Slow(origin_factory(HELLO).address)).exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b"hook_timeout" in answer

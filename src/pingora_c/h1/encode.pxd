@@ -27,6 +27,7 @@ cdef struct Outgoing:
     const char* client       # requests: text of the client's address for X-Forwarded-For; NULL: write none
     size_t client_size
     const char* proto        # "http" or "https"
+    bint drop_expect         # requests: the proxy answered Expect itself
     bint is_trusted          # X-Forwarded-* of the sender are kept and appended to, else replaced
 
 cdef size_t request_room(RequestHead head) noexcept
@@ -35,6 +36,11 @@ cdef size_t response_room(ResponseHead head) noexcept
 # Write the head, its empty line included; return the bytes written. `out` has the room that *_room told.
 cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept
 cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) noexcept
+
+# "0CRLF", the live fields and the empty line, behind the CRLF of the chunk before unless it is the first (RFC 9112
+# §7.1.2); fits trailers_room bytes.
+cdef size_t trailers_room(const HeaderBlock* block) noexcept nogil
+cdef size_t encode_trailers(const HeaderBlock* block, bint is_first, char* out) noexcept nogil
 
 # "<hex size>CRLF", behind the CRLF of the chunk before unless it is the first; at most 20 bytes.
 cdef size_t encode_chunk_line(uint64_t size, bint is_first, char* out) noexcept nogil

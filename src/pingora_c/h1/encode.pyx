@@ -6,9 +6,10 @@ from libc.string cimport memcpy, memset, strlen
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.base.clock cimport DATE_SIZE, date_text
 from pingora_c.http.field cimport (
-    FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_FORWARDED, NAME_HOST, NAME_HTTP2_SETTINGS,
-    NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING, NAME_UPGRADE,
-    NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field,
+    FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED, NAME_HOST,
+    NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING,
+    NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO,
+    NAME_X_REAL_IP, Field,
 )
 from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold
 
@@ -237,6 +238,8 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
     out[0] = 32
     out = put_target(out + 1, head)
     out = put(out, b" HTTP/1.1\r\n", 11)
+    if how.drop_expect:
+        skip |= <uint64_t>1 << <int>NAME_EXPECT
     drop_aliases = how.client != NULL and not how.is_trusted
     out = put_fields(out, &head.block, skip, drop_aliases)
     if how.client != NULL:
@@ -271,6 +274,20 @@ cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) n
     if how.is_upgrade:
         out = put_upgrade(out, &head.block)
     out = put_framing(out, how)
+    out = put(out, b"\r\n", 2)
+    return out - start
+
+
+cdef size_t trailers_room(const HeaderBlock* block) noexcept nogil:
+    return <size_t>block.used + 8 * <size_t>block.n + 16
+
+
+cdef size_t encode_trailers(const HeaderBlock* block, bint is_first, char* out) noexcept nogil:
+    cdef char* start = out
+    if not is_first:
+        out = put(out, b"\r\n", 2)
+    out = put(out, b"0\r\n", 3)
+    out = put_fields(out, block, 0, False)
     out = put(out, b"\r\n", 2)
     return out - start
 

@@ -49,6 +49,8 @@ cdef class H1Server(Connection):
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size
     cdef uint16_t client_port
+    cdef bint is_trusted           # X-Forwarded-* of this client are kept
+    cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
@@ -57,6 +59,7 @@ cdef class H1Server(Connection):
     cdef void end_exchange(self, bint reusable) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept
+    cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
     cdef void note_client(self, const sockaddr_storage* address) noexcept
     cdef void arm(self, uint32_t delay_ms) noexcept
 
@@ -70,5 +73,8 @@ cdef class H1ServerStream(H1Stream):
     # Write a final head. `length` < 0: not known (chunked, or to the end of the connection for HTTP/1.0).
     cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept
     cdef int send_interim(self, ResponseHead head) noexcept
+    cdef int send_continue(self) noexcept      # 100: the client may send its body (RFC 9110 §10.1.1)
+    # whether the connection can carry another exchange after this one
+    cdef bint is_reusable(self, bint is_complete) noexcept
     # The owner is done with the exchange; `is_complete` only if the whole answer was written.
     cdef void release(self, bint is_complete) noexcept

@@ -16,7 +16,7 @@ from pingora_c.h1.head cimport (
 from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
-from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE
+from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT
 
 cdef enum:
     FIELDS_MAX = 256
@@ -187,7 +187,7 @@ cdef class H1Server(Connection):
                 return
             self.close()
         elif self.stream.is_tunnel and code == -2:
-            self.stream.end_body()
+            self.stream.end_body(None)
         elif not self.stream.body_done or code != -2:
             self.fail(CLIENT_GONE)
 
@@ -209,7 +209,7 @@ cdef class H1Server(Connection):
             self.refuse(408, b"head_timeout")
         elif self.state == SERVER_EXCHANGE:
             if not self.stream.body_done and not self.stream.body_paused and not self.stream.is_tunnel:
-                self.fail(CLIENT_BAD_BODY if self.stream.head_sent else CLIENT_GONE)
+                self.fail(CLIENT_TIMEOUT)
             elif self.is_blocked:
                 self.fail(CLIENT_GONE)
         else:
@@ -219,6 +219,12 @@ cdef class H1Server(Connection):
         if not self.is_closed:
             Connection.close(self)
             self.application.on_server_closed(self)
+
+    cdef str client_text(self):
+        ip = self.client_ip[:self.client_ip_size].decode("ascii")
+        if ":" in ip:
+            return f"[{ip}]:{self.client_port}"
+        return f"{ip}:{self.client_port}" if self.client_port else ip
 
     cdef void note_client(self, const sockaddr_storage* address) noexcept:
         cdef const void* host = NULL
@@ -271,6 +277,11 @@ cdef class H1ServerStream(H1Stream):
         self.head_sent = True
         return 0
 
+    cdef int send_continue(self) noexcept:
+        if self.client_minor == 0 or self.head_sent:
+            return 0
+        return self.server.write_small(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
+
     cdef int send_interim(self, ResponseHead head) noexcept:
         cdef Outgoing how
         cdef char* out
@@ -283,8 +294,12 @@ cdef class H1ServerStream(H1Stream):
         self.server.commit(encode_response(head, &how, out))
         return 0
 
+    cdef bint is_reusable(self, bint is_complete) noexcept:
+        return (is_complete and self.body_done and not self.close_after and not self.is_tunnel
+                and not (self.out_framing == FRAME_LENGTH and self.out_left))
+
     cdef void release(self, bint is_complete) noexcept:
-        cdef bint reusable = is_complete and self.body_done and not self.close_after and not self.is_tunnel
+        cdef bint reusable = self.is_reusable(is_complete)
         self.owner = None
         if self.out_framing == FRAME_LENGTH and self.out_left:
             is_complete = False
@@ -296,4 +311,4 @@ cdef class H1ServerStream(H1Stream):
             self.server.flush()
             self.server.close()
         else:
-            self.server.end_exchange(reusable and is_complete)
+            self.server.end_exchange(reusable)

@@ -7,6 +7,8 @@ cdef enum FailureKind:
     OK = 0
     CLIENT_GONE             # no answer is possible
     CLIENT_BAD_BODY         # 400
+    CLIENT_TIMEOUT          # 408  the body stopped coming
+    BODY_TOO_LARGE          # 413  past the limit of read_body
     NO_UPSTREAM             # 503
     CONNECT_REFUSED         # 502
     CONNECT_TIMEOUT         # 504
@@ -15,8 +17,10 @@ cdef enum FailureKind:
     UPSTREAM_BAD_BODY       # 502, or cut if the head has left
     UPSTREAM_TRUNCATED      # the answer is cut
     UPSTREAM_TIMEOUT        # 504  to the first byte or between reads
+    TRY_TIMEOUT             # 504  one attempt took longer than RetryPolicy.try_timeout
+    TOTAL_TIMEOUT           # 504  all attempts together took longer than RetryPolicy.total_timeout
+    UPSTREAM_STATUS         # an answer with a status of RetryPolicy.statuses; only ever retried
     HOOK_RAISED             # 500
-    HOOK_BAD_RESULT         # 500
     HOOK_TIMEOUT            # 504
     NO_MEMORY               # 503
     FAILURE_END
@@ -27,3 +31,5 @@ cdef const char* failure_source(int kind) noexcept nogil    # "upstream", "downs
 
 # The exception for a failure; `cause` is an exception or None.
 cdef object make_error(int kind, object cause)
+# The kind of a ProxyError that a hook raised on, OK for another exception.
+cdef int error_kind(object error) except -1

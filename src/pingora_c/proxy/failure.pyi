@@ -2,4 +2,7 @@ class ProxyError(Exception):
     reason: str
     source: str
     status: int
+    retry: bool
     def __init__(self, reason: str, source: str, status: int) -> None: ...
+
+class SessionEnded(Exception): ...

@@ -5,10 +5,12 @@ cdef struct Row:
     const char* reason
     const char* source
 
-cdef Row[15] ROWS
+cdef Row[19] ROWS
 ROWS[<int>OK] = Row(0, b"ok", b"internal")
 ROWS[<int>CLIENT_GONE] = Row(0, b"client_gone", b"downstream")
 ROWS[<int>CLIENT_BAD_BODY] = Row(400, b"client_bad_body", b"downstream")
+ROWS[<int>CLIENT_TIMEOUT] = Row(408, b"client_timeout", b"downstream")
+ROWS[<int>BODY_TOO_LARGE] = Row(413, b"body_too_large", b"downstream")
 ROWS[<int>NO_UPSTREAM] = Row(503, b"no_upstream", b"internal")
 ROWS[<int>CONNECT_REFUSED] = Row(502, b"connect_failed", b"upstream")
 ROWS[<int>CONNECT_TIMEOUT] = Row(504, b"connect_timeout", b"upstream")
@@ -17,8 +19,10 @@ ROWS[<int>UPSTREAM_BAD_HEAD] = Row(502, b"upstream_bad_head", b"upstream")
 ROWS[<int>UPSTREAM_BAD_BODY] = Row(502, b"upstream_bad_body", b"upstream")
 ROWS[<int>UPSTREAM_TRUNCATED] = Row(502, b"upstream_truncated", b"upstream")
 ROWS[<int>UPSTREAM_TIMEOUT] = Row(504, b"upstream_timeout", b"upstream")
+ROWS[<int>TRY_TIMEOUT] = Row(504, b"try_timeout", b"upstream")
+ROWS[<int>TOTAL_TIMEOUT] = Row(504, b"total_timeout", b"upstream")
+ROWS[<int>UPSTREAM_STATUS] = Row(502, b"upstream_status", b"upstream")
 ROWS[<int>HOOK_RAISED] = Row(500, b"hook_raised", b"internal")
-ROWS[<int>HOOK_BAD_RESULT] = Row(500, b"hook_bad_result", b"internal")
 ROWS[<int>HOOK_TIMEOUT] = Row(504, b"hook_timeout", b"internal")
 ROWS[<int>NO_MEMORY] = Row(503, b"no_memory", b"internal")
 
@@ -40,7 +44,8 @@ class ProxyError(Exception):
 
     `reason` is machine-readable ("connect_failed", "upstream_timeout" …), `source` one of "upstream", "downstream",
     "internal", `status` what the client is told by default (0: nothing can be told). `__cause__` is the exception of a
-    hook that raised.
+    hook that raised. `retry` says in `fail_to_connect` and `error_while_proxy` whether another attempt follows, and may
+    be set there; True is honoured as long as attempts are left and all of the request can be sent again.
     """
 
     def __init__(self, reason: str, source: str, status: int) -> None:
@@ -48,9 +53,23 @@ class ProxyError(Exception):
         self.reason = reason
         self.source = source
         self.status = status
+        self.retry = False
+
+
+class SessionEnded(Exception):
+    """A session was asked for something that only a running one can give."""
 
 
 cdef object make_error(int kind, object cause):
     error = ProxyError(ROWS[kind].reason.decode("ascii"), ROWS[kind].source.decode("ascii"), ROWS[kind].status)
     error.__cause__ = cause
     return error
+
+
+cdef int error_kind(object error) except -1:
+    cdef int kind
+    if isinstance(error, ProxyError):
+        for kind in range(<int>FAILURE_END):
+            if ROWS[kind].status and ROWS[kind].reason.decode("ascii") == error.reason:
+                return kind
+    return OK

@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 from pingora_c.h1.chunked cimport ChunkedDecoder
 from pingora_c.h1.framing cimport Framing
+from pingora_c.http.trailers cimport Trailers
 from pingora_c.net.connection cimport Connection
 from pingora_c.proxy.stream cimport Stream
 
@@ -24,5 +25,6 @@ cdef class H1Stream(Stream):
     cdef size_t decode(self, const char* data, size_t size) noexcept      # bytes used
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept
-    cdef void end_body(self) noexcept
+    cdef void end_body(self, Trailers trailers) noexcept
+    cdef int send_trailers(self, Trailers trailers) noexcept
     cdef void refuse_body(self) noexcept

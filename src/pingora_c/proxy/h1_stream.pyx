@@ -1,12 +1,17 @@
 """Body decoding and framing of HTTP/1, for the server's and the client's side alike."""
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
 from pingora_c.base.span cimport Span
 from pingora_c.h1.chunked cimport CHUNK_DATA, CHUNK_TRAILERS, TRAILER_MAX, chunked_init, chunked_next
-from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, encode_chunk_line
+from pingora_c.h1.encode cimport (
+    FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, encode_chunk_line, encode_trailers, trailers_room,
+)
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, parse_fields
 from pingora_c.http.field cimport Field
+from pingora_c.http.trailers cimport Trailers
 from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, UPSTREAM_BAD_BODY
+from pingora_c.proxy.stream cimport HIGH_WATER
 
 cdef enum:
     TRAILER_FIELDS = 64
@@ -19,10 +24,10 @@ cdef class H1Stream(Stream):
             chunked_init(&self.chunks)
         self.body_done = self.framing.kind == BODY_NONE
 
-    cdef void end_body(self) noexcept:
+    cdef void end_body(self, Trailers trailers) noexcept:
         self.body_done = True
         if self.owner is not None:
-            self.owner.on_body_end(self.is_client)
+            self.owner.on_body_end(self.is_client, trailers)
 
     cdef size_t decode(self, const char* data, size_t size) noexcept:
         cdef size_t used = 0, part
@@ -41,7 +46,7 @@ cdef class H1Stream(Stream):
             used += part
             self.owner.on_body(self.is_client, data + used - part, part)
             if self.framing.kind == BODY_LENGTH and self.body_left == 0 and self.owner is not None:
-                self.end_body()
+                self.end_body(None)
         return used
 
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept:
@@ -62,13 +67,12 @@ cdef class H1Stream(Stream):
         return consumed
 
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept:
-        """Check the trailer section and drop it (RFC 9110 §6.5.1 allows an intermediary to); 0 while it is
-        incomplete.
-        """
+        """Take the trailer section; 0 while it is incomplete."""
         cdef Field fields[TRAILER_FIELDS]
         cdef HeadLimits limits
         cdef uint32_t n = 0
         cdef Py_ssize_t end
+        cdef Trailers trailers = None
         limits.head_bytes = TRAILER_MAX
         limits.target_bytes = 0
         limits.fields = TRAILER_FIELDS
@@ -78,7 +82,12 @@ cdef class H1Stream(Stream):
         if end < 0:
             self.refuse_body()
             return 0
-        self.end_body()
+        if n:
+            try:
+                trailers = Trailers.of(data, <uint32_t>end, fields, n)
+            except:
+                pass   # ignored: without memory they are dropped, as RFC 9110 §6.5.1 allows
+        self.end_body(trailers)
         return end
 
     cdef void refuse_body(self) noexcept:
@@ -101,7 +110,7 @@ cdef class H1Stream(Stream):
             self.out_left -= size
         return self.connection.write(data, size)
 
-    cdef int send_end(self) noexcept:
+    cdef int send_end(self, Trailers trailers) noexcept:
         if self.out_done:
             return 0
         self.out_done = True
@@ -109,13 +118,26 @@ cdef class H1Stream(Stream):
             self.connection.flush()
             self.connection.shutdown_write()
         elif self.out_framing == FRAME_CHUNKED:
+            if trailers is not None:
+                return self.send_trailers(trailers)
             if self.out_started:
                 return self.connection.write_small(b"\r\n0\r\n\r\n", 7)
             return self.connection.write_small(b"0\r\n\r\n", 5)
         return 0
 
-    cdef size_t unsent(self) noexcept:
-        return self.connection.unsent()
+    cdef int send_trailers(self, Trailers trailers) noexcept:
+        """The last chunk and the trailer section (RFC 9112 §7.1.2)."""
+        cdef char* text = <char*>malloc(trailers_room(&trailers.block))
+        cdef int code
+        if text == NULL:
+            return -1
+        self.connection.flush()      # what was gathered goes first
+        code = self.connection.write_copy(text, encode_trailers(&trailers.block, not self.out_started, text))
+        free(text)
+        return code
+
+    cdef bint is_full(self) noexcept:
+        return self.connection.is_blocked and self.connection.unsent() > HIGH_WATER
 
     cdef void pause_body(self) noexcept:
         self.body_paused = True

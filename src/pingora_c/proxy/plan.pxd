@@ -2,7 +2,8 @@
 session.
 """
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.log.writer cimport LogWriter
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.proxy.downstream cimport ServerLimits
@@ -12,17 +13,40 @@ from pingora_c.upstream.pool cimport Pool
 # The hooks, in the order of a session's life; index into Plan.hooks.
 cdef enum Phase:
     NEW_CTX = 0
+    ON_CONNECTION_REUSE
     EARLY_REQUEST_FILTER
     REQUEST_FILTER
     PROXY_UPSTREAM_FILTER
     UPSTREAM_PEER
+    FAIL_TO_CONNECT
     CONNECTED_TO_UPSTREAM
     UPSTREAM_REQUEST_FILTER
+    REQUEST_BODY_FILTER
     UPSTREAM_RESPONSE_FILTER
+    UPSTREAM_RESPONSE_BODY_FILTER
+    UPSTREAM_RESPONSE_TRAILER_FILTER
     RESPONSE_FILTER
+    RESPONSE_BODY_FILTER
+    RESPONSE_TRAILER_FILTER
+    ERROR_WHILE_PROXY
     FAIL_TO_PROXY
+    SUPPRESS_ERROR_LOG
+    REQUEST_SUMMARY
     LOGGING
+    PERSIST_CONNECTION_CONTEXT
     PHASE_END
+    ANSWER_BODY = PHASE_END     # no hook: the asynchronous body of a Response is being sent
+
+# When a request is tried again; times in milliseconds, 0: no limit.
+cdef struct RetryRules:
+    uint32_t attempts_max
+    uint32_t try_ms              # one attempt, from its connect to the head of the answer
+    uint32_t total_ms            # from the request's head to the head of the answer
+    size_t replay_bytes          # of a request body kept for sending it again
+    bint any_method              # methods that are not idempotent as well
+    bint lost                    # a new connection that died, or stayed silent, before an answer
+    int n_statuses
+    uint16_t[16] statuses        # answers that count as failed attempts
 
 
 @cython.final
@@ -32,13 +56,20 @@ cdef class Plan:
     cdef tuple hooks             # PHASE_END entries: a bound method, or None where the class does not override it
     cdef bint has_hooks          # any hook at all
     cdef bint has_response_hooks
+    cdef bint has_request_body_hooks
+    cdef bint has_response_body_hooks
+    cdef bint has_retry_hooks    # fail_to_connect or error_while_proxy
+    cdef bint keeps_body         # a hook may ask for a retry, so the bodies of all methods are kept for one
     cdef Balancer balancer       # of self.upstreams; None if there is none
     cdef Pool pool
     cdef object loop
+    cdef object session_type     # Session, which knows exchanges and so cannot be cimported by them
     cdef object on_hook_error    # callable(hook name, request line, exception)
+    cdef object on_failure       # callable(summary, ProxyError): the error log's line of a session that failed
     cdef LogWriter access_writer  # None: no access log
     cdef uint8_t access_format   # AccessFormat
-    cdef uint32_t attempts_max
+    cdef RetryRules retry
+    cdef dict hook_timeouts_ms   # by phase, where it is not the default
     cdef uint32_t hook_timeout_ms
     cdef bint is_stopping
     cdef uint64_t n_requests

@@ -6,4 +6,5 @@ from pingora_c.http.message cimport ResponseHead
 @cython.final
 cdef class Response:
     cdef ResponseHead head
-    cdef readonly bytes body
+    cdef readonly bytes body      # b"" if it is streamed
+    cdef readonly object stream   # asynchronous iterator of the body, or None

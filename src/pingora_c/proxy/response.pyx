@@ -1,6 +1,8 @@
 """Answers made in Python. Own their head and body."""
 cimport cython
 
+from collections.abc import AsyncIterable
+
 from pingora_c.http.message import ResponseHead as MakeHead
 
 
@@ -8,16 +10,25 @@ from pingora_c.http.message import ResponseHead as MakeHead
 cdef class Response:
     """An answer that a hook returns instead of going on.
 
-    `headers` is a mapping or an iterable of pairs, `body` bytes or str (sent as UTF-8). Content-Length is written by
-    the
-    proxy. Raises ValueError for a status outside 200–599 and for headers that may not be written.
+    `headers` is a mapping or an iterable of pairs. `body` is bytes, str (sent as UTF-8) or an asynchronous iterable of
+    bytes, which is sent chunk by chunk as it comes, at the client's pace. Content-Length is written by the proxy.
+    Raises ValueError for a status outside 200–599 and for headers that may not be written.
     """
 
     def __init__(self, status=200, headers=None, body=b""):
         if not 200 <= status <= 599:
             raise ValueError(f"Response: expected a status from 200 to 599, got {status!r}")
         self.head = <ResponseHead>MakeHead(status, headers)
-        self.body = body.encode() if isinstance(body, str) else bytes(body)
+        self.body = b""
+        if isinstance(body, AsyncIterable):
+            self.stream = body
+        elif isinstance(body, str):
+            self.body = body.encode()
+        elif isinstance(body, (bytes, bytearray, memoryview)):
+            self.body = bytes(body)
+        else:
+            raise TypeError(f"Response: expected a body of bytes, str or an asynchronous iterable of bytes, "
+                            f"got {type(body).__name__}")
 
     @property
     def status(self):
@@ -28,4 +39,14 @@ cdef class Response:
         return self.head.headers
 
     def __repr__(self):
-        return f"<Response {self.head.status_code} {len(self.body)} bytes>"
+        size = "streamed" if self.stream is not None else f"{len(self.body)} bytes"
+        return f"<Response {self.head.status_code} {size}>"
+
+
+async def send_all(session, stream):
+    """Send the chunks of a Response's body as they come, waiting while the client takes none."""
+    async for chunk in stream:
+        if not isinstance(chunk, (bytes, bytearray, memoryview)):
+            raise TypeError(f"Response: the body gave {type(chunk).__name__}, expected bytes")
+        if session._write(bytes(chunk)):
+            await session._room()

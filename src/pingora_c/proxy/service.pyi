@@ -1,10 +1,15 @@
 import asyncio
-from collections.abc import Callable
-from typing import Any, final
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Protocol, final
 
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.failure import ProxyError
 from pingora_c.upstream.balancer import Balancer
+
+class _Report(Protocol):
+    def hook_raised(self, hook: str, request: str, error: BaseException) -> None: ...
+    def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None: ...
 
 @final
 class ProxyService:
@@ -13,14 +18,17 @@ class ProxyService:
         reactor: Reactor,
         proxy: object,
         hooks: tuple[Any, ...],
+        *,
         balancer: Balancer | None,
         loop: asyncio.AbstractEventLoop,
-        on_hook_error: Callable[[str, str, BaseException], None],
+        report: _Report,
         access_writer: LogWriter | None,
         access_format: int,
         limits: dict[str, int],
-        attempts: int,
+        retry: dict[str, Any],
         hook_timeout: float,
+        hook_limits: dict[str, float],
+        trusted: tuple[IPv4Network | IPv6Network, ...],
     ) -> None: ...
     def listen(self, fd: int) -> None: ...
     def stop_listening(self) -> None: ...

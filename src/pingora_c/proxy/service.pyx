@@ -1,6 +1,8 @@
 """The service of a proxy: accepts connections and makes sessions. Owns its client connections."""
 cimport cython
 
+import ipaddress
+
 from libc.stdint cimport uint32_t
 from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.unistd cimport close
@@ -9,22 +11,59 @@ from pingora_c.net.listener cimport Listener
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.transport cimport PlainTransport
 from pingora_c.proxy.access cimport ACCESS_OFF
-from pingora_c.proxy.downstream cimport H1Server, H1ServerStream
+from pingora_c.proxy.downstream cimport H1Server, H1ServerStream, ServerLimits
+from pingora_c.proxy.exchange cimport Exchange
 from pingora_c.proxy.failure cimport CLIENT_GONE
-from pingora_c.proxy.plan cimport PHASE_END, RESPONSE_FILTER, UPSTREAM_PEER, UPSTREAM_RESPONSE_FILTER, Plan
-from pingora_c.proxy.session cimport Session
+from pingora_c.proxy.plan cimport (
+    ERROR_WHILE_PROXY, FAIL_TO_CONNECT, PHASE_END, REQUEST_BODY_FILTER, RESPONSE_BODY_FILTER, RESPONSE_FILTER,
+    RESPONSE_TRAILER_FILTER, UPSTREAM_PEER, UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_FILTER,
+    UPSTREAM_RESPONSE_TRAILER_FILTER, Plan, RetryRules,
+)
 from pingora_c.upstream.pool cimport Pool
+
+from pingora_c.proxy.plan import PHASES as _PHASES
+from pingora_c.proxy.session import Session
+
+
+cdef int read_retry(dict retry, RetryRules* rules) except -1:
+    cdef int i
+    rules.attempts_max = retry["attempts"]
+    rules.try_ms = retry["try_ms"]
+    rules.total_ms = retry["total_ms"]
+    rules.replay_bytes = retry["replay_bytes"]
+    rules.any_method = retry["any_method"]
+    rules.lost = retry["lost"]
+    rules.n_statuses = len(retry["statuses"])
+    if rules.n_statuses > 16:
+        raise ValueError("retry: expected at most 16 statuses")
+    for i in range(rules.n_statuses):
+        rules.statuses[i] = retry["statuses"][i]
+    return 0
+
+
+cdef int read_limits(dict limits, ServerLimits* given) except -1:
+    given.head_ms = limits["head_ms"]
+    given.keep_alive_ms = limits["keep_alive_ms"]
+    given.body_ms = limits["body_ms"]
+    given.write_ms = limits["write_ms"]
+    given.head_bytes = limits["head_bytes"]
+    given.target_bytes = limits["target_bytes"]
+    given.fields = limits["fields"]
+    return 0
 
 
 @cython.final
 cdef class ProxyService(Application):
     """The sessions of one proxy object in this process.
 
-    `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits.
+    `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
+    RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
+    upstream, attempts). `trusted` is a tuple of ipaddress networks whose X-Forwarded-* fields are kept.
+    `hook_limits` gives limits in seconds, by the phase's name, where they differ from `hook_timeout`.
     """
 
-    def __init__(self, Reactor reactor, proxy, hooks, balancer, loop, on_hook_error, LogWriter access_writer,
-                 int access_format, dict limits, int attempts, double hook_timeout):
+    def __init__(self, Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
+                 int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted):
         if len(hooks) != PHASE_END:
             raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
         if hooks[<int>UPSTREAM_PEER] is None and balancer is None:
@@ -33,26 +72,31 @@ cdef class ProxyService(Application):
         plan.hooks = hooks
         plan.has_hooks = any(hook is not None for hook in hooks)
         plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
+        plan.has_request_body_hooks = hooks[<int>REQUEST_BODY_FILTER] is not None
+        plan.has_response_body_hooks = any(
+            hooks[i] is not None for i in (UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_TRAILER_FILTER,
+                                           RESPONSE_BODY_FILTER, RESPONSE_TRAILER_FILTER))
+        read_retry(retry, &plan.retry)
+        plan.has_retry_hooks = any(hooks[i] is not None for i in (FAIL_TO_CONNECT, ERROR_WHILE_PROXY))
+        plan.keeps_body = plan.retry.any_method or hooks[<int>ERROR_WHILE_PROXY] is not None
         plan.reactor = reactor
         plan.balancer = balancer
         plan.loop = loop
-        plan.on_hook_error = on_hook_error
+        plan.session_type = Session
+        plan.on_hook_error = report.hook_raised
+        plan.on_failure = report.failed
         plan.access_writer = access_writer
         plan.access_format = access_format if access_writer is not None else ACCESS_OFF
-        plan.attempts_max = attempts
         plan.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
+        if hook_limits:
+            plan.hook_timeouts_ms = {_PHASES.index(name): int(limit * 1000) for name, limit in hook_limits.items()}
         plan.pool = Pool()
-        plan.limits.head_ms = limits["head_ms"]
-        plan.limits.keep_alive_ms = limits["keep_alive_ms"]
-        plan.limits.body_ms = limits["body_ms"]
-        plan.limits.write_ms = limits["write_ms"]
-        plan.limits.head_bytes = limits["head_bytes"]
-        plan.limits.target_bytes = limits["target_bytes"]
-        plan.limits.fields = limits["fields"]
+        read_limits(limits, &plan.limits)
         self.plan = plan
         self.reactor = reactor
         self.limits = plan.limits
         self.proxy = proxy
+        self.trusted = trusted
         self.servers = set()
         self.listeners = []
 
@@ -76,6 +120,8 @@ cdef class ProxyService(Application):
         cdef PlainTransport transport = PlainTransport.new(fd)
         server.application = self
         server.note_client(address)
+        if self.trusted:
+            server.is_trusted = self.trusts(server.client_ip[:server.client_ip_size].decode("ascii"))
         self.servers.add(server)
         if server.open(self.reactor, transport) < 0:
             self.servers.discard(server)
@@ -90,10 +136,17 @@ cdef class ProxyService(Application):
         except:
             pass   # ignored: discarding allocates nothing
 
+    cdef bint trusts(self, str client) except -1:
+        if client == "unix":
+            return True      # whoever may open the socket is on this machine and was let in
+        address = ipaddress.ip_address(client)
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self.trusted)
+
     cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
-        cdef Session session = None
+        cdef Exchange session = None
         try:
-            session = Session.__new__(Session)
+            session = Exchange.__new__(Exchange)
         except:
             return -1
         session.plan = self.plan

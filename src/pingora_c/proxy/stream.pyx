@@ -5,7 +5,7 @@ cdef class StreamOwner:
     cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept:
         pass
 
-    cdef void on_body_end(self, bint is_client) noexcept:
+    cdef void on_body_end(self, bint is_client, Trailers trailers) noexcept:
         pass
 
     cdef void on_writable(self, bint is_client) noexcept:
@@ -23,16 +23,31 @@ cdef class StreamOwner:
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
         pass
 
+    cdef void on_filtered(self, bint is_request, bytes chunk) noexcept:
+        pass
+
+    cdef void on_filtered_end(self, bint is_request, Trailers trailers) noexcept:
+        pass
+
+    cdef void on_filter_idle(self, bint is_request) noexcept:
+        pass
+
+    cdef void on_filter_answer(self, object response) noexcept:
+        pass
+
+    cdef void on_filter_failed(self, int phase, object error) noexcept:
+        pass
+
 
 cdef class Stream:
     cdef int send_body(self, const char* data, size_t size) noexcept:
         return -1
 
-    cdef int send_end(self) noexcept:
+    cdef int send_end(self, Trailers trailers) noexcept:
         return -1
 
-    cdef size_t unsent(self) noexcept:
-        return 0
+    cdef bint is_full(self) noexcept:
+        return False
 
     cdef void pause_body(self) noexcept:
         pass

@@ -72,7 +72,7 @@ cdef class H1Client(Connection):
         elif not stream.head_done:
             self.fail(UPSTREAM_CLOSED)
         elif stream.is_tunnel or (stream.framing.kind == BODY_CLOSE and code == IO_EOF):
-            stream.end_body()
+            stream.end_body(None)
         elif not stream.body_done:
             self.fail(UPSTREAM_TRUNCATED)
 
@@ -179,7 +179,7 @@ cdef class H1ClientStream(H1Stream):
         self.begin_body()
         self.owner.on_response(head, &self.framing)
         if self.body_done and self.owner is not None:
-            self.owner.on_body_end(False)
+            self.owner.on_body_end(False, None)
         return end
 
     cdef void release(self, bint is_complete) noexcept:

@@ -1,0 +1,9 @@
+import asyncio
+from typing import Any, final
+
+class LastChunk(bytes): ...
+
+@final
+class BodyFilter:
+    def on_task_done(self, task: asyncio.Future[Any]) -> None: ...
+    def continue_with(self, task: asyncio.Future[Any]) -> BaseException | None: ...

@@ -1,0 +1,34 @@
+"""Hook contexts. Own the contextvars.Context of a session."""
+cimport cython
+
+import contextvars
+
+from pingora_c.base.clock cimport now_us
+from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
+
+from pingora_c.proxy.task import start_task
+
+
+@cython.final
+cdef class HookContext:
+    """Made by the core."""
+
+    @staticmethod
+    cdef HookContext new(Plan plan, object session):
+        cdef HookContext made = HookContext.__new__(HookContext)
+        made.plan = plan
+        made.session = session
+        made.context = contextvars.copy_context()
+        return made
+
+    cdef uint64_t enter(self) except? 1:
+        PyContext_Enter(self.context)
+        return now_us()
+
+    cdef int leave(self, uint64_t since_us) except -1:
+        self.hooks_us += now_us() - since_us
+        PyContext_Exit(self.context)
+        return 0
+
+    cdef object start(self, object coroutine):
+        return start_task(coroutine, self.plan.loop, self.context)

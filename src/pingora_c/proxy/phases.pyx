@@ -1,0 +1,189 @@
+"""The hooks of a session. Own the running task; know no stream and no balancer."""
+import types
+
+from libc.stdint cimport uint32_t, uint64_t
+from pingora_c.net.reactor cimport Reactor
+from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
+from pingora_c.proxy.failure cimport HOOK_RAISED, HOOK_TIMEOUT, NO_UPSTREAM, OK, error_kind
+from pingora_c.proxy.hook_context cimport HookContext
+from pingora_c.proxy.plan cimport ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG
+from pingora_c.upstream.balancer cimport selection_scope
+
+from pingora_c.proxy.plan import PHASES as _PHASES
+from pingora_c.proxy.response import Response
+from pingora_c.upstream.balancer import NoUpstream
+
+
+cdef str request_line(object head):
+    return f"{head.method} {head.target}"
+
+
+cdef str phase_name(int phase):
+    return _PHASES[phase] if phase < PHASE_END else "the body of a Response"
+
+
+cdef void fire_hook_timeout(void* owner) noexcept:
+    cdef Phases session = <Phases>owner
+    session.failure = HOOK_TIMEOUT
+    session.cancel_task()
+
+
+cdef class Phases(Relay):
+    """Made by the core."""
+
+    def __cinit__(self):
+        timer_init(&self.timer, fire_hook_timeout, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.timer)
+
+    cdef void run(self, int phase) noexcept:
+        cdef object error = None
+        try:
+            error = self.caught(phase, None, False)
+        except:
+            pass   # ignored: only memory can lack here, and then nothing can be told
+        if error is not None:
+            self.hook_failed(self.phase, error)
+
+    cdef void after(self, int phase, object result) noexcept:
+        cdef object error = None
+        try:
+            error = self.caught(phase, result, True)
+        except:
+            pass   # ignored: only memory can lack here, and then nothing can be told
+        if error is not None:
+            self.hook_failed(self.phase, error)
+
+    cdef object caught(self, int phase, object result, bint is_over):
+        """Run a phase, or (`is_over`) go on behind it with `result`; give the exception that was raised, or None."""
+        try:
+            if is_over:
+                self.after_or_raise(phase, result)
+            else:
+                self.run_or_raise(phase)
+        except BaseException as error:
+            return error
+
+    cdef int run_or_raise(self, int phase) except -1:
+        cdef object hook = self.plan.hooks[phase]
+        cdef object result = None
+        cdef uint64_t since_us
+        self.phase = phase
+        if hook is not None:
+            if self.hooks is None:
+                self.prepare_hooks()
+            since_us = self.hooks.enter()
+            try:
+                result = self.call(phase, hook)
+            finally:
+                self.hooks.leave(since_us)
+            if type(result) is types.CoroutineType:
+                task = self.hooks.start(result)
+                if not task.done():
+                    return self.wait_for(phase, task)
+                result = task.result()
+        self.after_or_raise(phase, result)
+        return 0
+
+    cdef int prepare_hooks(self) except -1:
+        if self.hooks is None:
+            if self.scope is None:
+                self.scope = SelectionScope()
+            self.hooks = HookContext.new(self.plan, self.plan.session_type(self))
+            self.hooks.context.run(selection_scope.set, self.scope)
+        return 0
+
+    cdef int wait_for(self, int phase, object task) except -1:
+        cdef uint32_t limit_ms = self.plan.hook_timeout_ms
+        if self.plan.hook_timeouts_ms is not None:
+            limit_ms = self.plan.hook_timeouts_ms.get(phase, limit_ms)
+        self.task = task
+        if limit_ms and phase != ANSWER_BODY and self.reader is None:
+            self.plan.reactor.set_timer(&self.timer, limit_ms)
+        task.add_done_callback(self.on_task_done)
+        return 0
+
+    cdef void on_body_read(self) noexcept:
+        if self.task is not None and self.plan.hook_timeout_ms:
+            self.plan.reactor.set_timer(&self.timer, self.plan.hook_timeout_ms)
+
+    def on_task_done(self, task):
+        """The coroutine of a hook ended. Called by the loop."""
+        cdef Reactor reactor = self.plan.reactor
+        cdef int phase = self.phase
+        cdef object error = None if task.cancelled() else task.exception()
+        reactor.enter()
+        self.task = None
+        timer_clear(&self.timer)
+        if self.state == SESSION_DONE:
+            pass
+        elif phase == ANSWER_BODY and (task.cancelled() or error is not None):
+            if error is not None:
+                self.cause = error
+                self.report(phase, error)
+            if self.failure == OK:
+                self.failure = HOOK_RAISED
+            self.finish()
+        elif task.cancelled():
+            if phase >= SUPPRESS_ERROR_LOG:
+                self.after(phase, None)
+            else:
+                self.fail(self.failure if self.failure else HOOK_RAISED)
+        elif error is not None:
+            self.hook_failed(phase, error)
+        elif self.failure and phase < FAIL_TO_PROXY:
+            self.fail(self.failure)
+        elif self.lost and type(task.result()) is not Response:
+            self.lost = False
+            self.settle()
+        else:
+            self.after(phase, task.result())
+        reactor.leave()
+
+    cdef void cancel_task(self) noexcept:
+        try:
+            self.task.cancel()
+        except:
+            pass   # ignored: the loop is closing and ends the task itself
+
+    cdef void hook_failed(self, int phase, object error) noexcept:
+        """A hook raised: 503 if no upstream was to be had, else 500, with the traceback in the error log."""
+        cdef int kind = OK
+        self.cause = error
+        try:
+            if isinstance(error, NoUpstream):
+                kind = self.first_failure if self.first_failure else NO_UPSTREAM
+            else:
+                kind = error_kind(error)
+        except:
+            pass   # ignored: it counts as raised
+        if kind == OK:
+            kind = HOOK_RAISED
+            self.report(phase, error)
+        if phase >= SUPPRESS_ERROR_LOG:
+            self.after(phase, None)
+        elif phase == FAIL_TO_PROXY:
+            self.default_page()
+        else:
+            self.fail(kind)
+
+    cdef void report(self, int phase, object error) noexcept:
+        try:
+            self.plan.on_hook_error(phase_name(phase), request_line(self.request_head), error)
+        except:
+            pass   # ignored: reporting must not fail the session a second time
+
+    # -- overridden
+
+    cdef object call(self, int phase, object hook):
+        return None
+
+    cdef int after_or_raise(self, int phase, object result) except -1:
+        return 0
+
+    cdef void settle(self) noexcept:
+        pass
+
+    cdef void default_page(self) noexcept:
+        pass

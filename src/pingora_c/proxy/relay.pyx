@@ -1,0 +1,174 @@
+"""The relay pump. Owns the kept request body and the body filters of a session; decides nothing about phases."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from pingora_c.net.timer cimport timer_clear
+from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, make_error
+
+
+cdef class Relay(StreamOwner):
+    cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept:
+        if not is_client:
+            if self.response_bodies is not None:
+                self.response_bodies.feed(data, size)
+            else:
+                self.to_client(data, size)
+            return
+        self.received_bytes += size
+        if self.replay is not None and not self.replay.has_overflowed and self.replay.append(data, size) < 0:
+            if self.reader is not None:
+                self.finish_reading(True)
+        if self.reader is None and self.up is not None:
+            self.forward(data, size)
+
+    cdef void on_body_end(self, bint is_client, Trailers trailers) noexcept:
+        if is_client:
+            self.request_trailers = trailers
+            if self.reader is not None:
+                self.finish_reading(False)
+            elif self.up is not None:
+                self.forward_end(trailers)
+            if self.down.is_tunnel and self.upstream_ended:
+                self.finish()
+        elif not self.response_sent:
+            self.upstream_ended = True      # a response filter is still at work; send_response ends it
+        elif self.response_bodies is not None:
+            self.response_bodies.feed_end(trailers)
+        else:
+            self.end_client(trailers)
+
+    cdef void on_writable(self, bint is_client) noexcept:
+        cdef object drained = self.drained
+        if not is_client:
+            if self.request_bodies is None or self.request_bodies.task is None:
+                self.down.resume_body()
+            return
+        timer_clear(&self.server.timer)
+        if drained is not None:
+            self.drained = None
+            try:
+                if not drained.done():
+                    drained.set_result(None)
+            except:
+                pass   # ignored: the loop is closing
+        if self.up is not None and (self.response_bodies is None or self.response_bodies.task is None):
+            self.up.resume_body()
+
+    # -- the request's body
+
+    cdef void send_kept_body(self) noexcept:
+        if self.replay is not None and self.replay.size:
+            self.forward(self.replay.bytes_at(), self.replay.size)
+        if self.up is None:
+            return
+        if self.down.body_done:
+            self.forward_end(self.request_trailers)
+        elif self.request_bodies is None or self.request_bodies.task is None:
+            self.down.resume_body()
+
+    cdef void forward(self, const char* data, size_t size) noexcept:
+        if self.request_bodies is not None and not self.down.is_tunnel:
+            self.request_bodies.feed(data, size)
+        else:
+            self.to_upstream(data, size)
+
+    cdef void forward_end(self, Trailers trailers) noexcept:
+        if self.request_bodies is not None and not self.down.is_tunnel:
+            self.request_bodies.feed_end(trailers)
+        else:
+            self.end_upstream(trailers)
+
+    cdef void to_upstream(self, const char* data, size_t size) noexcept:
+        if self.up is None:
+            return
+        if self.up.send_body(data, size) < 0:
+            self.fail(NO_MEMORY)
+        elif self.up.is_full():
+            self.down.pause_body()
+
+    cdef void end_upstream(self, Trailers trailers) noexcept:
+        if self.up is not None and self.up.send_end(trailers) < 0:
+            self.fail(NO_MEMORY)
+
+    cdef bint can_replay(self) noexcept:
+        return self.received_bytes == 0 or (self.replay is not None and not self.replay.has_overflowed)
+
+    cdef void finish_reading(self, bint has_overflowed) noexcept:
+        cdef object reader = self.reader
+        self.reader = None
+        self.down.pause_body()
+        self.on_body_read()
+        try:
+            if reader.done():
+                pass
+            elif has_overflowed:
+                reader.set_exception(make_error(BODY_TOO_LARGE, None))
+            else:
+                reader.set_result(self.replay.complete())
+        except:
+            pass   # ignored: without memory the future stays open, and the limit of the hook ends it
+
+    # -- the answer's body
+
+    cdef void to_client(self, const char* data, size_t size) noexcept:
+        self.sent_bytes += size
+        if self.down.send_body(data, size) < 0:
+            self.fail(NO_MEMORY)
+        elif self.down.is_full():
+            if self.up is not None:
+                self.up.pause_body()
+            self.server.arm(self.plan.limits.write_ms)
+
+    cdef void end_client(self, Trailers trailers) noexcept:
+        self.upstream_ended = True
+        if self.down.send_end(trailers) < 0:
+            self.fail(NO_MEMORY)
+        elif not self.down.is_tunnel or self.down.body_done:
+            self.finish()
+
+    # -- from body filters
+
+    cdef void on_filtered(self, bint is_request, bytes chunk) noexcept:
+        cdef const char* data = PyBytes_AS_STRING(chunk)
+        cdef size_t size = PyBytes_GET_SIZE(chunk)
+        self.plan.reactor.bury(chunk)      # what is written stays until the end of the turn
+        if is_request:
+            self.to_upstream(data, size)
+        else:
+            self.to_client(data, size)
+
+    cdef void on_filtered_end(self, bint is_request, Trailers trailers) noexcept:
+        if is_request:
+            self.end_upstream(trailers)
+            self.down.resume_body()        # what follows an early end is read and dropped
+        else:
+            self.end_client(trailers)
+
+    cdef void on_filter_idle(self, bint is_request) noexcept:
+        if self.up is None:
+            return
+        if is_request:
+            if not self.up.is_full():
+                self.down.resume_body()
+        elif not self.down.is_full():
+            self.up.resume_body()
+
+    cdef void drop_filters(self, bint is_request) noexcept:
+        cdef BodyFilter dropped = self.request_bodies if is_request else self.response_bodies
+        if dropped is None:
+            return
+        dropped.close()
+        self.plan.reactor.bury(dropped)    # it may be what calls
+        if is_request:
+            self.request_bodies = None
+        else:
+            self.response_bodies = None
+
+    # -- overridden
+
+    cdef void fail(self, int kind) noexcept:
+        pass
+
+    cdef void finish(self) noexcept:
+        pass
+
+    cdef void on_body_read(self) noexcept:
+        pass

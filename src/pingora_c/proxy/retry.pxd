@@ -1,0 +1,22 @@
+"""When a request is tried again: the rules of a proxy applied to what happened in an attempt."""
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from pingora_c.proxy.plan cimport RetryRules
+
+# What an attempt that failed had done.
+cdef struct Attempt:
+    uint32_t number          # 1 for the first
+    uint64_t started_us      # when the request began
+    uint64_t body_bytes      # of the request, that came from the client
+    bint request_sent        # its head, or more
+    bint can_replay          # all of the body that came is kept
+    bint is_idempotent       # RFC 9110 §9.2.2
+    bint was_stale           # over a reused connection that brought no byte of an answer
+
+# Nothing of the request sent: any method. A reused connection died before an answer: an idempotent method, or no body
+# byte was sent (RFC 9110 §9.2.2). Anything else as the rules say, and never what cannot be sent again.
+cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) noexcept nogil
+cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept nogil
+cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil
+
+# How long an attempt that begins now may take: to its own end, or to that of all attempts if that comes first.
+cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us) noexcept nogil

@@ -1,0 +1,41 @@
+"""Retry decisions: pure functions, nothing is owned."""
+from pingora_c.base.clock cimport now_us
+from pingora_c.proxy.failure cimport TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TIMEOUT
+
+
+cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) noexcept nogil:
+    cdef bint is_safe = rules.any_method or attempt.is_idempotent
+    if attempt.number >= rules.attempts_max or not has_time_left(rules, attempt.started_us):
+        return False
+    if not attempt.request_sent:
+        return True
+    if not attempt.can_replay:
+        return False
+    if kind == UPSTREAM_CLOSED and attempt.was_stale:
+        return is_safe or attempt.body_bytes == 0
+    if kind == UPSTREAM_STATUS:
+        return is_safe
+    return is_safe and rules.lost and (kind == UPSTREAM_CLOSED or kind == UPSTREAM_TIMEOUT or kind == TRY_TIMEOUT)
+
+
+cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept nogil:
+    return not rules.total_ms or now_us() - started_us < <uint64_t>1000 * rules.total_ms
+
+
+cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil:
+    cdef int i
+    for i in range(rules.n_statuses):
+        if rules.statuses[i] == status:
+            return True
+    return False
+
+
+cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us) noexcept nogil:
+    cdef uint64_t limit_ms = rules.try_ms
+    cdef uint64_t used_ms = (now_us() - started_us) // 1000
+    cdef uint64_t left_ms = rules.total_ms
+    if left_ms:
+        left_ms = left_ms - used_ms if left_ms > used_ms else 1
+        if limit_ms == 0 or left_ms < limit_ms:
+            limit_ms = left_ms
+    return limit_ms

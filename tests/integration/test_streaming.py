@@ -1,0 +1,114 @@
+"""A Response whose body is an asynchronous iterator."""
+
+import asyncio
+
+import pytest
+from conversations import GET, Forwarding, dechunk
+
+from pingora import Response
+
+
+def streaming(chunks, ended=None):
+    async def body():
+        try:
+            async for chunk in chunks():
+                yield chunk
+        finally:
+            if ended is not None:
+                ended.append("closed")
+
+    class Streaming(Forwarding):
+        def request_filter(self, session, ctx):
+            return Response(200, {"content-type": "text/plain"}, body())
+
+    return Streaming("127.0.0.1:1")
+
+
+async def three():
+    for chunk in (b"a", b"", b"bc"):
+        yield chunk
+        await asyncio.sleep(0)
+
+
+def test_chunks_are_sent_as_they_come(proxy_factory):
+    assert dechunk(proxy_factory(streaming(three)).exchange(GET)) == (b"abc", b"\r\n")
+
+
+def test_head_gets_no_body(proxy_factory):
+    answer = proxy_factory(streaming(three)).exchange(GET.replace(b"GET", b"HEAD"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_client_of_http_1_0_gets_the_body_to_the_end_of_the_connection(proxy_factory):
+    answer = proxy_factory(streaming(three)).exchange(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\nabc")
+
+
+def test_the_connection_serves_the_next_request(proxy_factory):
+    class Twice(Forwarding):
+        def request_filter(self, session, ctx):
+            return Response(body=three())
+
+    with proxy_factory(Twice("127.0.0.1:1")).connect() as client:
+        for _ in range(3):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"0\r\n\r\n"):
+                answer += client.recv(1000)
+            assert dechunk(answer)[0] == b"abc"
+
+
+def test_the_iterator_waits_while_the_client_takes_nothing(proxy_factory):
+    given = []
+
+    async def endless():
+        while len(given) < 2000:
+            given.append(65536)
+            yield b"x" * 65536
+
+    proxy = proxy_factory(streaming(endless))
+    with proxy.connect() as client:
+        client.sendall(GET)
+        client.recv(1)
+        before = -1
+        while before != len(given):  # it stops by itself when the buffers are full
+            before = len(given)
+            client.recv(1)
+            proxy.call(asyncio.sleep(0.05))
+        assert len(given) < 500
+        total = 2
+        while more := client.recv(1 << 20):
+            total += len(more)
+    assert len(given) == 2000
+    assert total > 2000 * 65536
+
+
+def test_a_client_that_leaves_ends_the_iterator(proxy_factory):
+    ended = []
+
+    async def endless():
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0.001)
+
+    proxy = proxy_factory(streaming(endless, ended))
+    with proxy.connect() as client:
+        client.sendall(GET)
+        client.recv(1)
+    proxy.close()
+    assert ended == ["closed"]
+
+
+@pytest.mark.parametrize("bad", ["raises", "gives str"])
+def test_an_iterator_that_fails_cuts_the_answer_and_is_logged(proxy_factory, caplog, bad):
+    async def failing():
+        yield b"abc"
+        if bad == "raises":
+            raise ValueError("broken")
+        yield "text"
+
+    answer = proxy_factory(streaming(failing)).exchange(GET)
+    assert b"abc" in answer
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert "the body of a Response" in caplog.text

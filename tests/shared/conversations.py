@@ -1,0 +1,56 @@
+"""Requests, proxies and origins that several integration tests use."""
+
+from pingora import HttpPeer, ProxyHttp
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+class Forwarding(ProxyHttp):
+    """Sends everything to one origin."""
+
+    def __init__(self, address):
+        self.peer = HttpPeer(address)
+
+    def upstream_peer(self, session, ctx):
+        return self.peer
+
+
+def dechunk(answer):
+    """Decode a chunked answer into its payload and its trailer lines."""
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head.lower(), answer
+    payload = b""
+    while True:
+        line, _, rest = rest.partition(b"\r\n")
+        size = int(line, 16)
+        if size == 0:
+            return payload, rest
+        payload, rest = payload + rest[:size], rest[size + 2 :]
+
+
+def echo(connection, data):
+    """An origin that answers with the body of the request, decoded, and its framing in a header."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    framing = b"chunked" if b"chunked" in head.lower() else b"length"
+    if framing == b"chunked":
+        while not rest.endswith(b"0\r\n\r\n") and b"\r\n0\r\n" not in rest:
+            rest += connection.recv(65536)
+        payload, trailers = dechunk(head + b"\r\n\r\n" + rest)
+    else:
+        size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        while len(rest) < size:
+            rest += connection.recv(65536)
+        payload, trailers = rest, b""
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nX-Framing: %s\r\nX-Trailers: %s\r\nContent-Length: %d\r\n\r\n%s"
+        % (framing, trailers.strip().replace(b"\r\n", b";"), len(payload), payload)
+    )
+
+
+def post(body, extra=b""):
+    """Make a POST that ends its connection."""
+    return b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%sContent-Length: %d\r\n\r\n%s" % (
+        extra,
+        len(body),
+        body,
+    )
