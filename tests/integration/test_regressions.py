@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from pingora import LoadBalancer, ProxyHttp
+from pingora import LoadBalancer, ProxyHttp, Response
+from pingora.server import Limits
 from pingora.testing import read_all
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -246,3 +247,143 @@ def test_a_request_and_the_end_behind_it_in_one_event_are_answered(
             client.shutdown(socket.SHUT_WR)
         assert read_all(client).endswith(b"\r\n\r\nhello")
     wait_until_empty(proxy)
+
+
+class Answers(ProxyHttp):
+    """Answers itself: 204 without a body, or as many bytes as the path says."""
+
+    upstreams = LoadBalancer(["127.0.0.1:1"])
+
+    def request_filter(self, session, ctx):
+        size = int(session.request.path[1:] or 0)
+        return Response(200, {}, bytes(size)) if size else Response(204)
+
+
+unsent = pytest.mark.xfail(strict=True, reason="H1Server.on_end and close_idle drop what is not sent yet")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(GET, id="204", marks=unsent),
+        pytest.param(GET.replace(b"GET /", b"HEAD /5"), id="HEAD", marks=unsent),
+    ],
+)
+def test_an_answer_without_body_to_a_request_with_the_end_behind_it_arrives(proxy_factory, request_bytes):
+    proxy = proxy_factory(Answers())
+    with proxy.connect() as client:
+        wait_until_accepted(proxy, 1)
+        with standing_still(proxy):
+            client.sendall(request_bytes)
+            client.shutdown(socket.SHUT_WR)
+        assert read_all(client).startswith(b"HTTP/1.1 20")
+
+
+LARGE = 30_000_000  # more than the kernel takes
+
+
+def client_of_a_large_answer(proxy):
+    """A client that has read nothing yet of an answer whose session has ended."""
+    client = proxy.connect()
+    client.sendall(GET.replace(b"/", b"/%d" % LARGE, 1))
+    (service,) = proxy.serving.services
+    wait_until(lambda: (service.n_requests, service.n_active) == (1, 0))
+    return client
+
+
+@unsent
+def test_a_client_that_ends_its_side_before_it_read_gets_all(proxy_factory):
+    with client_of_a_large_answer(proxy_factory(Answers())) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert len(read_all(client)) > LARGE
+
+
+@pytest.mark.xfail(strict=True, reason="write_timeout and keep_alive cut a client that takes bytes all the time")
+def test_a_client_that_reads_slowly_but_all_the_time_gets_all(proxy_factory):
+    limits = Limits(write_timeout=0.2, keep_alive=0.2)
+    with client_of_a_large_answer(proxy_factory(Answers(), limits)) as client:
+        got = 0
+        while more := client.recv(LARGE // 20, socket.MSG_WAITALL):
+            got += len(more)
+            time.sleep(0.04)  # twenty of these are four times the limits
+            if got > LARGE:
+                break
+        assert got > LARGE
+
+
+@unsent
+def test_a_client_that_has_not_read_yet_when_the_proxy_ends_gets_all(proxy_factory):
+    proxy = proxy_factory(Answers())
+    with client_of_a_large_answer(proxy) as client:
+        ending = threading.Thread(target=proxy.close)
+        ending.start()
+        wait_until(lambda: is_refused(proxy))
+        assert len(read_all(client)) > LARGE
+        ending.join()
+
+
+def is_refused(proxy):
+    try:
+        proxy.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def contents(session):
+    """All that a hook can reach of a session, as text."""
+    request, response, peer = session.request, session.response, session.peer
+    timings = session.timings
+    return [
+        (request.method, request.target, request.target_bytes, request.path, request.query, request.host),
+        list(request.headers.items()),
+        request.headers.get_all("x-many"),
+        (response.status, response.reason, response.version),
+        list(response.headers.items()),
+        (session.client_address, session.attempts, session.bytes_received, session.bytes_sent),
+        (str(peer.address), peer.read_timeout_ms, peer.group, str(peer.endpoint)),
+        (timings.connect_ms, timings.first_byte_ms, timings.total_ms),  # hooks_ms: asking costs time itself
+        str(session.error),
+    ]
+
+
+class Keeps(ProxyHttp):
+    """Keeps all it is given, and what that said when the session ended."""
+
+    def __init__(self):
+        self.sessions = []
+        self.heads = []
+
+    def upstream_request_filter(self, session, request, ctx):
+        request.headers["x-added"] = session.request.path * 20
+        if len(self.heads) < 50:
+            self.heads.append((request, request.headers, iter(request.headers), list(request.headers.items())))
+
+    def response_filter(self, session, response, ctx):
+        response.headers["x-path"] = session.request.path * 20
+
+    def logging(self, session, error, ctx):
+        if len(self.sessions) < 50:
+            self.sessions.append((session, session.request, session.response, contents(session)))
+
+
+def test_what_hooks_keep_says_the_same_after_a_thousand_other_sessions(proxy_factory, origin_factory):
+    def script(connection, received):
+        path = received.split()[1]
+        connection.sendall(b"HTTP/1.1 200 Fine\r\nX-Echo: %s\r\nContent-Length: 5\r\n\r\nhello" % (path * 50))
+
+    hooks = Keeps()
+    hooks.upstreams = LoadBalancer([origin_factory(script).address])
+    proxy = proxy_factory(hooks)
+    for batch in range(21):
+        paths = [b"/%d-%d?%s" % (batch, i, b"q" * (i % 7) * 100) for i in range(50)]
+        head = b"POST %s HTTP/1.1\r\nHost: %s\r\nX-Many: %s\r\nX-Many: 2\r\nContent-Length: 0\r\n\r\n"
+        got = proxy.exchange(b"".join(head % (path, path[1:4].strip(b"-?") or b"a", path * 3) for path in paths))
+        assert got.count(b"HTTP/1.1 200 Fine") == 50
+    assert len(hooks.sessions) == len(hooks.heads) == 50
+    for session, request, response, before in hooks.sessions:
+        assert (session.request, session.response) == (request, response)
+        assert contents(session) == before
+    for request, headers, names, before in hooks.heads:
+        assert list(headers.items()) == list(request.headers.items()) == before
+        assert list(names) == [name for name, _ in before]
