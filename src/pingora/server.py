@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import ipaddress
 import logging
 import os
@@ -10,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from pingora.observe import logs
 from pingora.observe.collector import Collector
 from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, overridden_hooks
+from pingora.supervisor import Supervisor
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.failure import ProxyError
@@ -30,6 +31,10 @@ log = logging.getLogger("pingora")
 BACKLOG = 4096
 LOSSES_S = 1.0  # between two looks at how many lines of output were dropped
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
+
+
+# True while the command line executes a user's file, which must not start to serve.
+is_loading: ContextVar[bool] = ContextVar("is_loading", default=False)
 
 
 class UsageError(Exception):
@@ -168,29 +173,49 @@ class Server:
         if not self.sites:
             raise UsageError("the server has no proxy: call add_proxy first")
         for site in self.sites:
+            name = type(site.proxy).__name__
+            if site.proxy.upstreams is None and type(site.proxy).upstream_peer is ProxyHttp.upstream_peer:
+                raise UsageError(
+                    f"{name} has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer"
+                )
             if not site.sockets:
                 site.sockets = [open_listener(address) for address in site.addresses]
 
-    def run(self, workers: int = 1) -> None:
+    def close_listeners(self) -> None:
+        """Close this process's listening sockets; a client is refused once no process has them open."""
+        for site in self.sites:
+            for sock in site.sockets:
+                sock.close()
+            site.sockets = []
+
+    def run(self, workers: int = 1, *, grace: float = 5.0) -> None:
         """Serve until SIGINT or SIGTERM. `workers=0` serves in the present process, else in that many forked ones.
 
-        Exits with code 2 and one line on stderr if it cannot start.
+        Running requests then have `grace` seconds; a second signal cuts them. Exits with code 2 and one line on stderr
+        if it cannot start.
         """
+        if is_loading.get():
+            raise UsageError('server.run() belongs under `if __name__ == "__main__":` in a file for `pingora run`')
+        if workers < 0:
+            raise ValueError(f"workers: expected 0 or more, got {workers}")
         try:
             self.bind()
         except UsageError as error:
             print(f"pingora: {error}", file=sys.stderr)
             sys.exit(2)
         if workers == 0:
-            serve_until_signal(self)
+            serve_until_signal(self, grace)
         else:
-            supervise(self, workers)
+            Supervisor(
+                lambda lifeline: serve_until_signal(self, grace, lifeline), self.close_listeners, workers, grace
+            ).run()
 
 
 class Serving:
     """Services that run on a loop."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
+        self._server = server
         self.reactor = Reactor(loop)
         self.services: list[ProxyService] = []
         self.addresses: list[str] = []
@@ -250,6 +275,7 @@ class Serving:
         """Stop accepting, let running requests finish for up to `seconds`, then cut."""
         for service in self.services:
             service.stop_listening()
+        self._server.close_listeners()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while sum(service.close_idle() for service in self.services) and loop.time() < deadline:  # noqa: ASYNC110
@@ -282,20 +308,20 @@ async def serve(
         finally:
             await serving.drain(grace)
     finally:
-        for site in server.sites:
-            for sock in site.sockets:
-                sock.close()
+        server.close_listeners()
 
 
-async def serve_forever(server: Server, output: "Output", grace: float, is_worker: bool) -> None:
-    """Serve until SIGINT or SIGTERM asks for the end; a second one cuts what still runs."""
+async def serve_forever(server: Server, output: "Output", grace: float, lifeline: int | None) -> None:
+    """Serve until SIGTERM, or SIGINT outside a worker, asks for the end; a second one cuts what still runs."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Semaphore(0)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.release)
+    loop.add_signal_handler(signal.SIGTERM, asked.release)
+    if lifeline is None:
+        loop.add_signal_handler(signal.SIGINT, asked.release)
     serving = Serving(server, loop, output.stdout)
-    if is_worker:
+    if lifeline is not None:
         serving.own_collector()
+        loop.add_reader(lifeline, on_supervisor_gone, loop, lifeline, asked)
     reports = loop.create_task(output.report_losses())
     await asked.acquire()
     draining = loop.create_task(serving.drain(grace))
@@ -304,6 +330,13 @@ async def serve_forever(server: Server, output: "Output", grace: float, is_worke
     for task in (draining, cut, reports):
         task.cancel()
     serving.close()
+
+
+def on_supervisor_gone(loop: asyncio.AbstractEventLoop, lifeline: int, asked: asyncio.Semaphore) -> None:
+    """End as after a SIGTERM."""
+    loop.remove_reader(lifeline)
+    log.warning("the supervisor is gone, ending")
+    asked.release()
 
 
 class Output:
@@ -328,49 +361,14 @@ class Output:
             writer.close()
 
 
-def serve_until_signal(server: Server, grace: float = 5.0, is_worker: bool = False) -> None:
-    """Serve in the present process. A worker's garbage collector is ours, the user's program keeps its own."""
+def serve_until_signal(server: Server, grace: float, lifeline: int | None = None) -> None:
+    """Serve in the present process.
+
+    `lifeline` is what a worker has of its supervisor. A worker's garbage collector is ours; the user's program keeps
+    its own.
+    """
     output = Output()
     try:
-        uvloop.run(serve_forever(server, output, grace, is_worker))
+        uvloop.run(serve_forever(server, output, grace, lifeline))
     finally:
         output.close()
-
-
-def supervise(server: Server, workers: int) -> None:
-    """Fork workers, replace those that die, pass signals on, end when they have ended."""
-    children: set[int] = set()
-    stopping: list[int] = []
-
-    def start() -> None:
-        pid = os.fork()
-        if pid:
-            children.add(pid)
-            return
-        code = 1
-        try:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            serve_until_signal(server, is_worker=True)
-            code = 0
-        finally:
-            os._exit(code)
-
-    def stop(number: int, frame: Any) -> None:
-        stopping.append(number)
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    gc.collect()
-    gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
-    for _ in range(workers):
-        start()
-    while children:
-        pid, status = os.wait()
-        children.discard(pid)
-        if not stopping:
-            print(f"pingora: worker {pid} ended with status {status}, starting another", file=sys.stderr)
-            start()

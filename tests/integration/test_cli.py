@@ -44,12 +44,86 @@ def test_errors_of_use_are_one_line_and_code_2(arguments, message):
     assert ended.stderr.count("\n") == 1
 
 
-def test_an_exception_in_the_file_names_its_place(tmp_path):
+@pytest.mark.parametrize(
+    ("source", "place", "message"),
+    [
+        pytest.param("import pingora\n\n1 / 0\n", ":3", "ZeroDivisionError: division by zero", id="exception"),
+        pytest.param(
+            "def f():\n    int('x\\ny')\n\nf()\n", ":2", "ValueError: invalid literal for int()", id="in a call"
+        ),
+        pytest.param("raise KeyError\n", ":1", "KeyError", id="without a message"),
+        pytest.param("raise ValueError('a\\nb')\n", ":1", "ValueError: a", id="message of two lines"),
+        pytest.param("x = 1\nif:\n", ":2", "SyntaxError: invalid syntax", id="syntax"),
+        pytest.param("import sys\nsys.exit(3)\n", ":2", "the file called sys.exit(3)", id="sys.exit"),
+        pytest.param(
+            "import no_such_module\n", ":1", "ModuleNotFoundError: No module named 'no_such_module'", id="import"
+        ),
+        pytest.param(
+            "import pingora\npingora.Server().run()\n",
+            ":2",
+            "server.run() belongs under `if __name__",
+            id="served at once",
+        ),
+    ],
+)
+def test_an_error_in_the_file_is_one_line_with_its_place(tmp_path, source, place, message):
     file = tmp_path / "broken.py"
-    file.write_text("import pingora\n\n1 / 0\n")
+    file.write_text(source)
     ended = run("run", str(file))
     assert ended.returncode == 2
-    assert ended.stderr == f"pingora: {file}:3: ZeroDivisionError: division by zero\n"
+    assert ended.stderr.startswith(f"pingora: {file}{place}: {message}")
+    assert ended.stderr.count("\n") == 1
+
+
+SERVERS = "import pingora\nedge = pingora.Server()\ninner = pingora.Server()\nport = 80\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "message"),
+    [
+        (SERVERS, "", "no pingora.Server named 'server'; there is: edge, inner"),
+        (SERVERS, ":outer", "no pingora.Server named 'outer'; there is: edge, inner"),
+        (SERVERS, ":port", "no pingora.Server named 'port', it is 80; there is: edge, inner"),
+        (SERVERS, ":edge", "the server has no proxy: call add_proxy first"),
+        ("import pingora\nonly = pingora.Server()\n", "", "the server has no proxy: call add_proxy first"),
+        ("port = 80\n", "", "makes no pingora.Server; add one: server = pingora.Server()"),
+    ],
+)
+def test_a_wrong_name_tells_the_names_that_exist(tmp_path, source, name, message):
+    file = tmp_path / "names.py"
+    file.write_text(source)
+    ended = run("run", f"{file}{name}")
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_file_is_a_module_of_its_name_that_others_can_import(tmp_path):
+    (tmp_path / "parts.py").write_text("import gate\nname = gate.__name__\n")
+    (tmp_path / "gate.py").write_text("import parts\nraise ValueError(parts.name)\n")
+    assert run("run", str(tmp_path / "gate.py")).stderr.endswith("ValueError: gate\n")
+
+
+def test_a_proxy_without_upstream_is_one_line_before_any_worker_starts(tmp_path):
+    file = tmp_path / "empty.py"
+    file.write_text("import pingora\nserver = pingora.Server()\nserver.add_proxy(pingora.ProxyHttp(), '127.0.0.1:0')\n")
+    ended = run("run", str(file), "--workers", "2")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("pingora: ProxyHttp has no upstream: ")
+
+
+def test_help_of_run_shows_examples_and_every_option():
+    text = run("run", "--help").stdout
+    for expected in (
+        "--from",
+        "--to",
+        "--workers N",
+        "--access-log",
+        "--grace",
+        "pingora run gateway.py:edge --workers 4",
+    ):
+        assert expected in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -1,15 +1,24 @@
 """The command line: `pingora run`, `pingora version`."""
 
-import runpy
+import signal
 import sys
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import click
 
 import pingora
 from pingora import LoadBalancer, ProxyHttp, Server
-from pingora.server import ACCESS_FORMATS, UsageError
+from pingora.server import ACCESS_FORMATS, UsageError, is_loading
+
+EXAMPLES = """\b
+Examples:
+  pingora run gateway.py                                the Server named "server" in gateway.py
+  pingora run gateway.py:edge --workers 4               another name, four processes
+  pingora run --from :8080 --to http://127.0.0.1:3000   no code: a plain proxy
+  pingora run --from :8080 --to http://a:80 --to http://b:80 --access-log json
+"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,16 +32,43 @@ def version() -> None:
     click.echo(f"pingora {pingora.__version__} (Python {sys.version.split()[0]})")
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES)
 @click.argument("program", required=False, metavar="[FILE.py[:NAME]]")
 @click.option("--from", "listen", multiple=True, metavar="ADDR", help="Listen on host:port, :port or unix:/path.")
 @click.option("--to", "upstream", multiple=True, metavar="URL", help="Send to http://host:port; several balance.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(0, 256), help="Processes; 0: this one.")
-@click.option("--access-log", type=click.Choice(list(ACCESS_FORMATS)), help="Default: combined, off for a file.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 256),
+    metavar="N",
+    help="Worker processes; one that dies is replaced. 0 serves in this process, for debuggers.",
+)
+@click.option(
+    "--access-log",
+    type=click.Choice(list(ACCESS_FORMATS)),
+    help="One line per request on stdout. Default: what FILE.py says (else off); combined without a file.",
+)
+@click.option(
+    "--grace",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Time for running requests after Ctrl-C or SIGTERM; a second signal cuts them.",
+)
 def run(
-    program: str | None, listen: tuple[str, ...], upstream: tuple[str, ...], workers: int, access_log: str | None
+    program: str | None,
+    listen: tuple[str, ...],
+    upstream: tuple[str, ...],
+    workers: int,
+    access_log: str | None,
+    grace: float,
 ) -> None:
-    """Serve a proxy written in FILE.py, or a plain one from --from ADDR to --to URL."""
+    """Serve a proxy written in Python, or a plain one.
+
+    FILE.py makes a pingora.Server; NAME is its variable, "server" if not given.
+    """
     try:
         if program:
             if listen or upstream:
@@ -45,7 +81,9 @@ def run(
         fail(str(error))
     if access_log:
         server.access_log = access_log
-    server.run(workers)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end
+    server.run(workers, grace=grace)
 
 
 def fail(message: str) -> None:
@@ -86,26 +124,50 @@ def upstream_address(url: str) -> str:
 def load_server(program: str) -> Server:
     """Run FILE.py and take its Server: NAME, or `server`. Raises UsageError with the place of what went wrong."""
     file, _, name = program.partition(":")
-    name = name or "server"
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"no such file: {file}")
-    sys.path.insert(0, str(path.resolve().parent))
+    module = import_file(path)
+    servers = {key: value for key, value in vars(module).items() if isinstance(value, Server)}
+    if not name and "server" not in servers and len(servers) == 1:
+        return next(iter(servers.values()))
+    name = name or "server"
+    if name in servers:
+        return servers[name]
+    if not servers:
+        raise UsageError(f"{file} makes no pingora.Server; add one: server = pingora.Server()")
+    other = f", it is {vars(module)[name]!r}" if hasattr(module, name) else ""
+    raise UsageError(f"{file}: no pingora.Server named {name!r}{other}; there is: {', '.join(servers)}")
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file by its path. Raises UsageError with the place of what went wrong."""
     try:
-        names = runpy.run_path(str(path), run_name="pingora_program")
-    except UsageError:
-        raise
+        source = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    sys.path.insert(0, str(path.resolve().parent))
+    is_free = path.stem not in sys.modules and path.stem not in sys.stdlib_module_names
+    module = ModuleType(path.stem if is_free else "pingora_program")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses, pickle and the like look there
+    token = is_loading.set(True)
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))
+    except SystemExit as error:
+        raise UsageError(f"{place_of(error, path)}: the file called sys.exit({error.code!r})") from None
     except Exception as error:
-        raise UsageError(f"{place_of(error, path)}: {type(error).__name__}: {error}") from None
-    found = names.get(name)
-    if not isinstance(found, Server):
-        raise UsageError(f"{file}: no pingora.Server named {name!r}" + ("" if found is None else f", it is {found!r}"))
-    return found
+        message = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
+        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+        raise UsageError(f"{place_of(error, path)}: {kind}{message}".removesuffix(": ")) from None
+    finally:
+        is_loading.reset(token)
+    return module
 
 
-def place_of(error: Exception, path: Path) -> str:
-    """Give FILE:LINE of the innermost frame inside the user's file."""
-    if isinstance(error, SyntaxError):
+def place_of(error: BaseException, path: Path) -> str:
+    """Give FILE:LINE of a syntax error, or of the innermost frame inside the user's file."""
+    if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     line = 0
     trace = error.__traceback__
@@ -113,7 +175,7 @@ def place_of(error: Exception, path: Path) -> str:
         if trace.tb_frame.f_code.co_filename == str(path):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return f"{path}:{line}"
+    return f"{path}:{line}" if line else str(path)
 
 
 def main() -> None:
