@@ -1,21 +1,28 @@
 """The demonstration behind `make run`: two embedded origins and examples/gateway.py in front of them."""
 
 import contextlib
+import os
 import signal
-import subprocess
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-PORTS = (9001, 9002)
+import click
+
+from pingora import LoadBalancer, RoundRobin
+from pingora.cli import fail, load_server
+from pingora.server import UsageError
+
+GATEWAY = Path(__file__).parents[3] / "examples" / "gateway.py"
 HINTS = """
-The gateway listens on http://127.0.0.1:8080, two origins behind it on ports 9001 and 9002. Try:
+The gateway listens on http://{gateway}, two origins behind it on ports {first} and {second}. Try:
 
-  curl -i http://127.0.0.1:8080/                          403: "no key"
-  curl -i -H 'x-api-key: secret' http://127.0.0.1:8080/   200: "hello from 9001", again: "hello from 9002"
+  curl -i http://{gateway}/                          403 Forbidden, "no key"
+  curl -i -H 'x-api-key: secret' http://{gateway}/   200 OK, "hello from {first}"; again: "hello from {second}"
 
-The gateway is examples/gateway.py; change it and start again. Ctrl-C ends.
+The gateway is examples/gateway.py; change it and start again. It logs below. Ctrl-C ends.
 """
 
 
@@ -23,7 +30,6 @@ class Hello(BaseHTTPRequestHandler):
     """Answers every GET with the port it came to and the header that the gateway added."""
 
     protocol_version = "HTTP/1.1"
-
     server: ThreadingHTTPServer
 
     def do_GET(self) -> None:
@@ -40,26 +46,91 @@ class Hello(BaseHTTPRequestHandler):
         """Say nothing: the gateway logs."""
 
 
-def main() -> int:
-    """Run until Ctrl-C; return the exit code."""
-    gateway = Path(__file__).parents[3] / "examples" / "gateway.py"
-    origins = []
-    for port in PORTS:
+class Origin(ThreadingHTTPServer):
+    """A threaded server that a broken connection does not make talk."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
+
+
+def open_origin(port: int) -> Origin:
+    """Listen on a port of 127.0.0.1. Raises UsageError."""
+    try:
+        return Origin(("127.0.0.1", port), Hello)
+    except OSError as error:
+        raise UsageError(
+            f"the demonstration needs port {port} for an origin: {error.strerror}; choose others: "
+            'make run ARGS="--origins 9101 9102"'
+        ) from None
+
+
+def start_origins(origins: list[Origin]) -> int:
+    """Serve in a forked process, which ends with this one; return its process id.
+
+    A process of its own: the gateway's workers are forks and want no threads beside them.
+    """
+    ours, its = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        its.close()
+        LIFELINES.append(ours)
+        return pid
+    try:
+        ours.close()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, but the gateway ends first
+        for origin in origins:
+            threading.Thread(target=origin.serve_forever, daemon=True).start()
+        its.recv(1)
+    finally:
+        os._exit(0)
+
+
+LIFELINES: list[socket.socket] = []  # open as long as this process lives
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Of the gateway; 0: any.")
+@click.option(
+    "--origins",
+    nargs=2,
+    default=(9001, 9002),
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Ports of the two origins; 0: any.",
+)
+def demo(port: int, origins: tuple[int, int]) -> None:
+    """Run two origins and the proxy of examples/gateway.py in front of them until Ctrl-C."""
+    try:
+        if not GATEWAY.is_file():
+            raise UsageError("the demonstration runs from a checkout: there is no examples/gateway.py here")
+        server = load_server(str(GATEWAY))
+        site = server.sites[0]
+        site.addresses = [f"127.0.0.1:{port}"]
         try:
-            origins.append(ThreadingHTTPServer(("127.0.0.1", port), Hello))
-        except OSError as error:
-            print(f"pingora: the demonstration needs port {port}: {error.strerror}", file=sys.stderr)
-            return 2
-    for origin in origins:
-        threading.Thread(target=origin.serve_forever, daemon=True).start()
-    print(HINTS, flush=True)
-    process = subprocess.Popen([sys.executable, "-m", "pingora", "run", str(gateway)])
-    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
-    with contextlib.suppress(KeyboardInterrupt):
-        return process.wait()
-    process.send_signal(signal.SIGINT)
-    return process.wait()
+            server.bind()
+        except UsageError as error:
+            raise UsageError(f'{error}; choose another port: make run ARGS="--port 8081"') from None
+        running = [open_origin(number) for number in origins]
+    except UsageError as error:
+        fail(str(error))
+    first, second = (origin.server_port for origin in running)
+    site.proxy.upstreams = LoadBalancer([f"127.0.0.1:{first}", f"127.0.0.1:{second}"], RoundRobin())
+    pid = start_origins(running)
+    for origin in running:
+        origin.socket.close()
+    host, number = site.sockets[0].getsockname()
+    print(HINTS.format(gateway=f"{host}:{number}", first=first, second=second), flush=True)
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end
+    try:
+        server.run()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(demo(prog_name="make run, or python -m pingora.cli.demo"))
