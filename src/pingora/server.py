@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from pingora.limits import check_limits
 from pingora.observe import logs
 from pingora.observe.collector import Collector
 from pingora.observe.watchdog import HookNames, Watchdog
@@ -41,9 +42,12 @@ class UsageError(Exception):
     """What the user asked for cannot be done; the message is one line for a person."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Limits:
-    """Limits of client connections; times in seconds, sizes in bytes."""
+    """Limits of client connections; times in seconds, sizes in bytes. docs/limits.md says what happens at each.
+
+    Raises ValueError that names every field that makes no sense.
+    """
 
     head_timeout: float = 30.0  # from a head's first byte to its last: 408
     keep_alive: float = 75.0  # between requests: closed
@@ -54,6 +58,10 @@ class Limits:
     fields: int = 128  # 431
     hook_timeout: float = 60.0  # of one asynchronous hook: 504
     blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
+
+    def __post_init__(self) -> None:
+        """Check."""
+        check_limits(self)
 
     def for_core(self) -> dict[str, int]:
         """Give the fields of the core's ServerLimits, times in milliseconds."""
