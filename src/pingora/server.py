@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import weakref
 from collections.abc import AsyncIterator, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -219,11 +220,27 @@ class Server:
             ).run()
 
 
+serving_here: "weakref.WeakSet[Serving]" = weakref.WeakSet()
+
+
+def close_listeners_in_child() -> None:
+    """In a child that a hook forks: hold no port open after the proxy has died. The core closes its own sockets.
+
+    A supervisor's children are not meant: it serves nothing itself.
+    """
+    for serving in list(serving_here):
+        serving.server.close_listeners()
+
+
+os.register_at_fork(after_in_child=close_listeners_in_child)
+
+
 class Serving:
     """Services that run on a loop."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
-        self._server = server
+        self.server = server
+        serving_here.add(self)
         self.reactor = Reactor(loop)
         self.services: list[ProxyService] = []
         self.addresses: list[str] = []
@@ -283,7 +300,7 @@ class Serving:
         """Stop accepting, let running requests finish for up to `seconds`, then cut."""
         for service in self.services:
             service.stop_listening()
-        self._server.close_listeners()
+        self.server.close_listeners()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while sum(service.close_idle() for service in self.services) and loop.time() < deadline:  # noqa: ASYNC110
@@ -292,6 +309,7 @@ class Serving:
 
     def close(self) -> None:
         """Cut all connections and leave the loop."""
+        serving_here.discard(self)
         if self.watchdog is not None:
             self.watchdog.stop()
         if self.collector is not None:

@@ -237,7 +237,6 @@ def test_children_of_hooks_hold_no_client_of_a_proxy_that_died(orphans):
         assert client.recv(1) == b""
 
 
-@pytest.mark.xfail(strict=True, reason="a forked child of a hook keeps the sockets of Site.sockets listening")
 def test_children_of_hooks_hold_no_port_of_a_proxy_that_died(orphans):
     server, _client = orphans
     with pytest.raises(ConnectionRefusedError):
