@@ -128,11 +128,11 @@ class Origin:
 
 def read_all(client: socket.socket) -> bytes:
     """Read until the peer closes."""
-    data = b""
+    data = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while more := client.recv(65536):
             data += more
-    return data
+    return bytes(data)
 
 
 @pytest.fixture
