@@ -1,5 +1,6 @@
 """How long a body is: RFC 9112 §6.3 as one decision over a parsed head. No bytes are read here."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport Field
 
 cdef enum BodyKind:
@@ -26,10 +27,13 @@ cdef enum FramingError:
     FRAMING_NO_HOST = -6            # 400: HTTP/1.1 request without Host
     FRAMING_MANY_HOSTS = -7         # 400
     FRAMING_BAD_HOST = -8           # 400: not uri-host [":" port] (RFC 9110 §7.2), userinfo, bad port
-    FRAMING_BAD_CONNECTION = -9     # 400 / 502: a Connection member that is no token
+    FRAMING_BAD_CONNECTION = -9     # 400 / 502: a Connection member that is no token, or too many members
     FRAMING_BAD_TARGET = -10        # 400: target form not allowed for the method (RFC 9112 §3.2)
     # 502: Transfer-Encoding on 1xx or 204 (RFC 9112 §6.1), Content-Length on 1xx/204 with a value other than 0
     FRAMING_UNEXPECTED_TRANSFER = -11
+
+cdef enum:
+    CONNECTION_MEMBERS_MAX = 64     # of all Connection fields of a head
 
 # Decide a request's body and persistence from its fields; FRAMING_OK or a FramingError. Host is not looked at here.
 cdef int request_framing(
@@ -48,6 +52,15 @@ cdef int response_framing(
 # Exactly one valid Host in an HTTP/1.1 request, at most one in HTTP/1.0 (RFC 9112 §3.2). FRAMING_OK or a FramingError.
 cdef int check_host(
     const char* base, const Field* fields, uint32_t n_fields, uint8_t minor,
+) noexcept nogil
+
+# Check a request target's form against its method (RFC 9112 §3.2): "/…" always, "http://…" and "https://…" with a valid
+# authority but for CONNECT, "*" for OPTIONS alone, authority with a port for CONNECT alone. FRAMING_OK or
+# FRAMING_BAD_TARGET.
+#
+# `authority` becomes the span, from `target`, of the authority in it; it replaces Host (RFC 9112 §3.2.2). Size 0: none.
+cdef int check_target(
+    const char* method, size_t method_size, const char* target, size_t size, Span* authority,
 ) noexcept nogil
 
 # uri-host [":" port] of RFC 3986 §3.2.2: reg-name, IPv4 or bracketed IPv6 literal; port empty or 0–65535; no

@@ -5,9 +5,10 @@ Owns nothing, reads no body. Never chooses between two readings of a head: where
 refused.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
-from pingora_c.base.ascii cimport is_digit, is_token
+from pingora_c.base.ascii cimport equals_nocase, is_digit, is_token
+from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_HOST, NAME_TRANSFER_ENCODING, NAME_UPGRADE, Field,
     recognise,
@@ -28,7 +29,8 @@ cdef struct Facts:
     bint has_length
     bint has_coding
     bint has_upgrade       # an Upgrade field is there
-    bint names_close       # Connection members
+    uint32_t n_members     # of all Connection fields
+    bint names_close
     bint names_keep_alive
     bint names_upgrade
 
@@ -93,7 +95,8 @@ cdef int read_connection(const char* text, size_t size, Facts* facts) noexcept n
     while next_member(text, size, &at, &start, &member_size):
         if member_size == 0:
             continue
-        if not is_token(text + start, member_size):
+        facts.n_members += 1
+        if facts.n_members > CONNECTION_MEMBERS_MAX or not is_token(text + start, member_size):
             return FRAMING_BAD_CONNECTION
         if member_size == 5 and pg_equals_lower(text + start, "close", 5):
             facts.names_close = True
@@ -112,7 +115,7 @@ cdef int read_facts(const char* base, const Field* fields, uint32_t n_fields, Fa
     cdef int error = FRAMING_OK
     facts[0] = Facts(
         length=0, coding=FRAMING_OK, has_length=False, has_coding=False, has_upgrade=False,
-        names_close=False, names_keep_alive=False, names_upgrade=False,
+        n_members=0, names_close=False, names_keep_alive=False, names_upgrade=False,
     )
     for i in range(n_fields):
         field = fields + i
@@ -255,6 +258,40 @@ cdef bint is_valid_authority(const char* text, size_t size) noexcept nogil:
     return at == size or (text[at] == 0x3a and is_port(text + at + 1, size - at - 1))
 
 
+cdef inline size_t scheme_size(const char* target, size_t size) noexcept nogil:
+    """Bytes of "http://" or "https://" at the front, else 0."""
+    if size > 7 and equals_nocase(target, "http://", 7):
+        return 7
+    return 8 if size > 8 and equals_nocase(target, "https://", 8) else 0
+
+
+cdef int check_target(
+    const char* method, size_t method_size, const char* target, size_t size, Span* authority,
+) noexcept nogil:
+    cdef size_t start, end
+    authority[0] = Span(at=0, size=0)
+    if method_size == 7 and memcmp(method, b"CONNECT", 7) == 0:
+        # Authority form has a port, without a default (RFC 9112 §3.2.3).
+        if not is_valid_authority(target, size) or memchr(target, 0x3a, size) == NULL or not is_digit(target[size - 1]):
+            return FRAMING_BAD_TARGET
+        authority.size = <uint32_t>size
+        return FRAMING_OK
+    if size and target[0] == 0x2f:
+        return FRAMING_OK
+    if size == 1 and target[0] == 0x2a:
+        return FRAMING_OK if method_size == 7 and memcmp(method, b"OPTIONS", 7) == 0 else FRAMING_BAD_TARGET
+    start = end = scheme_size(target, size)
+    if start == 0:
+        return FRAMING_BAD_TARGET
+    while end < size and target[end] != 0x2f and target[end] != 0x3f:
+        end += 1
+    # An "@" is no part of a valid authority: userinfo misleads (RFC 9110 §4.2.4).
+    if not is_valid_authority(target + start, end - start):
+        return FRAMING_BAD_TARGET
+    authority[0] = Span(at=<uint32_t>start, size=<uint32_t>(end - start))
+    return FRAMING_OK
+
+
 cdef int check_host(
     const char* base, const Field* fields, uint32_t n_fields, uint8_t minor,
 ) noexcept nogil:
@@ -357,6 +394,13 @@ def host_error(fields, uint8_t minor=1) -> int:
     """Check the Host fields among (name, value) pairs: 0 or a negative error."""
     cdef _Fields table = _Fields(fields)
     return check_host(table.text, table.rows, table.n, minor)
+
+
+def target_authority(bytes method not None, bytes target not None):
+    """Check a target against its method: the authority in it, which may be empty, or a negative error."""
+    cdef Span authority
+    cdef int error = check_target(method, <size_t>len(method), target, <size_t>len(target), &authority)
+    return error if error != FRAMING_OK else target[authority.at:authority.at + authority.size]
 
 
 def is_authority(bytes text not None) -> bool:
