@@ -12,7 +12,6 @@ from pingora_c.base.span cimport Span
 cdef struct ChunkedDecoder:
     uint64_t remaining       # payload bytes left of the present chunk
     uint32_t line_bytes      # bytes of the present size line so far, bounded by CHUNK_LINE_MAX
-    uint32_t trailer_bytes   # bytes of the trailer section so far, bounded by TRAILER_MAX
     uint8_t state            # ChunkState, private to chunked.pyx
     uint8_t digits           # hex digits of the present size so far
 

@@ -155,7 +155,6 @@ cdef int size_line(ChunkedDecoder* decoder, const char* buf, size_t end, size_t*
 cdef void chunked_init(ChunkedDecoder* decoder) noexcept nogil:
     decoder.remaining = 0
     decoder.line_bytes = 0
-    decoder.trailer_bytes = 0
     decoder.state = SIZE
     decoder.digits = 0
 

@@ -208,16 +208,15 @@ cdef Py_ssize_t parse_request_head(
     cdef bint is_full = size >= limits.head_bytes
     cdef size_t end = limits.head_bytes if is_full else size
     cdef size_t start = 0
-    cdef Py_ssize_t at
+    cdef Py_ssize_t at = 0
 
     if not is_full and (seen or end == 0) and not has_line_end(buf, seen, end):
         return H1_INCOMPLETE
     if end and (buf[0] == CR or buf[0] == LF):
         at = line_end(buf, 0, end, H1_BAD_LINE_END)
-        if at < 0:
-            return judge(buf, 0, end, is_full, at)
+    if at >= 0:
         start = <size_t>at
-    at = request_line(buf, start, end, limits.target_bytes, line)
+        at = request_line(buf, start, end, limits.target_bytes, line)
     if at > 0:
         at = field_section(buf, <size_t>at, end, is_full, limits.fields, fields, n_fields)
     else:
