@@ -35,6 +35,7 @@ EXTENSIONS = [
     "h1.chunked",
     "h1.framing",
     "h1.encode",
+    "h1.probe",
     "net.timer",
     "net.reactor",
     "net.transport",
