@@ -7,6 +7,7 @@ from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_resp
 from pingora_c.h1.encode cimport FRAME_CLOSE
 from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
+from pingora_c.http.trailers cimport Trailers
 from pingora_c.lib.errno cimport EINPROGRESS, errno
 from pingora_c.lib.socket cimport (
     IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, connect, getsockopt,
@@ -61,6 +62,7 @@ cdef class H1Client(Connection):
             if self.stream is not None and self.stream.owner is not None:
                 self.stream.owner.on_connected()
         elif self.stream is not None and self.stream.owner is not None:
+            self.reactor.set_timer(&self.timer, self.read_timeout_ms)
             self.stream.owner.on_writable(False)
 
     cdef void on_end(self, int code) noexcept:
@@ -93,8 +95,8 @@ cdef class H1Client(Connection):
             self.close()
         elif self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_TIMEOUT)
-        elif self.is_paused or self.stream.is_tunnel:
-            self.reactor.set_timer(&self.timer, self.read_timeout_ms)   # it is us who do not read
+        elif self.is_paused or self.stream.is_tunnel or not (self.stream.out_done or self.is_blocked):
+            self.reactor.set_timer(&self.timer, self.read_timeout_ms)   # it is us who do not read, or do not send
         else:
             self.fail(UPSTREAM_TIMEOUT)
 
@@ -134,6 +136,14 @@ cdef class H1ClientStream(H1Stream):
         self.client.commit(encode_request(head, how, out))
         self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
         return 0
+
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
+        return H1Stream.send_body(self, data, size)
+
+    cdef int send_end(self, Trailers trailers) noexcept:
+        self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
+        return H1Stream.send_end(self, trailers)
 
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head and announce it; 0 while it is incomplete or after a failure."""
