@@ -321,10 +321,18 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serve(
-    proxy: ProxyHttp, listen: str | Iterable[str] = "127.0.0.1:0", *, limits: Limits | None = None, grace: float = 5.0
+    proxy: ProxyHttp,
+    listen: str | Iterable[str] = "127.0.0.1:0",
+    *,
+    limits: Limits | None = None,
+    trusted: Iterable[str] = (),
+    grace: float = 5.0,
 ) -> AsyncIterator[Serving]:
-    """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where."""
-    server = Server(limits=limits)
+    """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
+
+    `limits` and `trusted` are those of Server. At the end running requests get `grace` seconds.
+    """
+    server = Server(limits=limits, trusted=trusted)
     server.add_proxy(proxy, listen)
     server.bind()
     try:

@@ -1,5 +1,6 @@
 """Requests and answers through a live proxy: framing, persistence, hop-by-hop fields, truncation, retries."""
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -7,8 +8,7 @@ import socket
 
 import pytest
 
-from pingora import LoadBalancer, ProxyHttp
-from pingora.server import Limits
+from pingora import Limits, LoadBalancer, ProxyHttp, serve
 from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -157,6 +157,10 @@ def test_a_slow_reader_gets_a_large_answer_whole(proxy_factory, origin_factory):
         pytest.param(b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 9000), b"414", id="long target"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nA: %s\r\n\r\n" % (b"a" * 40000), b"431", id="large head"),
         pytest.param(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", b"405", id="connect"),
+        pytest.param(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", b"400", id="asterisk without OPTIONS"),
+        pytest.param(b"GET a/b HTTP/1.1\r\nHost: a\r\n\r\n", b"400", id="a target of no form"),
+        pytest.param(b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", b"400", id="another scheme"),
+        pytest.param(b"GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", b"400", id="userinfo"),
     ],
 )
 def test_a_bad_head_is_refused_and_never_forwarded(proxy_factory, origin_factory, request_bytes, status):
@@ -166,6 +170,45 @@ def test_a_bad_head_is_refused_and_never_forwarded(proxy_factory, origin_factory
     assert got.count(b"HTTP/1.1") == 1
     assert b"Connection: close" in got
     assert origin.heads == []
+
+
+@pytest.mark.parametrize(
+    ("request_line", "sent_line", "sent_host"),
+    [
+        (b"GET http://b.example:81/x?y HTTP/1.1", b"GET /x?y HTTP/1.1", b"b.example:81"),
+        (b"GET http://b.example HTTP/1.1", b"GET / HTTP/1.1", b"b.example"),
+        (b"GET HTTP://b.example?y HTTP/1.1", b"GET /?y HTTP/1.1", b"b.example"),
+        (b"OPTIONS * HTTP/1.1", b"OPTIONS * HTTP/1.1", b"a.example"),
+        (b"GET /%61//b/../c?d=%20 HTTP/1.1", b"GET /%61//b/../c?d=%20 HTTP/1.1", b"a.example"),
+    ],
+    ids=["absolute", "absolute without path", "absolute without path but a query", "asterisk", "origin, unchanged"],
+)
+def test_a_target_decides_host_and_goes_on_in_origin_form(
+    proxy_factory, origin_factory, request_line, sent_line, sent_host
+):
+    origin = origin_factory(HELLO)
+    proxy_factory(proxy_to(origin.address)).exchange(request_line + b"\r\nHost: a.example\r\n\r\n")
+    lines = origin.heads[0].split(b"\r\n")
+    assert lines[0] == sent_line
+    assert [line for line in lines if line.lower().startswith(b"host:")] == [b"Host: " + sent_host]
+    assert b"X-Forwarded-Host: " + sent_host in lines
+
+
+def test_forwarding_fields_of_a_trusted_sender_are_continued(origin_factory):
+    origin = origin_factory(HELLO)
+
+    async def ask(trusted):
+        async with serve(proxy_to(origin.address), trusted=trusted) as serving:
+            host, port = serving.address.split(":")
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n\r\n")
+            await reader.readuntil(b"hello")
+            writer.close()
+
+    for trusted in (["127.0.0.0/8"], ["10.0.0.0/8"], []):
+        asyncio.run(ask(trusted))
+    assert [b"X-Forwarded-For: 9.9.9.9, 127.0.0.1\r\n" in head for head in origin.heads] == [True, False, False]
+    assert [b"X-Forwarded-Proto: https\r\n" in head for head in origin.heads] == [True, False, False]
 
 
 def test_a_request_may_come_byte_by_byte(proxy_factory, origin_factory):

@@ -337,10 +337,6 @@ def chunked_hello(_request):
     yield h11.EndOfMessage()
 
 
-hostless = pytest.mark.xfail(strict=True, reason="a request without Host (HTTP/1.0) goes on as HTTP/1.1 without Host")
-
-
-@hostless
 def test_an_http_1_0_request_without_host_gets_one(proxy_to):
     hosts = []
 

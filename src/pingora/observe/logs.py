@@ -233,10 +233,11 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
     """Send print() and logging of this process through two writers; return a function that undoes it.
 
     The root logger gets a handler, a level and logging's module-wide switches (no thread, process and task names, no
-    tracebacks of its own) only if nobody configured it before. Both writers are flushed when the interpreter ends.
+    caller's place, no tracebacks of its own) only if nobody configured it before. Both writers are flushed when the
+    interpreter ends.
     """
     root = logging.getLogger()
-    names = ("raiseExceptions", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
+    names = ("raiseExceptions", "_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
     switches = {name: getattr(logging, name) for name in names if hasattr(logging, name)}
     streams = sys.stdout, sys.stderr
     old_level = root.level

@@ -27,6 +27,8 @@ cdef struct Outgoing:
     const char* client       # requests: text of the client's address for X-Forwarded-For; NULL: write none
     size_t client_size
     const char* proto        # "http" or "https"
+    const char* host         # requests: written as Host where the head has none (from HTTP/1.0); NULL: none
+    size_t host_size
     bint drop_expect         # requests: the proxy answered Expect itself
     bint is_trusted          # X-Forwarded-* of the sender are kept and appended to, else replaced
 

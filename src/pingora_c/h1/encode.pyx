@@ -242,6 +242,10 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
         skip |= <uint64_t>1 << <int>NAME_EXPECT
     drop_aliases = how.client != NULL and not how.is_trusted
     out = put_fields(out, &head.block, skip, drop_aliases)
+    if how.host != NULL and block_find_known(&head.block, NAME_HOST, 0) < 0:
+        out = put(out, b"Host: ", 6)
+        out = put(out, how.host, how.host_size)
+        out = put(out, b"\r\n", 2)
     if how.client != NULL:
         out = put_forwarded(out, &head.block, how)
     if how.is_upgrade:

@@ -138,6 +138,7 @@ cdef class BodyFilter:
         cdef object hook = self.hooks.plan.hooks[phase]
         cdef object result
         cdef uint64_t since_us
+        cdef bint is_done = False
         if hook is None:
             return True
         self.phase = phase
@@ -150,13 +151,12 @@ cdef class BodyFilter:
         finally:
             self.hooks.leave(since_us)
         if type(result) is types.CoroutineType:
-            task = self.hooks.start(result)
-            if not task.done():
-                self.task = task
+            result = self.hooks.start(result, &is_done)
+            if not is_done:
+                self.task = result
                 self.source.pause_body()
-                task.add_done_callback(self.on_task_done)
+                result.add_done_callback(self.on_task_done)
                 return False
-            result = task.result()
         self.take(phase, result)
         return True
 

@@ -7,7 +7,7 @@ from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
-from pingora_c.http.field cimport NAME_CONTENT_LENGTH
+from pingora_c.http.field cimport NAME_CONTENT_LENGTH, NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport Method, is_idempotent
 from pingora_c.log.access cimport AccessRecord
@@ -211,9 +211,14 @@ cdef class Exchange(Phases):
 
     cdef int send_request(self) except -1:
         cdef Outgoing how
+        cdef bytes host       # of a request of HTTP/1.0 without one: where it goes, as RFC 9112 §3.2 wants a Host
         if self.up is None:
             return 0     # it failed while the hook ran: on_failure dealt with it
         memset(&how, 0, sizeof(how))
+        if block_find_known(&self.upstream_head.block, NAME_HOST, 0) < 0:
+            host = b"localhost" if self.chosen.address.is_unix else self.chosen.address.text.encode()
+            how.host = PyBytes_AS_STRING(host)
+            how.host_size = PyBytes_GET_SIZE(host)
         how.client = self.server.client_ip
         how.client_size = self.server.client_ip_size
         how.is_trusted = self.server.is_trusted
@@ -432,6 +437,7 @@ cdef class Exchange(Phases):
     cdef int send_answer(self, Response response) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(response.body)
         cdef int64_t length = size if response.stream is None else -1
+        cdef bint is_done = False
         if self.down.send_head(response.head, length, False) < 0:
             self.failure = NO_MEMORY
             self.finish()
@@ -441,8 +447,8 @@ cdef class Exchange(Phases):
             self.state = SESSION_RELAYING
             self.phase = ANSWER_BODY
             self.prepare_hooks()
-            task = self.hooks.start(send_all(self.hooks.session, response.stream))
-            return self.wait_for(ANSWER_BODY, task)
+            task = self.hooks.start(send_all(self.hooks.session, response.stream), &is_done)
+            return self.after_ending(ANSWER_BODY, None) if is_done else self.wait_for(ANSWER_BODY, task)
         self.upstream_ended = True
         self.answer_body = response.body
         if size and not self.down.to_head:

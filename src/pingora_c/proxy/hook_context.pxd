@@ -17,5 +17,5 @@ cdef class HookContext:
     # Around every call of a hook: `enter` gives the time that `leave` wants back.
     cdef uint64_t enter(self) except? 1
     cdef int leave(self, uint64_t since_us) except -1
-    # Start a coroutine as a task of this context; it may be done when this returns.
-    cdef object start(self, object coroutine)
+    # TaskStarter.start in this context.
+    cdef object start(self, object coroutine, bint* is_done)

@@ -6,8 +6,6 @@ import contextvars
 from pingora_c.base.clock cimport now_us
 from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
 
-from pingora_c.proxy.task import start_task
-
 
 @cython.final
 cdef class HookContext:
@@ -30,5 +28,5 @@ cdef class HookContext:
         PyContext_Exit(self.context)
         return 0
 
-    cdef object start(self, object coroutine):
-        return start_task(coroutine, self.plan.loop, self.context)
+    cdef object start(self, object coroutine, bint* is_done):
+        return self.plan.tasks.start(coroutine, self.context, is_done)

@@ -69,6 +69,7 @@ cdef class Phases(Relay):
         cdef object hook = self.plan.hooks[phase]
         cdef object result = None
         cdef uint64_t since_us
+        cdef bint is_done = False
         self.phase = phase
         if hook is not None:
             if self.hooks is None:
@@ -79,10 +80,9 @@ cdef class Phases(Relay):
             finally:
                 self.hooks.leave(since_us)
             if type(result) is types.CoroutineType:
-                task = self.hooks.start(result)
-                if not task.done():
-                    return self.wait_for(phase, task)
-                result = task.result()
+                result = self.hooks.start(result, &is_done)
+                if not is_done:
+                    return self.wait_for(phase, result)
         self.after_or_raise(phase, result)
         return 0
 
@@ -118,15 +118,12 @@ cdef class Phases(Relay):
         timer_clear(&self.timer)
         if self.state == SESSION_DONE:
             pass
-        elif phase == ANSWER_BODY and (task.cancelled() or error is not None):
-            if error is not None:
-                self.cause = error
-                self.report(phase, error)
-            if self.failure == OK:
-                self.failure = HOOK_RAISED
-            self.finish()
         elif task.cancelled():
-            if phase >= SUPPRESS_ERROR_LOG:
+            if phase == ANSWER_BODY:
+                if self.failure == OK:
+                    self.failure = HOOK_RAISED
+                self.finish()
+            elif phase >= SUPPRESS_ERROR_LOG:
                 self.after(phase, None)
             else:
                 self.fail(self.failure if self.failure else HOOK_RAISED)
@@ -161,7 +158,11 @@ cdef class Phases(Relay):
         if kind == OK:
             kind = HOOK_RAISED
             self.report(phase, error)
-        if phase >= SUPPRESS_ERROR_LOG:
+        if phase == ANSWER_BODY:
+            if self.failure == OK:
+                self.failure = kind      # the answer is cut
+            self.finish()
+        elif phase >= SUPPRESS_ERROR_LOG:
             self.after(phase, None)
         elif phase == FAIL_TO_PROXY:
             self.default_page()

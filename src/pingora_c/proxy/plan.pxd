@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.log.writer cimport LogWriter
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.proxy.downstream cimport ServerLimits
+from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.upstream.balancer cimport Balancer
 from pingora_c.upstream.pool cimport Pool
 
@@ -63,6 +64,7 @@ cdef class Plan:
     cdef Balancer balancer       # of self.upstreams; None if there is none
     cdef Pool pool
     cdef object loop
+    cdef TaskStarter tasks
     cdef object session_type     # Session, which knows exchanges and so cannot be cimported by them
     cdef object on_hook_error    # callable(hook name, request line, exception)
     cdef object on_failure       # callable(summary, ProxyError): the error log's line of a session that failed

@@ -19,6 +19,7 @@ from pingora_c.proxy.plan cimport (
     RESPONSE_TRAILER_FILTER, UPSTREAM_PEER, UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_FILTER,
     UPSTREAM_RESPONSE_TRAILER_FILTER, Plan, RetryRules,
 )
+from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -82,6 +83,7 @@ cdef class ProxyService(Application):
         plan.reactor = reactor
         plan.balancer = balancer
         plan.loop = loop
+        plan.tasks = TaskStarter(loop)
         plan.session_type = Session
         plan.on_hook_error = report.hook_raised
         plan.on_failure = report.failed

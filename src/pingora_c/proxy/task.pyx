@@ -1,29 +1,36 @@
-"""Drives a coroutine of a hook from its first step on as `asyncio.current_task()`.
+"""Starts the coroutines of hooks. Owns a spare task.
 
-Python 3.12 has this built in (`Task(eager_start=True)`); on 3.11 EagerTask keeps the same contract: asyncio.timeout,
-TaskGroup and
-everything else that asks for the current task work inside a hook, also before its first suspension.
+Python 3.12 has eager tasks built in (`Task(eager_start=True)`); on 3.11 EagerTask keeps the same contract:
+asyncio.timeout, TaskGroup and everything else that asks for the current task work inside a hook, also before its first
+suspension.
 """
+cimport cython
+
 import asyncio
 import sys
 from asyncio import tasks
 
+from cpython.ref cimport PyObject, Py_DECREF, Py_REFCNT
+from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
+from pingora_c.lib.generator cimport PyIter_Send
+
+cdef bint has_eager_start = sys.version_info >= (3, 12)
+cdef object current_task = tasks.current_task
+cdef object enter_task = tasks._enter_task
+cdef object leave_task = tasks._leave_task
+
 
 class EagerTask(asyncio.Future):
-    """A Future that runs `coro` in `context`, its first step at once. The part of asyncio.Task that libraries rely
-    on.
-    """
+    """A Future that stands for the coroutine of a hook: the part of asyncio.Task that libraries rely on."""
 
-    def __init__(self, coro, loop, context):
+    def __init__(self, loop):
         super().__init__(loop=loop)
         self._hook_loop = loop
-        self._coro = coro
-        self._hook_context = context
+        self._coro = None
+        self._hook_context = None
         self._waits_for = None
         self._must_cancel = False
         self._cancels = 0
-        tasks._register_task(self)
-        self._step(None)
 
     def get_coro(self):
         return self._coro
@@ -117,11 +124,58 @@ class EagerTask(asyncio.Future):
             self._step(None)
 
 
-if sys.version_info >= (3, 12):
-    def start_task(coro, loop, context):
-        """Start `coro` at once as a task in `context`; the task may be done when this returns."""
-        return asyncio.Task(coro, loop=loop, context=context, eager_start=True)
-else:
-    def start_task(coro, loop, context):
-        """Start `coro` at once as a task in `context`; the task may be done when this returns."""
-        return EagerTask(coro, loop, context)
+cdef object first_step(object task, object coroutine, object loop, object context, bint* is_done):
+    """Resume `coroutine` once as `task`; what it returned (`is_done`) or yielded."""
+    cdef PyObject* result = NULL
+    cdef object value
+    cdef object outer = current_task(loop)
+    if outer is not None:
+        leave_task(loop, outer)
+    enter_task(loop, task)
+    PyContext_Enter(context)
+    try:
+        is_done[0] = PyIter_Send(coroutine, None, &result) == 0
+    finally:
+        PyContext_Exit(context)
+        leave_task(loop, task)
+        if outer is not None:
+            enter_task(loop, outer)
+    value = <object>result
+    Py_DECREF(value)
+    return value
+
+
+@cython.final
+cdef class TaskStarter:
+    """Starts coroutines on one loop."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    cdef object start(self, object coroutine, object context, bint* is_done):
+        cdef object task
+        if not has_eager_start:
+            return self.start_ours(coroutine, context, is_done)
+        task = asyncio.Task(coroutine, loop=self.loop, context=context, eager_start=True)
+        is_done[0] = task.done()
+        return task.result() if is_done[0] else task
+
+    cdef object start_ours(self, object coroutine, object context, bint* is_done):
+        cdef object task = self.spare
+        cdef object value
+        self.spare = None
+        if task is None:
+            task = EagerTask(self.loop)
+        task._coro = coroutine
+        task._hook_context = context
+        value = first_step(task, coroutine, self.loop, context, is_done)
+        if not is_done[0]:
+            tasks._register_task(task)
+            task._wait_for(value)
+            return task
+        if task._must_cancel:
+            raise asyncio.CancelledError
+        if Py_REFCNT(task) == 1:
+            task._coro = task._hook_context = None
+            self.spare = task
+        return value
