@@ -26,9 +26,6 @@ cdef enum Method:          # what the core itself tells apart; everything else i
     METHOD_TRACE
     METHOD_PATCH
 
-# Where an absolute-form target has its authority; size 0 for the other forms.
-cdef Span target_authority(const char* target, size_t size) noexcept nogil
-
 cdef Method recognise_method(const char* text, size_t size) noexcept nogil   # case-sensitive, RFC 9110 §9.1
 cdef bint is_idempotent(Method method) noexcept nogil                        # RFC 9110 §9.2.2
 

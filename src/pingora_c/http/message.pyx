@@ -159,14 +159,6 @@ cdef Py_ssize_t authority_end(const char* target, size_t size) noexcept nogil:
     return end if end > start else 0
 
 
-cdef Span target_authority(const char* target, size_t size) noexcept nogil:
-    cdef Span span
-    span.at = <uint32_t>authority_start(target, size)
-    span.size = <uint32_t>authority_end(target, size)
-    span.size = span.size - span.at if span.size > span.at else 0
-    return span
-
-
 # offsets into the target: [path_at, query_at) is the path, what follows is '?' and the query, or nothing
 cdef struct TargetParts:
     uint32_t path_at

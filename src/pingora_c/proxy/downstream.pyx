@@ -9,14 +9,14 @@ from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, reason_phrase, response_room,
 )
 from pingora_c.h1.framing cimport (
-    BODY_TUNNEL, check_host, framing_error_reason, framing_error_status, is_valid_authority, request_framing,
+    BODY_TUNNEL, check_host, check_target, framing_error_reason, framing_error_status, request_framing,
 )
 from pingora_c.h1.head cimport (
     H1_INCOMPLETE, HeadLimits, RequestLine, head_error_reason, head_error_status, parse_request_head,
 )
 from pingora_c.http.field cimport Field
-from pingora_c.http.header_block cimport BLOCK_OK, block_set
-from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, target_authority
+from pingora_c.http.header_block cimport block_set
+from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT
 
@@ -24,24 +24,15 @@ cdef enum:
     FIELDS_MAX = 256
     LINGER_MS = 2000
     AUTHORITY_MAX = 512
-    SLASH = 47
-    ASTERISK = 42
 
 
-cdef bint take_target(RequestHead head) noexcept:
-    """Check the form of the target (RFC 9112 §3.2). The authority of an absolute form replaces Host (§3.2.2)."""
-    cdef const char* target = head.block.base + head.target.at
-    cdef char[AUTHORITY_MAX] authority
-    cdef Span span
-    if target[0] == SLASH or head.method_id == METHOD_CONNECT:
-        return True
-    if head.target.size == 1 and target[0] == ASTERISK:
-        return head.method_id == METHOD_OPTIONS
-    span = target_authority(target, head.target.size)
-    if span.size > AUTHORITY_MAX or not is_valid_authority(target + span.at, span.size):
-        return False
-    memcpy(authority, target + span.at, span.size)
-    return block_set(&head.block, b"Host", 4, authority, span.size) == BLOCK_OK
+cdef int set_host(RequestHead head, Span authority) noexcept:
+    """The authority of an absolute-form target replaces Host (RFC 9112 §3.2.2)."""
+    cdef char[AUTHORITY_MAX] text
+    if authority.size > AUTHORITY_MAX:
+        return -1
+    memcpy(text, head.block.base + head.target.at + authority.at, authority.size)
+    return block_set(&head.block, b"Host", 4, text, authority.size)
 
 
 cdef class Application:
@@ -96,6 +87,7 @@ cdef class H1Server(Connection):
         cdef Py_ssize_t end
         cdef int verdict
         cdef RequestHead head
+        cdef Span authority
         cdef H1ServerStream stream
         if self.state == SERVER_IDLE:
             self.state = SERVER_HEAD
@@ -116,15 +108,16 @@ cdef class H1Server(Connection):
         verdict = request_framing(data, fields, n, line.minor, &stream.framing)
         if verdict == 0:
             verdict = check_host(data, fields, n, line.minor)
+        if verdict == 0:
+            verdict = check_target(data + line.method.at, line.method.size, data + line.target.at, line.target.size,
+                                   &authority)
         if verdict != 0:
             self.refuse(framing_error_status(verdict), framing_error_reason(verdict))
             return size
         head = RequestHead.new()
-        if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0:
+        if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0 or (
+                authority.size and set_host(head, authority) < 0):
             self.refuse(503, b"no_memory")
-            return size
-        if not take_target(head):
-            self.refuse(400, b"bad_target")
             return size
         if head.method_id == METHOD_CONNECT:
             self.refuse(405, b"connect_refused")
