@@ -1,10 +1,14 @@
-"""Encoder of HTTP/1.1 heads. Writes into the caller's buffer; owns nothing."""
+"""Encoder of HTTP/1.1 heads and chunk lines. Writes into the caller's buffer; owns nothing.
+
+Never copies a field that frames the message or belongs to the connection: those are written anew from `Outgoing`.
+"""
 from http import HTTPStatus
 
-from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset, strlen
+
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.base.clock cimport DATE_SIZE, date_text
+from pingora_c.h1.framing cimport CONNECTION_MEMBERS_MAX
 from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED, NAME_HOST,
     NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING,
@@ -12,9 +16,7 @@ from pingora_c.http.field cimport (
     NAME_X_REAL_IP, Field,
 )
 from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold
-
-cdef enum:
-    NAMED_MAX = 16
+from pingora_c.http.message cimport METHOD_OPTIONS
 
 # Removed in both directions: RFC 9110 §7.6.1 and the legacy ones.
 cdef uint64_t HOP_BY_HOP = (
@@ -28,6 +30,7 @@ cdef uint64_t FORWARDED = (
     | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO) | (<uint64_t>1 << <int>NAME_X_FORWARDED_PORT)
     | (<uint64_t>1 << <int>NAME_X_REAL_IP) | (<uint64_t>1 << <int>NAME_FORWARDED)
 )
+cdef const char* HEX = "0123456789abcdef"
 cdef char PHRASES[24000]   # 600 phrases of up to 39 bytes and a NUL, by status
 memset(PHRASES, 0, sizeof(PHRASES))
 
@@ -43,10 +46,10 @@ cdef int load_phrases() except -1:
 
 load_phrases()
 
-# Names that a Connection field asks to remove (RFC 9110 §7.6.1).
+# Names that a Connection field asks to remove (RFC 9110 §7.6.1). A head with more has been refused by its framing.
 cdef struct Named:
-    const char* at[NAMED_MAX]
-    uint32_t size[NAMED_MAX]
+    const char* at[CONNECTION_MEMBERS_MAX]
+    uint32_t size[CONNECTION_MEMBERS_MAX]
     int count
 
 
@@ -72,7 +75,7 @@ cdef inline char* put_number(char* out, uint64_t number) noexcept nogil:
 
 
 cdef void collect_named(const HeaderBlock* block, Named* named) noexcept nogil:
-    """Gather the members of Connection, but for those that the proxy answers itself."""
+    """Gather the members of all Connection fields."""
     cdef Field* field
     cdef const char* text
     cdef uint32_t i, at, start, end
@@ -85,7 +88,7 @@ cdef void collect_named(const HeaderBlock* block, Named* named) noexcept nogil:
             continue
         text = block.base + field.value_at
         at = 0
-        while at < field.value_size and named.count < NAMED_MAX:
+        while at < field.value_size and named.count < CONNECTION_MEMBERS_MAX:
             while at < field.value_size and (text[at] == 32 or text[at] == 44 or text[at] == 9):
                 at += 1
             start = at
@@ -134,8 +137,9 @@ cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint d
                 continue
         elif drop_aliases and is_forwarding_alias(block.base + field.name_at, field.name_size):
             continue
-        # Host and the fields that the proxy adds cannot be named away
-        if named.count and field.known != NAME_HOST and is_named(&named, block.base + field.name_at, field.name_size):
+        # What a message must have cannot be named away.
+        if named.count and field.known != NAME_HOST and field.known != NAME_DATE \
+                and is_named(&named, block.base + field.name_at, field.name_size):
             continue
         out = put(out, block.base + field.name_at, field.name_size)
         out = put(out, b": ", 2)
@@ -171,8 +175,9 @@ cdef char* put_forwarded(char* out, const HeaderBlock* block, const Outgoing* ho
         i = block_find_known(block, NAME_X_FORWARDED_FOR, 0)
         while i >= 0:
             field = block_field(block, <uint32_t>i)
-            out = put(out, block.base + field.value_at, field.value_size)
-            out = put(out, b", ", 2)
+            if field.value_size:
+                out = put(out, block.base + field.value_at, field.value_size)
+                out = put(out, b", ", 2)
             i = block_find_known(block, NAME_X_FORWARDED_FOR, <uint32_t>i + 1)
     out = put(out, how.client, how.client_size)
     out = put(out, b"\r\n", 2)
@@ -193,11 +198,12 @@ cdef char* put_forwarded(char* out, const HeaderBlock* block, const Outgoing* ho
 cdef char* put_upgrade(char* out, const HeaderBlock* block) noexcept nogil:
     cdef Py_ssize_t i = block_find_known(block, NAME_UPGRADE, 0)
     cdef Field* field
-    if i >= 0:
+    while i >= 0:
         field = block_field(block, <uint32_t>i)
         out = put(out, b"Upgrade: ", 9)
         out = put(out, block.base + field.value_at, field.value_size)
         out = put(out, b"\r\n", 2)
+        i = block_find_known(block, NAME_UPGRADE, <uint32_t>i + 1)
     return out
 
 
@@ -211,7 +217,10 @@ cdef size_t response_room(ResponseHead head) noexcept:
 
 
 cdef char* put_target(char* out, RequestHead head) noexcept:
-    """The target as received; an absolute form becomes origin form (RFC 9112 §3.2.1), Host was set from it before."""
+    """The target as received; an absolute form becomes origin form (RFC 9112 §3.2.1), Host was set from it before.
+
+    OPTIONS of an absolute form without path and query becomes "*" (RFC 9112 §3.2.4).
+    """
     cdef const char* target = head.block.base + head.target.at
     cdef uint32_t size = head.target.size
     cdef uint32_t at = 0
@@ -221,7 +230,7 @@ cdef char* put_target(char* out, RequestHead head) noexcept:
         while at < size and target[at] != 47 and target[at] != 63:
             at += 1
         if at == size or target[at] == 63:
-            out[0] = 47
+            out[0] = 42 if at == size and head.method_id == METHOD_OPTIONS else 47
             out += 1
     return put(out, target + at, size - at)
 
@@ -270,7 +279,8 @@ cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) n
         out = put(out, phrase, strlen(phrase))
     out = put(out, b"\r\n", 2)
     out = put_fields(out, &head.block, HOP_BY_HOP, False)
-    if not block_may_hold(&head.block, NAME_DATE) and head.status_code >= 200:
+    # RFC 9110 §6.6.1: a response without Date gets one; an interim response needs none.
+    if head.status_code >= 200 and block_find_known(&head.block, NAME_DATE, 0) < 0:
         out = put(out, b"Date: ", 6)
         date = date_text()
         out = put(out, date, DATE_SIZE)
@@ -297,4 +307,16 @@ cdef size_t encode_trailers(const HeaderBlock* block, bint is_first, char* out) 
 
 
 cdef size_t encode_chunk_line(uint64_t size, bint is_first, char* out) noexcept nogil:
-    return snprintf(out, 24, "%s%llx\r\n", b"" if is_first else b"\r\n", <unsigned long long>size)
+    cdef char* start = out
+    cdef char digits[16]
+    cdef int at = 16
+    while True:
+        at -= 1
+        digits[at] = HEX[size & 15]
+        size >>= 4
+        if size == 0:
+            break
+    if not is_first:
+        out = put(out, b"\r\n", 2)
+    out = put(out, digits + at, <size_t>(16 - at))
+    return put(out, b"\r\n", 2) - start
