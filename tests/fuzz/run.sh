@@ -19,12 +19,13 @@ find_clang() {
     fail "no clang with its sanitizers found"
 }
 
-# Copy the codecs and what they stand on into a tree of their own; setup.py leaves out the modules that are not there.
+# Copy the codecs and what they stand on into a tree of their own, whose setup.py has the rows of no other package.
 copy_tree() {
     local package
     rm -rf "$TREE"
     mkdir -p "$TREE/src/pingora_c"
-    cp setup.py pyproject.toml README.md LICENSE "$TREE"
+    cp pyproject.toml README.md LICENSE "$TREE"
+    sed -E "/^    \"($(IFS='|' && echo "${PACKAGES[*]}"))\./! { /^    \"[a-z0-9_.]+\",\$/d }" setup.py >"$TREE/setup.py"
     cp src/pingora_c/__init__.* "$TREE/src/pingora_c"
     for package in "${PACKAGES[@]}"; do
         cp -r "src/pingora_c/$package" "$TREE/src/pingora_c"
