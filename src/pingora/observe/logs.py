@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,8 @@ from pingora_c.log.writer import LogWriter
 
 log = logging.getLogger("pingora.log")
 
+STARTED = time.time()
+LEVEL_NAMES = {getattr(logging, name): name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
 LOOKS_PER_REPORT = 10  # while lines go on being lost
 LONGEST_PENDING = 65536  # characters of an unfinished line that are kept back; then it goes out as it is
 MILLISECONDS = tuple(f".{millisecond:03d}Z " for millisecond in range(1000))
@@ -122,6 +124,43 @@ class StreamToWriter(io.TextIOBase):
         else:
             for line in text.splitlines(keepends=True):
                 self._writer.write(line)
+
+
+class PlainRecord(logging.LogRecord):
+    """A LogRecord of a process that asks for no caller's place: the same attributes, made in a third of the time."""
+
+    def __init__(
+        self,
+        name: str,
+        level: int,
+        pathname: str,
+        lineno: int,
+        msg: Any,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        sinfo: str | None = None,
+        **_: Any,
+    ) -> None:
+        if args and len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
+            args = args[0]  # log.info("%(a)s", {"a": 1}), as LogRecord has it
+        created = time.time()
+        self.name = name
+        self.msg = msg
+        self.args = args
+        self.levelname = LEVEL_NAMES.get(level) or logging.getLevelName(level)
+        self.levelno = level
+        self.pathname = self.filename = pathname
+        self.module = "Unknown module"
+        self.exc_info = exc_info
+        self.exc_text = None
+        self.stack_info = sinfo
+        self.lineno = lineno
+        self.funcName = func  # type: ignore[assignment]
+        self.created = created
+        self.msecs = created % 1 * 1000
+        self.relativeCreated = (created - STARTED) * 1000
+        self.thread = self.threadName = self.processName = self.process = self.taskName = None
 
 
 class LogHandler(logging.Handler):
@@ -238,6 +277,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
     """
     root = logging.getLogger()
     names = ("raiseExceptions", "_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
+    factory = logging.getLogRecordFactory()
     switches = {name: getattr(logging, name) for name in names if hasattr(logging, name)}
     streams = sys.stdout, sys.stderr
     old_level = root.level
@@ -256,6 +296,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
         if handler is not None:
             root.removeHandler(handler)
             root.setLevel(old_level)
+            logging.setLogRecordFactory(factory)
             for name, value in switches.items():
                 setattr(logging, name, value)
 
@@ -268,5 +309,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
         root.setLevel(level)
         for name in switches:
             setattr(logging, name, False)
+        if factory is logging.LogRecord:
+            logging.setLogRecordFactory(PlainRecord)
     atexit.register(flush)
     return restore

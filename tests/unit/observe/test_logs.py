@@ -215,6 +215,15 @@ def test_configure_leaves_a_configured_root_logger_alone():
     assert json.loads(done.stderr) == [True, 1]
 
 
+def test_plain_record_has_every_attribute_of_an_ordinary_one():
+    arguments = ("name", logging.INFO, "(unknown file)", 0, "%(a)s", ({"a": 1},), None)
+    plain, ordinary = logs.PlainRecord(*arguments), logging.LogRecord(*arguments)
+    assert set(vars(ordinary)) <= set(vars(plain))
+    assert plain.getMessage() == ordinary.getMessage() == "1"
+    assert (plain.levelname, plain.name, plain.levelno) == ("INFO", "name", logging.INFO)
+    assert logging.Formatter("%(asctime)s %(filename)s:%(lineno)d %(funcName)s").format(plain)
+
+
 def test_restore_undoes_configure():
     done = run(
         after="restore(); assert before == (sys.stdout, sys.stderr, logging.raiseExceptions); print(' restored')"
