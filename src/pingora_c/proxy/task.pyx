@@ -28,7 +28,7 @@ class EagerTask(asyncio.Future):
         self._hook_loop = loop
         self._coro = None
         self._hook_context = None
-        self._waits_for = None
+        self._fut_waiter = None      # this and _must_cancel are names of asyncio.Task that anyio reads
         self._must_cancel = False
         self._cancels = 0
 
@@ -58,7 +58,7 @@ class EagerTask(asyncio.Future):
         if self.done():
             return False
         self._cancels += 1
-        if self._waits_for is not None and self._waits_for.cancel(msg=msg):
+        if self._fut_waiter is not None and self._fut_waiter.cancel(msg=msg):
             return True
         self._must_cancel = True
         self._cancel_message = msg
@@ -72,7 +72,7 @@ class EagerTask(asyncio.Future):
             if not isinstance(error, asyncio.CancelledError):
                 error = asyncio.CancelledError()
             self._must_cancel = False
-        self._waits_for = None
+        self._fut_waiter = None
         outer = tasks.current_task(self._hook_loop)
         if outer is not None:
             tasks._leave_task(self._hook_loop, outer)
@@ -108,7 +108,7 @@ class EagerTask(asyncio.Future):
         elif getattr(awaited, "_asyncio_future_blocking", None):
             awaited._asyncio_future_blocking = False
             awaited.add_done_callback(self._wake)
-            self._waits_for = awaited
+            self._fut_waiter = awaited
             if self._must_cancel and awaited.cancel():
                 self._must_cancel = False
         else:

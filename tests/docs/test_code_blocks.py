@@ -1,0 +1,111 @@
+"""Every Python block of the documentation runs, and its proxies serve."""
+
+import inspect
+import re
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conversations import GET
+
+from pingora import ProxyHttp
+from pingora_c.proxy.plan import PHASES
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+ADDRESS = re.compile(r"127\.0\.0\.1:90\d\d")
+ACCOUNT = b'{"user": "ada", "iban": "42"}'
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(ACCOUNT), ACCOUNT)
+
+
+@dataclass
+class Block:
+    path: Path
+    line: int
+    text: str
+
+    def __str__(self):
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+    def compiled(self, text):
+        """Compile `text`, made of the block, so that a traceback names the line of the document."""
+        return compile("\n" * self.line + text, str(self.path), "exec")
+
+
+def blocks_of(path):
+    text = path.read_text()
+    for match in FENCE.finditer(text):
+        if match[1] == "python":
+            yield Block(path, text.count("\n", 0, match.start()) + 1, match[2])
+
+
+BLOCKS = [block for path in FILES for block in blocks_of(path)]
+TESTS = [block for block in BLOCKS if "def test_" in block.text]
+PROGRAMS = [block for block in BLOCKS if "def test_" not in block.text]
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_a_block_runs_and_its_proxies_serve(proxy_factory, origin_factory, caplog, block):
+    origins = {}
+
+    def origin(match):
+        return origins.setdefault(match[0], origin_factory(JSON)).address
+
+    module = types.ModuleType("block")
+    exec(block.compiled(ADDRESS.sub(origin, block.text)), module.__dict__)
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == "block"]
+    for kind in kinds:
+        if not issubclass(kind, ProxyHttp):
+            continue
+        assert [name for name in PHASES if parameters(kind, name) != parameters(ProxyHttp, name)] == []
+        proxy = kind()
+        running = proxy_factory(proxy)
+        answer = running.exchange(GET.replace(b"Host", b"X-Api-Key: secret\r\nHost"))
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        if client := vars(proxy).get("client"):
+            running.call((client.aclose if hasattr(client, "aclose") else client.close)())
+    assert caplog.text == ""
+
+
+def parameters(kind, name):
+    return list(inspect.signature(getattr(kind, name)).parameters)
+
+
+@pytest.mark.parametrize("block", TESTS, ids=str)
+def test_a_block_of_tests_passes(tmp_path, block):
+    file = tmp_path / "test_block.py"
+    file.write_text(block.text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, file]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/hooks.md"])
+def test_blocks_are_found(name):
+    assert any(block.path == ROOT / name for block in PROGRAMS)
+
+
+def test_every_hook_is_in_the_table_of_phases():
+    text = (ROOT / "docs" / "phases.md").read_text()
+    wanted = []
+    for name in PHASES:
+        given = ", ".join(parameters(ProxyHttp, name)[1:])
+        wanted.append(f"| `{name}` | `{name}({given})` |")
+    assert [row for row in wanted if row not in text] == []
+
+
+def test_every_reason_of_a_failure_is_in_the_table_with_its_status():
+    source = (ROOT / "src" / "pingora_c" / "proxy" / "failure.pyx").read_text()
+    rows = re.findall(r'= Row\((\d+), b"(\w+)", b"(\w+)"\)', source)
+    lines = (ROOT / "docs" / "phases.md").read_text().splitlines()
+
+    def is_told(status, reason, where):
+        row = next((line for line in lines if line.startswith("|") and f"`{reason}`" in line.split("|")[1]), "")
+        return f"| {where} |" in row and (status == "0" or status in row)
+
+    assert len(rows) > 15
+    assert [reason for status, reason, where in rows if reason != "ok" and not is_told(status, reason, where)] == []
