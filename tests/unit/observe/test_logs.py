@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from pingora.observe.logs import LOOKS_PER_REPORT, LogHandler, Losses, StreamToWriter, configure
+from pingora.observe.logs import LOOKS_PER_REPORT, LogHandler, Losses, PlainRecord, StreamToWriter, configure
 from pingora_c.log.writer import LogWriter
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
@@ -217,7 +217,7 @@ def test_configure_leaves_a_configured_root_logger_alone():
 
 def test_plain_record_has_every_attribute_of_an_ordinary_one():
     arguments = ("name", logging.INFO, "(unknown file)", 0, "%(a)s", ({"a": 1},), None)
-    plain, ordinary = logs.PlainRecord(*arguments), logging.LogRecord(*arguments)
+    plain, ordinary = PlainRecord(*arguments), logging.LogRecord(*arguments)
     assert set(vars(ordinary)) <= set(vars(plain))
     assert plain.getMessage() == ordinary.getMessage() == "1"
     assert (plain.levelname, plain.name, plain.levelno) == ("INFO", "name", logging.INFO)
