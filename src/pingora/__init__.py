@@ -1,6 +1,7 @@
 """A programmable HTTP proxy: write a class whose methods are phases of a request; a compiled core carries the bytes."""
 
 from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
+from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
 from pingora.server import Limits, Server, serve
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Endpoint",
+    "HttpModule",
     "HttpPeer",
     "Ketama",
     "LastChunk",

@@ -1,9 +1,10 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pingora.load_balancing import LoadBalancer
+from pingora.modules import HttpModule, combine, module_hooks
 from pingora.retry import RetryPolicy
 from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import RequestHead, ResponseHead
@@ -20,11 +21,15 @@ class ProxyHttp:
 
     Set `self.upstreams` to a LoadBalancer, or override `upstream_peer`. Where a phase may return a Response, returning
     one answers the client now and None goes on. A hook that raises answers 500 (503 for NoUpstream); the connection
-    and all other requests are unharmed. `retry` says when a request is tried again; `hook_timeouts` gives the limit of
-    single hooks in seconds, such as `{"request_filter": 2.0}`, where it is not `Limits.hook_timeout`; 0 is no limit.
+    and all other requests are unharmed.
+
+    `modules` are filters that several proxies may share. `retry` says when a request is tried again. `hook_timeouts`
+    gives limits of single hooks in seconds, such as `{"request_filter": 2.0}`, where they differ from
+    `Limits.hook_timeout`; 0 is no limit.
     """
 
     upstreams: LoadBalancer | None = None
+    modules: Sequence[HttpModule] = ()
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}
 
@@ -129,7 +134,10 @@ class ProxyHttp:
 
 
 def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:
-    """Give the bound methods that `proxy`'s class overrides, in the order of the core's phases; None for the others."""
-    return tuple(
-        getattr(proxy, name) if getattr(type(proxy), name) is not getattr(ProxyHttp, name) else None for name in PHASES
-    )
+    """Give what `proxy`'s class and modules override, in the order of the core's phases; None for the other phases."""
+    return tuple(combine(name, own_hook(proxy, name), module_hooks(proxy.modules, name)) for name in PHASES)
+
+
+def own_hook(proxy: ProxyHttp, name: str) -> Any:
+    """Give the bound method of a phase if `proxy`'s class overrides it, else None."""
+    return getattr(proxy, name) if getattr(type(proxy), name) is not getattr(ProxyHttp, name) else None

@@ -17,14 +17,16 @@ from typing import Any
 import uvloop
 
 from pingora.limits import check_limits
+from pingora.modules import module_hooks
 from pingora.observe import logs
 from pingora.observe.collector import Collector
 from pingora.observe.watchdog import HookNames, Watchdog
-from pingora.proxy import ProxyHttp, overridden_hooks
+from pingora.proxy import ProxyHttp, overridden_hooks, own_hook
 from pingora.supervisor import Supervisor
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.failure import ProxyError
+from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.service import ProxyService
 from pingora_c.upstream.address import Address, parse_address
 
@@ -273,6 +275,8 @@ class Serving:
                 trusted=server.trusted,
             )
             hooks.extend(site_hooks)
+            hooks.extend(hook for name in PHASES for hook in module_hooks(site.proxy.modules, name))
+            hooks.extend(own_hook(site.proxy, name) for name in PHASES)
             self.services.append(service)
             for sock in site.sockets:
                 name = sock.getsockname()
