@@ -9,7 +9,7 @@ class RetryPolicy:
     """When a request is tried again, and how often; times in seconds, None for no limit.
 
     Always tried again, as long as `attempts` are left: a request of which nothing was sent (the connect failed), and
-    one whose reused connection died before an answer if its method is idempotent or no byte of its body was sent.
+    one whose reused connection died before an answer if its method is idempotent or its body was not begun.
     Never: once a byte of an answer went to the client, or if more than `replay_bytes` of the body have come.
     """
 

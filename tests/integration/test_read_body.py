@@ -1,6 +1,7 @@
 """`await session.read_body()`: the whole body before an upstream is chosen, and still sent there."""
 
 import asyncio
+import threading
 
 import pytest
 from conversations import Forwarding, echo, post
@@ -98,17 +99,27 @@ def test_body_filters_see_a_read_body(proxy_factory, origin_factory):
 
 
 def test_a_client_that_leaves_while_its_body_is_read_cancels_the_hook(proxy_factory, origin_factory):
+    begun = threading.Event()
     ended = []
 
-    class Noting(Reading):
+    class Noting(Forwarding):
+        async def request_filter(self, session, ctx):
+            begun.set()
+            try:
+                await session.read_body()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
         def logging(self, session, error, ctx):
             ended.append(error.reason)
 
     proxy = proxy_factory(Noting(origin_factory(echo).address))
     with proxy.connect() as client:
         client.sendall(post(b"x").replace(b"Content-Length: 1", b"Content-Length: 2"))
+        assert begun.wait(5)
     proxy.close()
-    assert ended == ["client_gone"]
+    assert ended == ["cancelled", "client_gone"]
 
 
 def test_reading_too_late_is_an_error_of_the_hook(proxy_factory, origin_factory):

@@ -259,14 +259,11 @@ class Answers(ProxyHttp):
         return Response(200, {}, bytes(size)) if size else Response(204)
 
 
-unsent = pytest.mark.xfail(strict=True, reason="H1Server.on_end and close_idle drop what is not sent yet")
-
-
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        pytest.param(GET, id="204", marks=unsent),
-        pytest.param(GET.replace(b"GET /", b"HEAD /5"), id="HEAD", marks=unsent),
+        pytest.param(GET, id="204"),
+        pytest.param(GET.replace(b"GET /", b"HEAD /5"), id="HEAD"),
     ],
 )
 def test_an_answer_without_body_to_a_request_with_the_end_behind_it_arrives(proxy_factory, request_bytes):
@@ -291,14 +288,12 @@ def client_of_a_large_answer(proxy):
     return client
 
 
-@unsent
 def test_a_client_that_ends_its_side_before_it_read_gets_all(proxy_factory):
     with client_of_a_large_answer(proxy_factory(Answers())) as client:
         client.shutdown(socket.SHUT_WR)
         assert len(read_all(client)) > LARGE
 
 
-@pytest.mark.xfail(strict=True, reason="write_timeout and keep_alive cut a client that takes bytes all the time")
 def test_a_client_that_reads_slowly_but_all_the_time_gets_all(proxy_factory):
     limits = Limits(write_timeout=0.2, keep_alive=0.2)
     with client_of_a_large_answer(proxy_factory(Answers(), limits)) as client:
@@ -311,7 +306,6 @@ def test_a_client_that_reads_slowly_but_all_the_time_gets_all(proxy_factory):
         assert got > LARGE
 
 
-@unsent
 def test_a_client_that_has_not_read_yet_when_the_proxy_ends_gets_all(proxy_factory):
     proxy = proxy_factory(Answers())
     with client_of_a_large_answer(proxy) as client:

@@ -82,6 +82,7 @@ cdef class Connection(EventSource):
 
     # -- private
     cdef bint wants_shutdown
+    cdef bint has_shut           # our FIN was sent
     cdef void read_turn(self) noexcept
     cdef void consume_pending(self) noexcept
     cdef int keep(self, const char* data, size_t size) noexcept

@@ -58,7 +58,8 @@ cdef class Connection(EventSource):
             if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 self.saw_hangup = True
                 if self.is_paused:
-                    self.on_hangup(events & (EPOLLHUP | EPOLLERR) != 0)
+                    # after our own FIN, the peer's gives HUP as well
+                    self.on_hangup(events & EPOLLERR != 0 or (events & EPOLLHUP != 0 and not self.has_shut))
                     return
             if not self.is_paused:
                 self.read_turn()
@@ -347,6 +348,7 @@ cdef class Connection(EventSource):
                 first += 1
         if self.wants_shutdown and self.out_queued == 0:
             self.wants_shutdown = False
+            self.has_shut = True
             self.transport.shutdown()
 
     cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept:
@@ -405,6 +407,7 @@ cdef class Connection(EventSource):
         if self.unsent():
             self.wants_shutdown = True
         else:
+            self.has_shut = True
             self.transport.shutdown()
 
     # -- ending

@@ -70,6 +70,7 @@ cdef class Reactor:
     cdef object loop          # asyncio loop, None when polled by hand
     cdef object tick_handle   # outstanding call_soon(tick), None if there is none
     cdef object tick_callback  # bound self.tick
+    cdef object context       # contextvars.Context that ticks run in and sessions copy theirs from
     cdef object __weakref__
 
     cdef void enter(self) noexcept

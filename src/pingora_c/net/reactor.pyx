@@ -3,6 +3,8 @@ hook.
 """
 cimport cython
 
+import contextvars
+
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject, Py_XDECREF
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
@@ -103,6 +105,7 @@ cdef class Reactor:
         epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.timer_fd, &event)
         self.loop = loop
         self.tick_callback = self.tick
+        self.context = contextvars.copy_context()
         if loop is not None:
             loop.add_reader(self.epoll_fd, self.tick_callback)
         live_reactors.add(self)
@@ -157,7 +160,7 @@ cdef class Reactor:
 
     cdef void schedule_tick(self) noexcept:
         try:
-            self.tick_handle = self.loop.call_soon(self.tick_callback)
+            self.tick_handle = self.loop.call_soon(self.tick_callback, context=self.context)
         except:
             self.tick_handle = None   # ignored: the loop is closed, nothing will run any more
 

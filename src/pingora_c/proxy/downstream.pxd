@@ -9,6 +9,7 @@ from pingora_c.net.connection cimport Connection
 from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.reactor cimport Reactor
+from pingora_c.net.timer cimport Timer
 from pingora_c.proxy.h1_stream cimport H1Stream
 from pingora_c.proxy.stream cimport StreamOwner
 
@@ -43,6 +44,8 @@ cdef class H1Server(Connection):
     cdef Application application
     cdef H1ServerStream stream     # None between exchanges
     cdef uint8_t state             # ServerState
+    cdef Timer write_timer         # armed while the client takes nothing of what waits
+    cdef uint64_t written_before   # bytes_written when it was armed
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint64_t head_at_us       # when the head's first byte was read
     cdef uint32_t n_exchanges
@@ -51,6 +54,8 @@ cdef class H1Server(Connection):
     cdef uint16_t client_port
     cdef bint is_trusted           # X-Forwarded-* of this client are kept
     cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
+    cdef void watch_writing(self) noexcept
+    cdef void on_write_timeout(self) noexcept
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept

@@ -18,7 +18,10 @@ from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport block_set
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
+from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
+from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT
+from pingora_c.proxy.stream cimport HIGH_WATER
 
 cdef enum:
     FIELDS_MAX = 256
@@ -29,10 +32,12 @@ cdef enum:
 cdef int set_host(RequestHead head, Span authority) noexcept:
     """The authority of an absolute-form target replaces Host (RFC 9112 §3.2.2)."""
     cdef char[AUTHORITY_MAX] text
-    if authority.size > AUTHORITY_MAX:
-        return -1
     memcpy(text, head.block.base + head.target.at + authority.at, authority.size)
     return block_set(&head.block, b"Host", 4, text, authority.size)
+
+
+cdef void fire_write_timeout(void* owner) noexcept:
+    (<H1Server>owner).on_write_timeout()
 
 
 cdef class Application:
@@ -48,12 +53,39 @@ cdef class H1Server(Connection):
     cdef void arm(self, uint32_t delay_ms) noexcept:
         self.reactor.set_timer(&self.timer, delay_ms)
 
+    def __cinit__(self):
+        timer_init(&self.write_timer, fire_write_timeout, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.write_timer)
+
+    cdef void flush(self) noexcept:
+        Connection.flush(self)
+        if self.is_blocked and self.write_timer.deadline_ms == 0 and not self.is_closed:
+            self.watch_writing()
+
+    cdef void watch_writing(self) noexcept:
+        self.written_before = self.bytes_written
+        self.reactor.set_timer(&self.write_timer, self.application.limits.write_ms)
+
+    cdef void on_write_timeout(self) noexcept:
+        if self.is_closed or not self.is_blocked:
+            return
+        if self.bytes_written != self.written_before:
+            self.watch_writing()       # slow, but taking
+        else:
+            self.free_queue()
+            self.fail(CLIENT_GONE)
+
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         cdef size_t used = 0, part
         while used < size and not self.is_closed:
             if self.stream is None:
                 if self.state >= SERVER_FLUSHING:
                     return size
+                if self.is_blocked and self.unsent() > HIGH_WATER:
+                    self.pause()       # it reads no answers: no more requests until it does
+                    break
                 part = self.read_head(data + used, size - used)
             elif self.stream.body_done or self.stream.body_paused:
                 break
@@ -115,6 +147,9 @@ cdef class H1Server(Connection):
             self.refuse(framing_error_status(verdict), framing_error_reason(verdict))
             return size
         head = RequestHead.new()
+        if authority.size > AUTHORITY_MAX:
+            self.refuse(400, b"bad_target")
+            return size
         if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0 or (
                 authority.size and set_host(head, authority) < 0):
             self.refuse(503, b"no_memory")
@@ -176,7 +211,7 @@ cdef class H1Server(Connection):
         if self.is_broken:
             self.close()
         elif self.out_queued:
-            self.arm(self.application.limits.write_ms)
+            timer_clear(&self.timer)   # the write timer watches
         else:
             self.linger()
 
@@ -195,17 +230,21 @@ cdef class H1Server(Connection):
     cdef void on_writable(self) noexcept:
         if self.state == SERVER_FLUSHING:
             self.linger()
-        elif self.stream is not None and self.stream.owner is not None:
+        elif self.stream is None:
+            self.resume()
+        elif self.stream.owner is not None:
             self.stream.owner.on_writable(True)
 
     cdef void on_end(self, int code) noexcept:
         if self.stream is None:
-            if self.state == SERVER_FLUSHING and self.out_queued:
+            if code == IO_EOF and self.unsent():
+                if self.state != SERVER_FLUSHING:
+                    self.begin_close()     # answers are still on their way
                 return
             self.close()
-        elif self.stream.is_tunnel and code == -2:
+        elif self.stream.is_tunnel and code == IO_EOF:
             self.stream.end_body(None)
-        elif not self.stream.body_done or code != -2:
+        elif not self.stream.body_done or code != IO_EOF:
             self.fail(CLIENT_GONE)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
@@ -227,8 +266,8 @@ cdef class H1Server(Connection):
         elif self.state == SERVER_EXCHANGE:
             if not self.stream.body_done and not self.stream.body_paused and not self.stream.is_tunnel:
                 self.fail(CLIENT_TIMEOUT)
-            elif self.is_blocked:
-                self.fail(CLIENT_GONE)
+        elif self.is_blocked:
+            self.arm(self.application.limits.keep_alive_ms)   # it still takes answers
         else:
             self.close()
 
@@ -293,6 +332,11 @@ cdef class H1ServerStream(H1Stream):
         self.server.commit(encode_response(head, &how, out))
         self.head_sent = True
         return 0
+
+    cdef void resume_body(self) noexcept:
+        if self.body_paused and not self.body_done and not self.is_tunnel:
+            self.server.arm(self.server.application.limits.body_ms)
+        H1Stream.resume_body(self)
 
     cdef int send_continue(self) noexcept:
         if self.client_minor == 0 or self.head_sent:

@@ -48,6 +48,7 @@ cdef class Exchange(Phases):
     cdef bint may_retry(self, int kind) noexcept
     cdef void end_attempt(self, int kind) noexcept    # note why, let the upstream go
     cdef void decide(self) noexcept
+    cdef bint has_untried(self) noexcept
     cdef void make_scope(self) noexcept
     cdef void let_upstream_go(self, bint is_complete, bint is_failure) noexcept
     cdef int send_response(self) except -1
@@ -55,6 +56,7 @@ cdef class Exchange(Phases):
     cdef int answer(self, Response response) except -1
     cdef int send_answer(self, Response response) except -1
     cdef void conclude(self) noexcept
+    cdef void end_waiting(self) noexcept
     cdef int write_access_log(self) except -1
     cdef void write_error_log(self, object summary) noexcept
     cdef object error(self)

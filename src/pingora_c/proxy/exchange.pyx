@@ -2,6 +2,7 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
@@ -10,6 +11,7 @@ from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUN
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH, NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport Method, is_idempotent
+from pingora_c.lib.tuple cimport PyTuple_GET_ITEM
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
@@ -17,8 +19,9 @@ from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.downstream cimport H1ServerStream
 from pingora_c.proxy.failure cimport (
-    CLIENT_GONE, CONNECT_REFUSED, HOOK_RAISED, NO_MEMORY, NO_UPSTREAM, OK, TOTAL_TIMEOUT, TRY_TIMEOUT,
-    UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status, make_error,
+    BODY_TOO_LARGE, CLIENT_GONE, CONNECT_REFUSED, HOOK_RAISED, NO_MEMORY, NO_UPSTREAM, OK, TOTAL_TIMEOUT, TRY_TIMEOUT,
+    UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status,
+    is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
@@ -35,7 +38,9 @@ from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport selection_key
 from pingora_c.proxy.upstream_leg cimport H1ClientStream, open_stream
 from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
+from pingora_c.upstream.endpoint cimport peer_available
 
+from pingora_c.proxy.failure import SessionEnded
 from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.response import send_all
 
@@ -214,6 +219,11 @@ cdef class Exchange(Phases):
         cdef bytes host       # of a request of HTTP/1.0 without one: where it goes, as RFC 9112 §3.2 wants a Host
         if self.up is None:
             return 0     # it failed while the hook ran: on_failure dealt with it
+        if self.reader is not None:
+            self.reader = None     # a hook gave up on read_body; what came is kept and goes out below
+        if self.received_bytes and not self.can_replay():
+            self.fail(BODY_TOO_LARGE)      # a hook caught that; part of the body is gone
+            return 0
         memset(&how, 0, sizeof(how))
         if block_find_known(&self.upstream_head.block, NAME_HOST, 0) < 0:
             host = b"localhost" if self.chosen.address.is_unix else self.chosen.address.text.encode()
@@ -249,7 +259,7 @@ cdef class Exchange(Phases):
         attempt.started_us = self.started_us
         attempt.request_sent = self.request_sent
         attempt.can_replay = self.can_replay()
-        attempt.body_bytes = self.received_bytes
+        attempt.has_unsent_body = self.down.framing.kind != BODY_NONE and self.received_bytes == 0
         attempt.is_idempotent = is_idempotent(<Method>self.request_head.method_id)
         attempt.was_stale = self.is_reused and self.up is not None and not self.up.got_bytes
         return rules_allow(&self.plan.retry, &attempt, kind)
@@ -271,6 +281,8 @@ cdef class Exchange(Phases):
 
     cdef void settle(self) noexcept:
         cdef int phase = ERROR_WHILE_PROXY if self.is_connected else FAIL_TO_CONNECT
+        if self.was_answered or self.response_sent or self.state >= SESSION_LOGGING:
+            return
         if not self.plan.has_retry_hooks:
             self.decide()
             return
@@ -290,11 +302,25 @@ cdef class Exchange(Phases):
             self.fail(self.attempt_failure)
             return
         self.failure = OK
+        self.request_sent = False
         self.response_head = None
         self.upstream_ended = False
         if not self.down.body_done:
             self.down.pause_body()
         self.after(PROXY_UPSTREAM_FILTER, None)
+
+    cdef bint has_untried(self) noexcept:
+        """Whether an endpoint is left for another attempt; if a hook makes its peers itself, there may be."""
+        cdef Endpoint endpoint
+        cdef uint64_t tried = 0 if self.scope is None else self.scope.tried
+        cdef Py_ssize_t i
+        if self.plan.balancer is None or self.endpoint is None:
+            return True
+        for i in range(PyTuple_GET_SIZE(self.plan.balancer.endpoints)):
+            endpoint = <Endpoint>PyTuple_GET_ITEM(self.plan.balancer.endpoints, i)
+            if endpoint is not self.endpoint and peer_available(endpoint, tried):
+                return True
+        return False
 
     cdef void make_scope(self) noexcept:
         try:
@@ -326,7 +352,7 @@ cdef class Exchange(Phases):
         self.response_head = head
         self.response_framing = framing[0]
         if (self.plan.retry.n_statuses and is_retried_status(&self.plan.retry, head.status_code)
-                and self.may_retry(UPSTREAM_STATUS)):
+                and self.has_untried() and self.may_retry(UPSTREAM_STATUS)):
             self.end_attempt(UPSTREAM_STATUS)
             self.settle()
         elif self.plan.has_response_hooks:
@@ -347,10 +373,10 @@ cdef class Exchange(Phases):
                 length = -1      # a hook removed it: the body goes out chunked
         elif self.response_framing.kind == BODY_NONE and not self.down.to_head and status != 304:
             length = 0
-        if (not is_upgrade and has_body_hooks(self.plan, False) and not self.passes_response and not self.down.to_head
-                and status != 304 and status != 204):
-            self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
-            length = -1
+        if not is_upgrade and has_body_hooks(self.plan, False) and not self.passes_response:
+            length = -1          # also to HEAD: it is not known what GET would give
+            if not self.down.to_head and status != 304 and status != 204:
+                self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
         if self.down.send_head(self.response_head, length, is_upgrade) < 0:
             self.fail(NO_MEMORY)
             return 0
@@ -389,7 +415,12 @@ cdef class Exchange(Phases):
         self.fail(HOOK_RAISED)
 
     cdef void on_filter_answer(self, object response) noexcept:
-        if not self.response_sent:
+        if self.response_sent or self.state >= SESSION_LOGGING:
+            return
+        if self.task is not None:
+            self.next_answer = response
+            self.cancel_task()
+        else:
             self.after(UPSTREAM_REQUEST_FILTER, response)
 
     cdef void fail(self, int kind) noexcept:
@@ -404,7 +435,7 @@ cdef class Exchange(Phases):
         if self.response_sent or failure_status(self.failure) == 0:
             self.finish()
             return
-        self.let_upstream_go(False, True)
+        self.let_upstream_go(False, is_upstream_failure(self.failure))
         if self.was_answered:
             self.default_page()
         else:
@@ -466,7 +497,7 @@ cdef class Exchange(Phases):
             return
         self.state = SESSION_LOGGING
         self.ended_us = now_us()
-        self.let_upstream_go(self.upstream_ended, self.failure != OK)
+        self.let_upstream_go(self.upstream_ended, is_upstream_failure(self.failure))
         if self.failure != OK and self.failure != CLIENT_GONE:
             self.run(SUPPRESS_ERROR_LOG)
         elif self.plan.has_hooks:
@@ -489,10 +520,29 @@ cdef class Exchange(Phases):
             self.hooks_us = self.hooks.hooks_us
             self.hooks = None        # its session refers to us
         self.scope = None
+        self.cause = None            # an exception refers to frames that refer to us
+        self.attempt_error = None
+        self.end_waiting()
         self.plan.reactor.bury(self)
         if self.plan.is_stopping:
             down.close_after = True
         down.release(self.response_sent and self.upstream_ended)
+
+    cdef void end_waiting(self) noexcept:
+        """Whoever else waits for this session, in a task of his own, waits no more."""
+        cdef object reader = self.reader
+        cdef object drained = self.drained
+        self.reader = None
+        self.drained = None
+        if reader is None and drained is None:
+            return
+        try:
+            for future in (reader, drained):
+                if future is not None and not future.done():
+                    future.set_exception(SessionEnded("the session has ended"))
+                    future.exception()     # it may be that nobody looks at it
+        except:
+            pass   # ignored: the loop is closing
 
     cdef int write_access_log(self) except -1:
         cdef AccessRecord record

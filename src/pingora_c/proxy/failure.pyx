@@ -1,5 +1,8 @@
 """The table of failures and their Python exception."""
 
+cdef enum:
+    U_LETTER = 117     # the source "upstream" is the only one with it
+
 cdef struct Row:
     uint16_t status
     const char* reason
@@ -37,6 +40,10 @@ cdef const char* failure_reason(int kind) noexcept nogil:
 
 cdef const char* failure_source(int kind) noexcept nogil:
     return ROWS[kind].source
+
+
+cdef bint is_upstream_failure(int kind) noexcept nogil:
+    return ROWS[kind].source[0] == U_LETTER
 
 
 class ProxyError(Exception):

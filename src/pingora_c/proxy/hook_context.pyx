@@ -1,8 +1,6 @@
 """Hook contexts. Own the contextvars.Context of a session."""
 cimport cython
 
-import contextvars
-
 from pingora_c.base.clock cimport now_us
 from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
 
@@ -16,7 +14,7 @@ cdef class HookContext:
         cdef HookContext made = HookContext.__new__(HookContext)
         made.plan = plan
         made.session = session
-        made.context = contextvars.copy_context()
+        made.context = plan.reactor.context.copy()   # not the present one, which may be another session's
         return made
 
     cdef uint64_t enter(self) except? 1:

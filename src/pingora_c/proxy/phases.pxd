@@ -2,7 +2,7 @@
 and what follows from a result, an exception or a cancellation. Which phase comes next is decided in the subclass,
 Exchange.
 """
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 from pingora_c.http.message cimport RequestHead
 from pingora_c.net.timer cimport Timer
 from pingora_c.proxy.relay cimport Relay
@@ -24,6 +24,8 @@ cdef class Phases(Relay):
     cdef Timer timer                  # limit of the running hook
     cdef uint8_t state                # SessionState
     cdef uint8_t phase                # Phase of the hook that runs or ran last
+    cdef uint8_t task_phase           # Phase that `task` belongs to
+    cdef object next_answer           # a Response to send as soon as `task`, which was cancelled, has ended
     cdef uint8_t failure              # FailureKind, OK if none
     cdef uint8_t first_failure        # of an attempt; what is told if no other endpoint is left
     cdef bint lost                    # the attempt failed while a hook ran: decide when it ends
@@ -36,6 +38,7 @@ cdef class Phases(Relay):
     cdef int prepare_hooks(self) except -1
     # Let a coroutine go on; on_task_done follows.
     cdef int wait_for(self, int phase, object task) except -1
+    cdef uint32_t hook_limit_ms(self, int phase) except? 1       # 0: none
     cdef void cancel_task(self) noexcept
     cdef void report(self, int phase, object error) noexcept      # to the error log, with its traceback
     # -- private

@@ -6,7 +6,7 @@ from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.failure cimport HOOK_RAISED, HOOK_TIMEOUT, NO_UPSTREAM, OK, error_kind
 from pingora_c.proxy.hook_context cimport HookContext
-from pingora_c.proxy.plan cimport ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG
+from pingora_c.proxy.plan cimport ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG, UPSTREAM_REQUEST_FILTER
 from pingora_c.upstream.balancer cimport selection_scope
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -24,7 +24,8 @@ cdef str phase_name(int phase):
 
 cdef void fire_hook_timeout(void* owner) noexcept:
     cdef Phases session = <Phases>owner
-    session.failure = HOOK_TIMEOUT
+    if session.task_phase < FAIL_TO_PROXY:
+        session.failure = HOOK_TIMEOUT
     session.cancel_task()
 
 
@@ -94,30 +95,46 @@ cdef class Phases(Relay):
             self.hooks.context.run(selection_scope.set, self.scope)
         return 0
 
-    cdef int wait_for(self, int phase, object task) except -1:
-        cdef uint32_t limit_ms = self.plan.hook_timeout_ms
+    cdef uint32_t hook_limit_ms(self, int phase) except? 1:
+        if phase == ANSWER_BODY:
+            return 0
         if self.plan.hook_timeouts_ms is not None:
-            limit_ms = self.plan.hook_timeouts_ms.get(phase, limit_ms)
+            return self.plan.hook_timeouts_ms.get(phase, self.plan.hook_timeout_ms)
+        return self.plan.hook_timeout_ms
+
+    cdef int wait_for(self, int phase, object task) except -1:
+        cdef uint32_t limit_ms = self.hook_limit_ms(phase)
         self.task = task
-        if limit_ms and phase != ANSWER_BODY and self.reader is None:
+        self.task_phase = phase
+        if limit_ms and self.reader is None:
             self.plan.reactor.set_timer(&self.timer, limit_ms)
         task.add_done_callback(self.on_task_done)
         return 0
 
     cdef void on_body_read(self) noexcept:
-        if self.task is not None and self.plan.hook_timeout_ms:
-            self.plan.reactor.set_timer(&self.timer, self.plan.hook_timeout_ms)
+        cdef uint32_t limit_ms = 0
+        try:
+            limit_ms = self.hook_limit_ms(self.task_phase)
+        except:
+            pass   # ignored: looking up a number in a dict fails only without memory
+        if self.task is not None and limit_ms:
+            self.plan.reactor.set_timer(&self.timer, limit_ms)
 
     def on_task_done(self, task):
         """The coroutine of a hook ended. Called by the loop."""
         cdef Reactor reactor = self.plan.reactor
-        cdef int phase = self.phase
+        cdef int phase = self.task_phase
         cdef object error = None if task.cancelled() else task.exception()
+        cdef bint lost = self.lost
         reactor.enter()
         self.task = None
+        self.lost = False
         timer_clear(&self.timer)
         if self.state == SESSION_DONE:
             pass
+        elif self.next_answer is not None and not self.response_sent:
+            answer = self.next_answer
+            self.after(UPSTREAM_REQUEST_FILTER, answer)
         elif task.cancelled():
             if phase == ANSWER_BODY:
                 if self.failure == OK:
@@ -131,8 +148,7 @@ cdef class Phases(Relay):
             self.hook_failed(phase, error)
         elif self.failure and phase < FAIL_TO_PROXY:
             self.fail(self.failure)
-        elif self.lost and type(task.result()) is not Response:
-            self.lost = False
+        elif lost and type(task.result()) is not Response:
             self.settle()
         else:
             self.after(phase, task.result())

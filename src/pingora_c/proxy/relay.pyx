@@ -1,6 +1,5 @@
 """The relay pump. Owns the kept request body and the body filters of a session; decides nothing about phases."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, make_error
 
 
@@ -38,10 +37,9 @@ cdef class Relay(StreamOwner):
     cdef void on_writable(self, bint is_client) noexcept:
         cdef object drained = self.drained
         if not is_client:
-            if self.request_bodies is None or self.request_bodies.task is None:
+            if self.request_sent and (self.request_bodies is None or self.request_bodies.task is None):
                 self.down.resume_body()
             return
-        timer_clear(&self.server.timer)
         if drained is not None:
             self.drained = None
             try:
@@ -49,7 +47,8 @@ cdef class Relay(StreamOwner):
                     drained.set_result(None)
             except:
                 pass   # ignored: the loop is closing
-        if self.up is not None and (self.response_bodies is None or self.response_bodies.task is None):
+        if self.up is not None and self.response_sent and (
+                self.response_bodies is None or self.response_bodies.task is None):
             self.up.resume_body()
 
     # -- the request's body
@@ -115,7 +114,6 @@ cdef class Relay(StreamOwner):
         elif self.down.is_full():
             if self.up is not None:
                 self.up.pause_body()
-            self.server.arm(self.plan.limits.write_ms)
 
     cdef void end_client(self, Trailers trailers) noexcept:
         self.upstream_ended = True

@@ -6,14 +6,15 @@ from pingora_c.proxy.plan cimport RetryRules
 cdef struct Attempt:
     uint32_t number          # 1 for the first
     uint64_t started_us      # when the request began
-    uint64_t body_bytes      # of the request, that came from the client
+    bint has_unsent_body     # the request has a body, of which no byte came yet
     bint request_sent        # its head, or more
     bint can_replay          # all of the body that came is kept
     bint is_idempotent       # RFC 9110 §9.2.2
     bint was_stale           # over a reused connection that brought no byte of an answer
 
-# Nothing of the request sent: any method. A reused connection died before an answer: an idempotent method, or no body
-# byte was sent (RFC 9110 §9.2.2). Anything else as the rules say, and never what cannot be sent again.
+# Nothing of the request sent: any method. A reused connection died before an answer: an idempotent method, or one whose
+# body was not begun, so that the origin cannot have acted on it (RFC 9110 §9.2.2). Anything else as the rules say, and
+# never what cannot be sent again.
 cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) noexcept nogil
 cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept nogil
 cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil

@@ -12,7 +12,7 @@ cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) n
     if not attempt.can_replay:
         return False
     if kind == UPSTREAM_CLOSED and attempt.was_stale:
-        return is_safe or attempt.body_bytes == 0
+        return is_safe or attempt.has_unsent_body
     if kind == UPSTREAM_STATUS:
         return is_safe
     return is_safe and rules.lost and (kind == UPSTREAM_CLOSED or kind == UPSTREAM_TIMEOUT or kind == TRY_TIMEOUT)

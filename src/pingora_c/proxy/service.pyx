@@ -11,7 +11,7 @@ from pingora_c.net.listener cimport Listener
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.transport cimport PlainTransport
 from pingora_c.proxy.access cimport ACCESS_OFF
-from pingora_c.proxy.downstream cimport H1Server, H1ServerStream, ServerLimits
+from pingora_c.proxy.downstream cimport SERVER_FLUSHING, H1Server, H1ServerStream, ServerLimits
 from pingora_c.proxy.exchange cimport Exchange
 from pingora_c.proxy.failure cimport CLIENT_GONE
 from pingora_c.proxy.plan cimport (
@@ -177,8 +177,11 @@ cdef class ProxyService(Application):
         cdef H1Server server
         self.reactor.enter()
         for server in list(self.servers):
-            if server.stream is None:
-                server.close()
+            if server.stream is None and server.state < SERVER_FLUSHING:
+                if server.unsent():
+                    server.begin_close()
+                else:
+                    server.close()
         self.reactor.leave()
         return len(self.servers)
 

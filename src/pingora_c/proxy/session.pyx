@@ -7,7 +7,7 @@ import socket
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from pingora_c.base.clock cimport now_us
-from pingora_c.h1.framing cimport BODY_LENGTH, BODY_NONE
+from pingora_c.h1.framing cimport BODY_LENGTH
 from pingora_c.http.field cimport NAME_EXPECT
 from pingora_c.http.header_block cimport block_may_hold
 from pingora_c.net.reactor cimport Reactor
@@ -15,6 +15,7 @@ from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.phases cimport SESSION_LOGGING
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, make_error
 from pingora_c.proxy.replay cimport Replay
+from pingora_c.proxy.stream cimport HIGH_WATER
 
 from pingora_c.proxy.failure import SessionEnded
 from pingora_c.proxy.timings import Timings
@@ -34,31 +35,43 @@ cdef class Session:
         pass. May be awaited until the request is sent upstream. Raises RuntimeError later, SessionEnded at the end.
         """
         cdef Reactor reactor = self.exchange.plan.reactor
+        cdef Replay replay = self.exchange.replay
         future = self.exchange.plan.loop.create_future()
         if self.exchange.state >= SESSION_LOGGING:
             raise SessionEnded("read_body: the session has ended")
-        if self.exchange.reader is not None:
+        if self.exchange.reader is not None and not self.exchange.reader.done():
             raise RuntimeError("read_body: somebody else waits for the body of this request")
-        if self.exchange.replay is not None and self.exchange.replay.whole is not None:
-            future.set_result(self.exchange.replay.whole)
-        elif self.exchange.down.framing.kind == BODY_NONE:
-            future.set_result(b"")
-        elif self.exchange.request_sent or self.exchange.received_bytes:
+        if self.exchange.request_sent:
             raise RuntimeError("read_body: the body is on its way upstream; call it in request_filter")
-        elif self.exchange.down.framing.kind == BODY_LENGTH and self.exchange.down.framing.length > limit:
+        if (self.exchange.down.framing.kind == BODY_LENGTH and self.exchange.down.framing.length > limit
+                or not self.exchange.can_replay()):
             future.set_exception(make_error(BODY_TOO_LARGE, None))
+        elif self.exchange.down.body_done:
+            future.set_result(b"" if replay is None else replay.complete())
         else:
-            self.exchange.replay = Replay.new(limit)
+            if replay is None:
+                self.exchange.replay = replay = Replay.new(limit)
+            replay.limit = limit
             self.exchange.reader = future
             reactor.enter()
             timer_clear(&self.exchange.timer)
-            if block_may_hold(&self.exchange.request_head.block, NAME_EXPECT):
+            if block_may_hold(&self.exchange.request_head.block, NAME_EXPECT) and not self.exchange.sent_continue:
                 self.exchange.sent_continue = True
                 self.exchange.down.send_continue()
-            self.exchange.server.arm(self.exchange.plan.limits.body_ms)
-            self.exchange.down.resume_body()
+            if replay.size > limit:
+                self.exchange.finish_reading(True)
+            else:
+                self.exchange.down.resume_body()
             reactor.leave()
+            future.add_done_callback(self._reading_ended)
         return future
+
+    def _reading_ended(self, future):
+        # whoever waited for the body gave up: what comes later waits for the next phase
+        if future.cancelled() and self.exchange.reader is future:
+            self.exchange.reader = None
+            self.exchange.down.pause_body()
+            self.exchange.on_body_read()
 
     def pass_request_body(self):
         """Leave this request's body alone: no body filter sees it, and its Content-Length stays."""
@@ -79,6 +92,8 @@ cdef class Session:
         reactor.enter()
         reactor.bury(chunk)
         self.exchange.to_client(data, len(chunk))
+        if self.exchange.server.unsent() > HIGH_WATER:
+            self.exchange.server.flush()     # else nobody knows yet that the client takes no more
         reactor.leave()
         return self.exchange.state < SESSION_LOGGING and self.exchange.down.is_full()
 

@@ -21,7 +21,10 @@ cdef object leave_task = tasks._leave_task
 
 
 class EagerTask(asyncio.Future):
-    """A Future that stands for the coroutine of a hook: the part of asyncio.Task that libraries rely on."""
+    """A Future that stands for the coroutine of a hook: the part of asyncio.Task that libraries rely on.
+
+    anyio, for one, reads `_fut_waiter` and `_must_cancel`.
+    """
 
     def __init__(self, loop):
         super().__init__(loop=loop)

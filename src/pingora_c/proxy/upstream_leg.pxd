@@ -40,6 +40,8 @@ cdef class H1ClientStream(H1Stream):
     cdef bint to_upgrade
     cdef bint head_done        # a final head came
     cdef bint got_bytes        # some byte of an answer came
+    cdef bint request_written  # the head was
+    cdef uint8_t n_interim     # 1xx answers so far
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1

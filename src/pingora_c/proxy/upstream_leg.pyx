@@ -4,7 +4,7 @@ cimport cython
 from pingora_c.h1.encode cimport encode_request, request_room
 from pingora_c.h1.framing cimport BODY_CLOSE, BODY_TUNNEL, response_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_response_head
-from pingora_c.h1.encode cimport FRAME_CLOSE
+from pingora_c.h1.encode cimport FRAME_CLOSE, FRAME_LENGTH
 from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.http.trailers cimport Trailers
@@ -31,6 +31,9 @@ cdef class H1Client(Connection):
         cdef size_t used = 0, part
         if self.stream is None:
             self.close()       # bytes that nobody asked for: never read into the next answer
+            return size
+        if not self.stream.request_written:
+            self.fail(UPSTREAM_CLOSED)     # it speaks before it was asked: not an answer to this request
             return size
         self.reactor.set_timer(&self.timer, self.read_timeout_ms)
         while used < size and not self.is_closed and self.stream is not None:
@@ -80,15 +83,15 @@ cdef class H1Client(Connection):
 
     cdef void on_broken(self) noexcept:
         # a write failed; an answer may have come before (a 413 to a large upload): read it first
-        if self.stream is not None and self.state == CLIENT_BUSY and not self.stream.head_done:
+        if self.stream is None:
+            self.close()
+        elif self.state == CLIENT_BUSY and not self.stream.body_done:
             self.can_read = True
             self.saw_hangup = True
-            self.is_paused = False
-            self.read_turn()
-        elif self.stream is None:
-            self.close()
-        elif not self.stream.body_done:
-            self.fail(UPSTREAM_TRUNCATED)
+            if not self.stream.head_done:
+                self.is_paused = False
+            if not self.is_paused:     # else a hook is at work, and the rest is read when it resumes the body
+                self.read_turn()
 
     cdef void on_timeout(self) noexcept:
         if self.stream is None:
@@ -133,6 +136,8 @@ cdef class H1ClientStream(H1Stream):
         self.to_upgrade = how.is_upgrade
         self.out_framing = how.framing
         self.out_left = how.length
+        self.out_done = False
+        self.request_written = True
         self.client.commit(encode_request(head, how, out))
         self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
         return 0
@@ -179,6 +184,10 @@ cdef class H1ClientStream(H1Stream):
             self.client.fail(NO_MEMORY)
             return 0
         if line.status < 200 and line.status != 101:
+            self.n_interim += 1
+            if self.n_interim > INTERIM_MAX:
+                self.client.fail(UPSTREAM_BAD_HEAD)
+                return 0
             self.owner.on_interim(head)
             return end
         self.head_done = True
@@ -196,7 +205,11 @@ cdef class H1ClientStream(H1Stream):
         cdef H1Client client = self.client
         cdef bint fit = (is_complete and self.head_done and self.body_done and self.out_done and not self.is_tunnel
                          and self.framing.keep_alive and not client.is_closed and not client.is_broken
-                         and not client.saw_hangup and client.pending_size == 0)
+                         and not client.saw_hangup and client.pending_size == 0
+                         # nothing of this exchange may be left on either way: bytes not sent, or not read
+                         and client.unsent() == 0 and not client.is_blocked
+                         and not (self.out_framing == FRAME_LENGTH and self.out_left)
+                         and not (client.can_read and not client.in_turn))
         self.owner = None
         client.reactor.bury(self)
         client.stream = None
@@ -238,7 +251,7 @@ cdef H1Client take_idle(Pool pool, HttpPeer peer):
     cdef H1Client client
     while True:
         client = <H1Client>pool.take(peer.key)
-        if client is None or not (client.is_closed or client.saw_hangup or client.is_broken):
+        if client is None or not (client.is_closed or client.saw_hangup or client.is_broken or client.can_read):
             return client
 
 
