@@ -468,6 +468,8 @@ cdef class Exchange(Phases):
     cdef int send_answer(self, Response response) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(response.body)
         cdef int64_t length = size if response.stream is None else -1
+        if not self.down.body_done:
+            self.down.close_after = True     # the rest of the request is not read: the client must know
         cdef bint is_done = False
         if self.down.send_head(response.head, length, False) < 0:
             self.failure = NO_MEMORY

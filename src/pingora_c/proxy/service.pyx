@@ -90,6 +90,9 @@ cdef class ProxyService(Application):
         plan.access_writer = access_writer
         plan.access_format = access_format if access_writer is not None else ACCESS_OFF
         plan.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
+        for name in hook_limits:
+            if name not in _PHASES:
+                raise ValueError(f"hook_timeouts: {type(proxy).__name__} has no hook {name!r}")
         if hook_limits:
             plan.hook_timeouts_ms = {_PHASES.index(name): int(limit * 1000) for name, limit in hook_limits.items()}
         plan.pool = Pool()

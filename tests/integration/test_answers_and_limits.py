@@ -1,0 +1,58 @@
+"""What answers say and when hooks are cut, where the documentation promises it."""
+
+import asyncio
+
+import pytest
+from conversations import GET, Forwarding, echo, post
+
+from pingora import Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
+
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_endpoints_answer_is_passed_on(proxy_factory, origin_factory, count):
+    class Balanced(ProxyHttp):
+        retry = RetryPolicy(statuses=(503,))
+        upstreams = LoadBalancer([origin_factory(BUSY).address for _ in range(count)])
+
+    assert proxy_factory(Balanced()).exchange(GET).endswith(b"\r\n\r\nbusy")
+
+
+def test_a_hooks_own_limit_holds_after_it_read_the_body(proxy_factory, origin_factory):
+    class Slow(Forwarding):
+        hook_timeouts = {"request_filter": 0.05}
+
+        async def request_filter(self, session, ctx):
+            await session.read_body()
+            await asyncio.sleep(0.5)
+
+    answer = proxy_factory(Slow(origin_factory(echo).address)).exchange(post(b"hello"))
+    assert answer.startswith(b"HTTP/1.1 504 ")
+
+
+def test_an_answer_before_the_body_says_that_the_connection_ends(proxy_factory):
+    class Refusing(Forwarding):
+        def request_filter(self, session, ctx):
+            return Response(403)
+
+    answer = proxy_factory(Refusing("127.0.0.1:1")).exchange(post(b"hello").replace(b"Connection: close\r\n", b""))
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_limit_of_an_unknown_hook_is_named(proxy_factory):
+    class Misspelt(Forwarding):
+        hook_timeouts = {"request_fliter": 1.0}
+
+    with pytest.raises(ValueError, match=r"hook_timeouts: .*request_fliter"):
+        proxy_factory(Misspelt("127.0.0.1:1"))
+
+
+@pytest.mark.xfail(strict=True, reason="body filters have no limit, whatever hook_timeouts and hook_timeout say")
+def test_a_body_filter_that_awaits_too_long_is_answered_504(proxy_factory, origin_factory):
+    class Slow(Forwarding):
+        async def request_body_filter(self, session, chunk, end, ctx):
+            await asyncio.sleep(0.5)
+
+    answer = proxy_factory(Slow(origin_factory(echo).address), Limits(hook_timeout=0.05)).exchange(post(b"hello"))
+    assert answer.startswith(b"HTTP/1.1 504 ")
