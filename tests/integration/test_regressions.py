@@ -260,11 +260,7 @@ class Answers(ProxyHttp):
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
-    [
-        pytest.param(GET, id="204"),
-        pytest.param(GET.replace(b"GET /", b"HEAD /5"), id="HEAD"),
-    ],
+    "request_bytes", [pytest.param(GET, id="204"), pytest.param(GET.replace(b"GET /", b"HEAD /5"), id="HEAD")]
 )
 def test_an_answer_without_body_to_a_request_with_the_end_behind_it_arrives(proxy_factory, request_bytes):
     proxy = proxy_factory(Answers())
@@ -276,7 +272,7 @@ def test_an_answer_without_body_to_a_request_with_the_end_behind_it_arrives(prox
         assert read_all(client).startswith(b"HTTP/1.1 20")
 
 
-LARGE = 30_000_000  # more than the kernel takes
+LARGE = 16_000_000  # more than the kernel takes
 
 
 def client_of_a_large_answer(proxy):
@@ -295,15 +291,43 @@ def test_a_client_that_ends_its_side_before_it_read_gets_all(proxy_factory):
 
 
 def test_a_client_that_reads_slowly_but_all_the_time_gets_all(proxy_factory):
-    limits = Limits(write_timeout=0.2, keep_alive=0.2)
+    limits = Limits(write_timeout=0.5, keep_alive=0.5)
     with client_of_a_large_answer(proxy_factory(Answers(), limits)) as client:
         got = 0
         while more := client.recv(LARGE // 20, socket.MSG_WAITALL):
             got += len(more)
-            time.sleep(0.04)  # twenty of these are four times the limits
+            time.sleep(0.08)  # twenty of these are three times the limits
             if got > LARGE:
                 break
         assert got > LARGE
+
+
+@pytest.mark.parametrize("kind", [Answers, Suspends], ids=["hook", "origin"])
+def test_a_client_that_sends_requests_and_reads_no_answer_is_held_back(proxy_factory, origin_factory, kind):
+    origin = origin_factory(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1_000_000))
+    proxy = proxy_factory(Answers() if kind is Answers else proxy_to(origin.address, Suspends))
+    (service,) = proxy.serving.services
+
+    def has_stalled():
+        before = service.n_requests
+        time.sleep(0.2)
+        return 0 < before == service.n_requests
+
+    with proxy.connect() as client:
+        client.sendall(GET.replace(b"/", b"/1000000", 1) * 100)
+        wait_until(has_stalled)
+        assert service.n_requests < 50, "their answers are more than the kernel takes: the proxy kept them"
+        client.shutdown(socket.SHUT_WR)
+        got = read_all(client)
+    assert got.count(b"HTTP/1.1 200 OK") == 100
+    assert len(got) > 100_000_000
+
+
+def test_a_client_that_takes_nothing_is_cut(proxy_factory):
+    proxy = proxy_factory(Answers(), Limits(write_timeout=0.1, keep_alive=0.1))
+    with client_of_a_large_answer(proxy) as client:
+        wait_until_empty(proxy)
+        assert len(read_all(client)) < LARGE
 
 
 def test_a_client_that_has_not_read_yet_when_the_proxy_ends_gets_all(proxy_factory):

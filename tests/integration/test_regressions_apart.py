@@ -163,6 +163,40 @@ def test_small_requests_are_answered_while_a_download_runs_at_full_speed(proxy_f
     assert (download.process.poll(), service.n_active) == (None, 1)
 
 
+ANSWERS = """
+class Proxy(Counted):
+    def request_filter(self, session, ctx):
+        return Response(200, {}, "hello")
+"""
+FLOOD = """
+import socket, sys, threading
+
+host, port = sys.argv[1].split(":")
+with socket.create_connection((host, int(port))) as client:
+    batch = b"GET /a HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n" * 10000
+    sender = threading.Thread(target=lambda: [client.sendall(batch) for _ in iter(int, 1)], daemon=True)
+    sender.start()
+    n = 0
+    while data := client.recv(1 << 20):
+        n += len(data)
+        if n >= 1 << 20:
+            print(n, flush=True)
+            n = 0
+"""
+
+
+def test_small_requests_are_answered_while_a_client_sends_requests_without_an_end(program):
+    """There is always something to read of that client: a proxy without a limit of a turn reads on for ever."""
+    server = program(SERVE + ANSWERS + RUN, "127.0.0.1:1")
+    flood = program(FLOOD, server.address)  # is at full speed when it prints for the first time
+    with server.connect() as client:
+        for _ in range(20):
+            client.sendall(GET)
+            assert client.recv(4096).endswith(b"hello")
+    assert flood.process.poll() is None
+    assert flood.process.stdout.readline(), "the flood went on beside them"
+
+
 FORKS = """
 import subprocess
 
