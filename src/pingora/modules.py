@@ -66,24 +66,24 @@ def combine(phase: str, own: Hook | None, of_modules: list[Hook]) -> Hook | None
     hooks = of_modules + owns if phase in INWARD else owns + of_modules
     if len(hooks) < 2:
         return hooks[0] if hooks else None
-    return chain_bodies(hooks) if phase in BODIES else chain(hooks)
+    return chain_bodies(hooks) if phase in BODIES else chain(hooks, is_row=phase != "logging")
 
 
-def chain(hooks: list[Hook]) -> Hook:
-    """Make a hook that runs `hooks` in turn until one returns something."""
+def chain(hooks: list[Hook], is_row: bool = True) -> Hook:
+    """Make a hook that runs `hooks` in turn, until one returns something if they are a row."""
 
     def run(*arguments: Any) -> Any:
         for at, hook in enumerate(hooks):
             result = hook(*arguments)
             if type(result) is CoroutineType:
                 return go_on(result, at + 1, arguments)
-            if result is not None:
+            if result is not None and is_row:
                 return result
         return None
 
     async def go_on(coroutine: Any, at: int, arguments: tuple[Any, ...]) -> Any:
         result = await coroutine
-        while result is None and at < len(hooks):
+        while (result is None or not is_row) and at < len(hooks):
             result = hooks[at](*arguments)
             if type(result) is CoroutineType:
                 result = await result

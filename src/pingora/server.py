@@ -35,6 +35,7 @@ log = logging.getLogger("pingora")
 BACKLOG = 4096
 LOSSES_S = 1.0  # between two looks at how many lines of output were dropped
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
+FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}
 
 
 # True while the command line executes a user's file, which must not start to serve.
@@ -160,17 +161,26 @@ class Server:
 
     `access_log` is "combined", "json" or "off"; None means "off". `limits` are those of client connections. `trusted`
     names the networks of proxies in front, such as "10.0.0.0/8": their X-Forwarded-* fields are kept and continued,
-    those of all other clients are replaced.
+    those of all other clients are replaced. `forwarded` says which fields tell upstreams about the client:
+    "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off".
     """
 
     def __init__(
-        self, *, limits: Limits | None = None, access_log: str | None = None, trusted: Iterable[str] = ()
+        self,
+        *,
+        limits: Limits | None = None,
+        access_log: str | None = None,
+        trusted: Iterable[str] = (),
+        forwarded: str = "x-forwarded",
     ) -> None:
+        if forwarded not in FORWARDED_FIELDS:
+            raise ValueError(f"forwarded: expected one of {', '.join(FORWARDED_FIELDS)}, got {forwarded!r}")
         if access_log is not None and access_log not in ACCESS_FORMATS:
             raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
         self.limits = limits or Limits()
         self.access_log = access_log
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
+        self.forwarded = forwarded
         self.sites: list[Site] = []
 
     def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str]) -> None:
@@ -273,6 +283,7 @@ class Serving:
                 hook_timeout=limits.hook_timeout,
                 hook_limits=dict(site.proxy.hook_timeouts),
                 trusted=server.trusted,
+                forwarded=FORWARDED_FIELDS[server.forwarded],
             )
             hooks.extend(site_hooks)
             hooks.extend(hook for name in PHASES for hook in module_hooks(site.proxy.modules, name))
@@ -330,13 +341,14 @@ async def serve(
     *,
     limits: Limits | None = None,
     trusted: Iterable[str] = (),
+    forwarded: str = "x-forwarded",
     grace: float = 5.0,
 ) -> AsyncIterator[Serving]:
     """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
 
-    `limits` and `trusted` are those of Server. At the end running requests get `grace` seconds.
+    `limits`, `trusted` and `forwarded` are those of Server. At the end running requests get `grace` seconds.
     """
-    server = Server(limits=limits, trusted=trusted)
+    server = Server(limits=limits, trusted=trusted, forwarded=forwarded)
     server.add_proxy(proxy, listen)
     server.bind()
     try:

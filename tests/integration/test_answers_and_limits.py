@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from conversations import GET, Forwarding, echo, post
 
-from pingora import Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
+from pingora import LoadBalancer, ProxyHttp, Response, RetryPolicy
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
 
@@ -46,13 +46,3 @@ def test_a_limit_of_an_unknown_hook_is_named(proxy_factory):
 
     with pytest.raises(ValueError, match=r"hook_timeouts: .*request_fliter"):
         proxy_factory(Misspelt("127.0.0.1:1"))
-
-
-@pytest.mark.xfail(strict=True, reason="body filters have no limit, whatever hook_timeouts and hook_timeout say")
-def test_a_body_filter_that_awaits_too_long_is_answered_504(proxy_factory, origin_factory):
-    class Slow(Forwarding):
-        async def request_body_filter(self, session, chunk, end, ctx):
-            await asyncio.sleep(0.5)
-
-    answer = proxy_factory(Slow(origin_factory(echo).address), Limits(hook_timeout=0.05)).exchange(post(b"hello"))
-    assert answer.startswith(b"HTTP/1.1 504 ")

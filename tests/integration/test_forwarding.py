@@ -211,6 +211,57 @@ def test_forwarding_fields_of_a_trusted_sender_are_continued(origin_factory):
     assert [b"X-Forwarded-Proto: https\r\n" in head for head in origin.heads] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "trusted", "expected"),
+    [
+        ("x-forwarded", [], ["X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: a:80", "X-Forwarded-Proto: http"]),
+        ("forwarded", [], ['Forwarded: for=127.0.0.1;host="a:80";proto=http']),
+        ("forwarded", ["127.0.0.1"], ['Forwarded: for=9.9.9.9, for=127.0.0.1;host="a:80";proto=http']),
+        ("off", [], []),
+        ("off", ["127.0.0.1"], ["Forwarded: for=9.9.9.9"]),
+        (
+            "both",
+            [],
+            [
+                'Forwarded: for=127.0.0.1;host="a:80";proto=http',
+                "X-Forwarded-For: 127.0.0.1",
+                "X-Forwarded-Host: a:80",
+                "X-Forwarded-Proto: http",
+            ],
+        ),
+    ],
+    ids=["X-Forwarded", "Forwarded", "Forwarded continued", "none", "only the trusted sender's", "both"],
+)
+def test_forwarding_fields_are_those_that_were_asked_for(origin_factory, forwarded, trusted, expected):
+    origin = origin_factory(HELLO)
+
+    async def ask():
+        async with serve(proxy_to(origin.address), trusted=trusted, forwarded=forwarded) as serving:
+            host, port = serving.address.split(":")
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a:80\r\nForwarded: for=9.9.9.9\r\n\r\n")
+            await reader.readuntil(b"hello")
+            writer.close()
+
+    asyncio.run(ask())
+    lines = origin.heads[0].decode().split("\r\n")
+    assert sorted(line for line in lines if "forwarded" in line.lower()) == expected
+
+
+@pytest.mark.parametrize("size", [10_000, 31_000, 32_500])
+def test_a_head_up_to_its_limit_goes_through_both_ways(proxy_factory, origin_factory, size):
+    filling = b"X-Fill: %s\r\n" % (b"f" * size)
+    origin = origin_factory(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n%s%s\r\nhello" % (filling, filling[:-10] + b"\r\n")
+    )
+    proxy = ProxyHttp()
+    proxy.upstreams = LoadBalancer([origin.address])
+    answer = proxy_factory(proxy).exchange(b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % filling)
+    assert filling in origin.heads[0]
+    assert filling in answer
+    assert answer.endswith(b"hello")
+
+
 def test_a_request_may_come_byte_by_byte(proxy_factory, origin_factory):
     proxy = proxy_factory(proxy_to(origin_factory(HELLO).address))
     with proxy.connect() as client:

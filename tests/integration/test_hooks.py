@@ -2,6 +2,9 @@
 
 import asyncio
 import contextvars
+import socket
+import struct
+import threading
 
 import pytest
 from conversations import Forwarding
@@ -231,3 +234,32 @@ def test_one_hook_may_have_a_limit_of_its_own(proxy_factory, origin_factory):
     answer = proxy_factory(Slow(origin_factory(HELLO).address)).exchange(GET)
     assert answer.startswith(b"HTTP/1.1 504 ")
     assert b"hook_timeout" in answer
+
+
+def test_a_client_that_left_is_a_499_to_the_log(proxy_factory):
+    begun = threading.Event()
+    seen = []
+
+    class Logging(Forwarding):
+        async def request_filter(self, session, ctx):
+            begun.set()
+            await asyncio.sleep(60)
+
+        def logging(self, session, error, ctx):
+            seen.append((session.response.status, error.reason))
+
+    proxy = proxy_factory(Logging("127.0.0.1:1"))
+    with proxy.connect() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(GET)
+        assert begun.wait(5)
+    proxy.close()
+    assert seen == [(499, "client_gone")]
+
+
+def test_a_limit_for_a_body_filter_is_refused(proxy_factory):
+    class Limited(Forwarding):
+        hook_timeouts = {"response_body_filter": 1.0}
+
+    with pytest.raises(ValueError, match="response_body_filter has no limit"):
+        proxy_factory(Limited("127.0.0.1:1"))

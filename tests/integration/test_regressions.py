@@ -405,3 +405,19 @@ def test_what_hooks_keep_says_the_same_after_a_thousand_other_sessions(proxy_fac
     for request, headers, names, before in hooks.heads:
         assert list(headers.items()) == list(request.headers.items()) == before
         assert list(names) == [name for name, _ in before]
+
+
+def test_a_client_that_pipelines_thousands_of_requests_is_answered_in_turns(proxy_factory):
+    n = 5000
+    proxy = proxy_factory(Answers())
+    with proxy.connect() as client, proxy.connect() as other:
+        sending = threading.Thread(target=client.sendall, args=(GET * n,))
+        sending.start()
+        other.sendall(GET)
+        assert other.recv(100).startswith(b"HTTP/1.1 204")
+        answers = b""
+        while answers.count(b"HTTP/1.1 204") < n:
+            more = client.recv(1 << 20)
+            assert more
+            answers += more
+        sending.join()

@@ -18,6 +18,12 @@ cdef enum BodyFraming:
     FRAME_CHUNKED = 2
     FRAME_CLOSE = 3      # to the end of the connection
 
+# Which fields tell the upstream about the client; bits. Those of an untrusted sender are dropped in any case.
+cdef enum ForwardedFields:
+    FORWARD_NONE = 0
+    FORWARD_X = 1            # X-Forwarded-For, -Host, -Proto
+    FORWARD_STANDARD = 2     # Forwarded (RFC 7239)
+
 cdef struct Outgoing:
     uint8_t framing          # BodyFraming
     uint64_t length          # for FRAME_LENGTH
@@ -30,6 +36,7 @@ cdef struct Outgoing:
     const char* host         # requests: written as Host where the head has none (from HTTP/1.0); NULL: none
     size_t host_size
     bint drop_expect         # requests: the proxy answered Expect itself
+    uint8_t forwarded        # requests: ForwardedFields to write
     bint is_trusted          # X-Forwarded-* of the sender are kept and appended to, else replaced
 
 cdef size_t request_room(RequestHead head) noexcept

@@ -4,7 +4,7 @@ Never copies a field that frames the message or belongs to the connection: those
 """
 from http import HTTPStatus
 
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.base.clock cimport DATE_SIZE, date_text
@@ -13,10 +13,13 @@ from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED, NAME_HOST,
     NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING,
     NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO,
-    NAME_X_REAL_IP, Field,
+    NAME_X_REAL_IP, Field, KnownName,
 )
 from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold
 from pingora_c.http.message cimport METHOD_OPTIONS
+
+cdef enum:
+    COLON = 58
 
 # Removed in both directions: RFC 9110 §7.6.1 and the legacy ones.
 cdef uint64_t HOP_BY_HOP = (
@@ -164,21 +167,28 @@ cdef char* put_framing(char* out, const Outgoing* how) noexcept nogil:
     return out
 
 
-cdef char* put_forwarded(char* out, const HeaderBlock* block, const Outgoing* how) noexcept nogil:
+cdef char* put_values(char* out, const HeaderBlock* block, KnownName name) noexcept nogil:
+    """All values of a list field, each with a comma behind it."""
+    cdef Py_ssize_t i = block_find_known(block, name, 0)
+    cdef Field* field
+    while i >= 0:
+        field = block_field(block, <uint32_t>i)
+        if field.value_size:
+            out = put(out, block.base + field.value_at, field.value_size)
+            out = put(out, b", ", 2)
+        i = block_find_known(block, name, <uint32_t>i + 1)
+    return out
+
+
+cdef char* put_x_forwarded(char* out, const HeaderBlock* block, const Outgoing* how) noexcept nogil:
     """X-Forwarded-For, -Host and -Proto of this hop; a trusted sender's list is continued and its Host and Proto
     kept.
     """
-    cdef Py_ssize_t i = -1
+    cdef Py_ssize_t i
     cdef Field* field
     out = put(out, b"X-Forwarded-For: ", 17)
     if how.is_trusted:
-        i = block_find_known(block, NAME_X_FORWARDED_FOR, 0)
-        while i >= 0:
-            field = block_field(block, <uint32_t>i)
-            if field.value_size:
-                out = put(out, block.base + field.value_at, field.value_size)
-                out = put(out, b", ", 2)
-            i = block_find_known(block, NAME_X_FORWARDED_FOR, <uint32_t>i + 1)
+        out = put_values(out, block, NAME_X_FORWARDED_FOR)
     out = put(out, how.client, how.client_size)
     out = put(out, b"\r\n", 2)
     if not (how.is_trusted and block_find_known(block, NAME_X_FORWARDED_PROTO, 0) >= 0):
@@ -195,6 +205,34 @@ cdef char* put_forwarded(char* out, const HeaderBlock* block, const Outgoing* ho
     return out
 
 
+cdef char* put_standard_forwarded(char* out, const HeaderBlock* block, const Outgoing* how) noexcept nogil:
+    """Forwarded of this hop (RFC 7239 §4); a trusted sender's list is continued."""
+    cdef Py_ssize_t i = block_find_known(block, NAME_HOST, 0)
+    cdef Field* field
+    cdef bint is_ipv6 = memchr(how.client, COLON, how.client_size) != NULL
+    out = put(out, b"Forwarded: ", 11)
+    if how.is_trusted:
+        out = put_values(out, block, NAME_FORWARDED)
+    if is_ipv6:
+        out = put(out, b"for=\"[", 6)
+    else:
+        out = put(out, b"for=", 4)
+    if how.client_size == 4 and memcmp(how.client, b"unix", 4) == 0:
+        out = put(out, b"unknown", 7)
+    else:
+        out = put(out, how.client, how.client_size)
+    if is_ipv6:
+        out = put(out, b"]\"", 2)
+    if i >= 0 and block_field(block, <uint32_t>i).value_size:
+        field = block_field(block, <uint32_t>i)
+        out = put(out, b";host=\"", 7)      # a valid authority holds no quote and no backslash
+        out = put(out, block.base + field.value_at, field.value_size)
+        out = put(out, b"\"", 1)
+    out = put(out, b";proto=", 7)
+    out = put(out, how.proto, strlen(how.proto))
+    return put(out, b"\r\n", 2)
+
+
 cdef char* put_upgrade(char* out, const HeaderBlock* block) noexcept nogil:
     cdef Py_ssize_t i = block_find_known(block, NAME_UPGRADE, 0)
     cdef Field* field
@@ -208,8 +246,8 @@ cdef char* put_upgrade(char* out, const HeaderBlock* block) noexcept nogil:
 
 
 cdef size_t request_room(RequestHead head) noexcept:
-    # values of X-Forwarded-For and Host may be written twice
-    return 2 * <size_t>head.block.used + 8 * <size_t>head.block.n + FIXED_ROOM
+    # values of Host, X-Forwarded-For and Forwarded may be written up to three times
+    return 3 * <size_t>head.block.used + 8 * <size_t>head.block.n + FIXED_ROOM
 
 
 cdef size_t response_room(ResponseHead head) noexcept:
@@ -242,7 +280,10 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
     if how.client != NULL and not how.is_trusted:
         skip |= FORWARDED
     elif how.client != NULL:
-        skip |= <uint64_t>1 << <int>NAME_X_FORWARDED_FOR
+        if how.forwarded & <int>FORWARD_X:
+            skip |= <uint64_t>1 << <int>NAME_X_FORWARDED_FOR
+        if how.forwarded & <int>FORWARD_STANDARD:
+            skip |= <uint64_t>1 << <int>NAME_FORWARDED
     out = put(out, head.block.base + head.method.at, head.method.size)
     out[0] = 32
     out = put_target(out + 1, head)
@@ -255,8 +296,10 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
         out = put(out, b"Host: ", 6)
         out = put(out, how.host, how.host_size)
         out = put(out, b"\r\n", 2)
-    if how.client != NULL:
-        out = put_forwarded(out, &head.block, how)
+    if how.client != NULL and how.forwarded & <int>FORWARD_X:
+        out = put_x_forwarded(out, &head.block, how)
+    if how.client != NULL and how.forwarded & <int>FORWARD_STANDARD:
+        out = put_standard_forwarded(out, &head.block, how)
     if how.is_upgrade:
         out = put_upgrade(out, &head.block)
     out = put_framing(out, how)

@@ -9,7 +9,7 @@ from libc.string cimport memset
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
 from pingora_c.h1.encode cimport (
-    Outgoing, encode_chunk_line, encode_request, encode_response, reason_phrase, request_room, response_room,
+    FORWARD_X, Outgoing, encode_chunk_line, encode_request, encode_response, reason_phrase, request_room, response_room,
 )
 from pingora_c.h1.head cimport HeadLimits, RequestLine, StatusLine, parse_request_head, parse_response_head
 from pingora_c.http.field cimport Field
@@ -25,6 +25,7 @@ cdef int describe(
 ) except -1:
     """Fill `how` from Python; `client` and `proto` outlive it."""
     memset(how, 0, sizeof(Outgoing))
+    how.forwarded = FORWARD_X
     how.framing = <uint8_t>("none", "length", "chunked", "close").index(framing)
     how.length = length
     how.is_upgrade = is_upgrade

@@ -26,6 +26,7 @@ from pingora_c.proxy.stream cimport HIGH_WATER
 cdef enum:
     FIELDS_MAX = 256
     LINGER_MS = 2000
+    HEADS_PER_TURN = 32
     AUTHORITY_MAX = 512
 
 
@@ -77,14 +78,27 @@ cdef class H1Server(Connection):
             self.free_queue()
             self.fail(CLIENT_GONE)
 
+    cdef void on_ready(self) noexcept:
+        if self.is_resting:
+            self.is_resting = False
+            self.is_paused = False
+        Connection.on_ready(self)
+
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         cdef size_t used = 0, part
+        cdef int heads = 0
         while used < size and not self.is_closed:
             if self.stream is None:
                 if self.state >= SERVER_FLUSHING:
                     return size
                 if self.is_blocked and self.unsent() > HIGH_WATER:
                     self.pause()       # it reads no answers: no more requests until it does
+                    break
+                heads += 1
+                if heads > HEADS_PER_TURN:
+                    self.is_resting = True     # hooks answered them at once; others have their turn first
+                    self.pause()
+                    self.reactor.make_ready(self)
                     break
                 part = self.read_head(data + used, size - used)
             elif self.stream.body_done or self.stream.body_paused:
@@ -326,12 +340,11 @@ cdef class H1ServerStream(H1Stream):
             how.framing = self.out_framing = FRAME_CHUNKED
         how.close = self.close_after
         how.keep_alive = self.client_minor == 0
-        out = self.server.reserve(response_room(head))
+        out = self.head_place(response_room(head))
         if out == NULL:
             return -1
-        self.server.commit(encode_response(head, &how, out))
         self.head_sent = True
-        return 0
+        return self.head_written(encode_response(head, &how, out))
 
     cdef void resume_body(self) noexcept:
         if self.body_paused and not self.body_done and not self.is_tunnel:
@@ -349,11 +362,10 @@ cdef class H1ServerStream(H1Stream):
         if self.client_minor == 0 or self.head_sent:
             return 0
         memset(&how, 0, sizeof(how))
-        out = self.server.reserve(response_room(head))
+        out = self.head_place(response_room(head))
         if out == NULL:
             return -1
-        self.server.commit(encode_response(head, &how, out))
-        return 0
+        return self.head_written(encode_response(head, &how, out))
 
     cdef bint is_reusable(self, bint is_complete) noexcept:
         return (is_complete and self.body_done and not self.close_after and not self.is_tunnel

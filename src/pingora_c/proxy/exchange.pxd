@@ -55,6 +55,7 @@ cdef class Exchange(Phases):
     # -- ending
     cdef int answer(self, Response response) except -1
     cdef int send_answer(self, Response response) except -1
+    cdef void note_no_answer(self) noexcept
     cdef void conclude(self) noexcept
     cdef void end_waiting(self) noexcept
     cdef int write_access_log(self) except -1

@@ -232,6 +232,7 @@ cdef class Exchange(Phases):
         how.client = self.server.client_ip
         how.client_size = self.server.client_ip_size
         how.is_trusted = self.server.is_trusted
+        how.forwarded = self.plan.forwarded
         how.proto = b"http"
         how.is_upgrade = self.down.framing.upgrade
         how.drop_expect = self.sent_continue
@@ -500,12 +501,21 @@ cdef class Exchange(Phases):
         self.state = SESSION_LOGGING
         self.ended_us = now_us()
         self.let_upstream_go(self.upstream_ended, is_upstream_failure(self.failure))
+        if self.response_head is None and self.plan.has_hooks:
+            self.note_no_answer()
         if self.failure != OK and self.failure != CLIENT_GONE:
             self.run(SUPPRESS_ERROR_LOG)
         elif self.plan.has_hooks:
             self.run(LOGGING)
         else:
             self.conclude()
+
+    cdef void note_no_answer(self) noexcept:
+        """Nobody was answered, most often because the client left: 499 to whoever logs, as nginx has it."""
+        try:
+            self.response_head = ResponseHead.new(499)
+        except:
+            pass   # ignored: without memory hooks see None
 
     cdef void conclude(self) noexcept:
         cdef H1ServerStream down = self.down

@@ -20,11 +20,15 @@ cdef class H1Stream(Stream):
     cdef uint64_t out_left        # FRAME_LENGTH: bytes still to go
     cdef bint out_started         # a chunk was written
     cdef bint out_done
+    cdef char* large_head         # owned between head_place and head_written, for what reserve has no room for
     cdef bint is_tunnel           # raw bytes both ways, each side ends on its own
     cdef void begin_body(self) noexcept                                   # framing is set
     cdef size_t decode(self, const char* data, size_t size) noexcept      # bytes used
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept
     cdef void end_body(self, Trailers trailers) noexcept
+    # Room for a head of up to `room` bytes, NULL without memory; head_written follows with what was used of it.
+    cdef char* head_place(self, size_t room) noexcept
+    cdef int head_written(self, size_t size) noexcept      # 0, -1 without memory
     cdef int send_trailers(self, Trailers trailers) noexcept
     cdef void refuse_body(self) noexcept

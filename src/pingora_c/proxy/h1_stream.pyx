@@ -10,6 +10,8 @@ from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, parse_fields
 from pingora_c.http.field cimport Field
 from pingora_c.http.trailers cimport Trailers
+from pingora_c.mem.buffer_pool cimport BUFFER_LARGE
+from pingora_c.net.connection cimport OutSegment
 from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, UPSTREAM_BAD_BODY
 from pingora_c.proxy.stream cimport HIGH_WATER
 
@@ -127,13 +129,28 @@ cdef class H1Stream(Stream):
 
     cdef int send_trailers(self, Trailers trailers) noexcept:
         """The last chunk and the trailer section (RFC 9112 §7.1.2)."""
-        cdef char* text = <char*>malloc(trailers_room(&trailers.block))
-        cdef int code
-        if text == NULL:
+        cdef char* out = self.head_place(trailers_room(&trailers.block))
+        if out == NULL:
             return -1
+        return self.head_written(encode_trailers(&trailers.block, not self.out_started, out))
+
+    cdef char* head_place(self, size_t room) noexcept:
+        cdef char* out
+        if room <= BUFFER_LARGE - sizeof(OutSegment):
+            out = self.connection.reserve(room)
+        else:
+            out = self.large_head = <char*>malloc(room)
+        return out
+
+    cdef int head_written(self, size_t size) noexcept:
+        cdef int code
+        if self.large_head == NULL:
+            self.connection.commit(size)
+            return 0
         self.connection.flush()      # what was gathered goes first
-        code = self.connection.write_copy(text, encode_trailers(&trailers.block, not self.out_started, text))
-        free(text)
+        code = self.connection.write_copy(self.large_head, size)
+        free(self.large_head)
+        self.large_head = NULL
         return code
 
     cdef bint is_full(self) noexcept:

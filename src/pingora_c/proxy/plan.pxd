@@ -70,6 +70,7 @@ cdef class Plan:
     cdef object on_failure       # callable(summary, ProxyError): the error log's line of a session that failed
     cdef LogWriter access_writer  # None: no access log
     cdef uint8_t access_format   # AccessFormat
+    cdef uint8_t forwarded       # ForwardedFields
     cdef RetryRules retry
     cdef dict hook_timeouts_ms   # by phase, where it is not the default
     cdef uint32_t hook_timeout_ms

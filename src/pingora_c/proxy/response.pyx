@@ -45,8 +45,13 @@ cdef class Response:
 
 async def send_all(session, stream):
     """Send the chunks of a Response's body as they come, waiting while the client takes none."""
-    async for chunk in stream:
-        if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            raise TypeError(f"Response: the body gave {type(chunk).__name__}, expected bytes")
-        if session._write(bytes(chunk)):
-            await session._room()
+    try:
+        async for chunk in stream:
+            if not isinstance(chunk, (bytes, bytearray, memoryview)):
+                raise TypeError(f"Response: the body gave {type(chunk).__name__}, expected bytes")
+            if session._write(bytes(chunk)):
+                await session._room()
+    finally:
+        close = getattr(stream, "aclose", None)     # a generator that is left in the middle ends now, not some day
+        if close is not None:
+            await close()

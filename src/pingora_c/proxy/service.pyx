@@ -60,11 +60,12 @@ cdef class ProxyService(Application):
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
     upstream, attempts). `trusted` is a tuple of ipaddress networks whose X-Forwarded-* fields are kept.
-    `hook_limits` gives limits in seconds, by the phase's name, where they differ from `hook_timeout`.
+    `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by the phase's name, where they differ from `hook_timeout`.
     """
 
     def __init__(self, Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
-                 int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted):
+                 int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
+                 int forwarded):
         if len(hooks) != PHASE_END:
             raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
         if hooks[<int>UPSTREAM_PEER] is None and balancer is None:
@@ -88,11 +89,14 @@ cdef class ProxyService(Application):
         plan.on_hook_error = report.hook_raised
         plan.on_failure = report.failed
         plan.access_writer = access_writer
+        plan.forwarded = forwarded
         plan.access_format = access_format if access_writer is not None else ACCESS_OFF
         plan.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
         for name in hook_limits:
             if name not in _PHASES:
                 raise ValueError(f"hook_timeouts: {type(proxy).__name__} has no hook {name!r}")
+            if name.endswith(("body_filter", "trailer_filter")):
+                raise ValueError(f"hook_timeouts: {name} has no limit, a body may take as long as it likes")
         if hook_limits:
             plan.hook_timeouts_ms = {_PHASES.index(name): int(limit * 1000) for name, limit in hook_limits.items()}
         plan.pool = Pool()

@@ -109,7 +109,7 @@ cdef class Session:
 
     @property
     def response(self):
-        """The response head, None before there is one."""
+        """The response head, None before there is one; in `logging` always one: 499 if nothing was answered."""
         return self.exchange.response_head
 
     @property

@@ -129,7 +129,7 @@ cdef class H1Client(Connection):
 @cython.final
 cdef class H1ClientStream(H1Stream):
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept:
-        cdef char* out = self.client.reserve(request_room(head))
+        cdef char* out = self.head_place(request_room(head))
         if out == NULL:
             return -1
         self.to_head = head.method_id == METHOD_HEAD
@@ -138,9 +138,8 @@ cdef class H1ClientStream(H1Stream):
         self.out_left = how.length
         self.out_done = False
         self.request_written = True
-        self.client.commit(encode_request(head, how, out))
         self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
-        return 0
+        return self.head_written(encode_request(head, how, out))
 
     cdef int send_body(self, const char* data, size_t size) noexcept:
         self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
