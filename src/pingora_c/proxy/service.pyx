@@ -59,8 +59,9 @@ cdef class ProxyService(Application):
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
-    upstream, attempts). `trusted` is a tuple of ipaddress networks whose X-Forwarded-* fields are kept.
-    `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by the phase's name, where they differ from `hook_timeout`.
+    upstream, attempts). `trusted` is a tuple of ipaddress networks whose X-Forwarded-* fields are kept, `forwarded`
+    are bits of ForwardedFields. `hook_limits` gives limits in seconds, by the phase's name, where they differ from
+    `hook_timeout`.
     """
 
     def __init__(self, Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
