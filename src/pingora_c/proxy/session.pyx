@@ -5,7 +5,6 @@ import os
 import socket
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint64_t
 from pingora_c.base.clock cimport now_us
 from pingora_c.h1.framing cimport BODY_LENGTH
 from pingora_c.http.field cimport NAME_EXPECT
@@ -16,9 +15,9 @@ from pingora_c.proxy.phases cimport SESSION_LOGGING
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, make_error
 from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.proxy.timings cimport Moments, Timings
 
 from pingora_c.proxy.failure import SessionEnded
-from pingora_c.proxy.timings import Timings
 
 
 @cython.final
@@ -135,13 +134,15 @@ cdef class Session:
 
     @property
     def timings(self):
-        cdef uint64_t ended_us = self.exchange.ended_us
-        if ended_us == 0:
-            ended_us = now_us()
-        return Timings(
-            self.exchange.started_us, self.exchange.head_us, self.exchange.connect_at_us, self.exchange.connected_us,
-            self.exchange.first_byte_us, ended_us, self.exchange.in_hooks_us(),
-        )
+        cdef Moments moments
+        moments.started_us = self.exchange.started_us
+        moments.head_us = self.exchange.head_us
+        moments.connect_at_us = self.exchange.connect_at_us
+        moments.connected_us = self.exchange.connected_us
+        moments.first_byte_us = self.exchange.first_byte_us
+        moments.ended_us = self.exchange.ended_us if self.exchange.ended_us else now_us()
+        moments.hooks_us = self.exchange.in_hooks_us()
+        return Timings.of(&moments)
 
     @property
     def attempts(self):

@@ -1,19 +1,29 @@
-"""Durations of a session, as hooks see them."""
+"""Timings. Data only."""
+cimport cython
 
 
-class Timings:
+@cython.final
+cdef class Timings:
     """How long the parts of a session took, in milliseconds; -1.0 for what has not happened.
 
     All but two count from the head's first byte: `head_ms` to its last, `first_byte_ms` to the answer's head,
     `total_ms` to the end, or to now. `connect_ms`: to a connection to the upstream; `hooks_ms`: inside the synchronous
-    parts of hooks.
+    parts of hooks. Made by the core.
     """
 
-    __slots__ = ("connect_ms", "first_byte_ms", "head_ms", "hooks_ms", "total_ms")
+    @staticmethod
+    cdef Timings of(const Moments* moments):
+        cdef Timings made = Timings.__new__(Timings)
+        made.head_ms = (moments.head_us - moments.started_us) / 1000.0
+        made.connect_ms = made.first_byte_ms = -1.0
+        if moments.connected_us >= moments.connect_at_us > 0:
+            made.connect_ms = (moments.connected_us - moments.connect_at_us) / 1000.0
+        if moments.first_byte_us:
+            made.first_byte_ms = (moments.first_byte_us - moments.started_us) / 1000.0
+        made.total_ms = (moments.ended_us - moments.started_us) / 1000.0
+        made.hooks_ms = moments.hooks_us / 1000.0
+        return made
 
-    def __init__(self, started_us, head_us, connect_at_us, connected_us, first_byte_us, ended_us, hooks_us):
-        self.head_ms = (head_us - started_us) / 1000
-        self.connect_ms = (connected_us - connect_at_us) / 1000 if connected_us >= connect_at_us > 0 else -1.0
-        self.first_byte_ms = (first_byte_us - started_us) / 1000 if first_byte_us else -1.0
-        self.total_ms = (ended_us - started_us) / 1000
-        self.hooks_ms = hooks_us / 1000
+    def __repr__(self):
+        return (f"<Timings head {self.head_ms:.1f} ms, connect {self.connect_ms:.1f} ms, first byte "
+                f"{self.first_byte_ms:.1f} ms, total {self.total_ms:.1f} ms, hooks {self.hooks_ms:.1f} ms>")
