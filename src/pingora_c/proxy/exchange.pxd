@@ -22,6 +22,7 @@ cdef class Exchange(Phases):
     cdef HttpPeer chosen
     cdef Endpoint endpoint            # in flight there, None if not
     cdef Timer deadline               # limit of the present attempt
+    cdef bint deadline_is_total       # it is that of all attempts
     cdef uint8_t attempt_failure      # why the present attempt failed
     cdef uint32_t n_attempts
     cdef bint retries                 # what was decided for attempt_failure

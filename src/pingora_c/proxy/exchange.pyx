@@ -46,8 +46,7 @@ from pingora_c.proxy.response import send_all
 
 cdef void fire_deadline(void* owner) noexcept:
     cdef Exchange exchange = <Exchange>owner
-    cdef bint is_try = has_time_left(&exchange.plan.retry, exchange.started_us)
-    exchange.on_failure(False, TRY_TIMEOUT if is_try else TOTAL_TIMEOUT)
+    exchange.on_failure(False, TOTAL_TIMEOUT if exchange.deadline_is_total else TRY_TIMEOUT)
 
 
 @cython.final
@@ -179,6 +178,7 @@ cdef class Exchange(Phases):
 
     cdef void connect(self) noexcept:
         cdef int opened
+        cdef uint64_t limit_ms
         self.n_attempts += 1
         self.is_connected = False
         self.request_sent = False
@@ -187,7 +187,8 @@ cdef class Exchange(Phases):
         if self.endpoint is not None:
             self.endpoint.on_start()
         if self.plan.retry.try_ms or self.plan.retry.total_ms:
-            self.plan.reactor.set_timer(&self.deadline, attempt_ms(&self.plan.retry, self.started_us))
+            limit_ms = attempt_ms(&self.plan.retry, self.started_us, &self.deadline_is_total)
+            self.plan.reactor.set_timer(&self.deadline, limit_ms)
         opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, not self.reuse_failed)
         self.up = <H1ClientStream>self.opened
         self.opened = None

@@ -19,5 +19,6 @@ cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) n
 cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept nogil
 cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil
 
-# How long an attempt that begins now may take: to its own end, or to that of all attempts if that comes first.
-cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us) noexcept nogil
+# How long an attempt that begins now may take: to its own end, or (`is_total`) to that of all attempts if that comes
+# first.
+cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us, bint* is_total) noexcept nogil

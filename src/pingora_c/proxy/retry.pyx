@@ -30,12 +30,14 @@ cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept n
     return False
 
 
-cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us) noexcept nogil:
+cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us, bint* is_total) noexcept nogil:
     cdef uint64_t limit_ms = rules.try_ms
     cdef uint64_t used_ms = (now_us() - started_us) // 1000
     cdef uint64_t left_ms = rules.total_ms
+    is_total[0] = False
     if left_ms:
         left_ms = left_ms - used_ms if left_ms > used_ms else 1
         if limit_ms == 0 or left_ms < limit_ms:
             limit_ms = left_ms
+            is_total[0] = True
     return limit_ms
