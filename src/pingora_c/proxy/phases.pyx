@@ -24,8 +24,8 @@ cdef str phase_name(int phase):
 
 cdef void fire_hook_timeout(void* owner) noexcept:
     cdef Phases session = <Phases>owner
-    if session.task_phase < FAIL_TO_PROXY:
-        session.failure = HOOK_TIMEOUT
+    if session.task_phase < FAIL_TO_PROXY and session.failure == OK:
+        session.failure = HOOK_TIMEOUT      # else it is slow to end after a cancellation: the first failure stays
     session.cancel_task()
 
 
@@ -134,6 +134,7 @@ cdef class Phases(Relay):
             pass
         elif self.next_answer is not None and not self.response_sent:
             answer = self.next_answer
+            self.next_answer = None    # its stream may refer to us
             self.after(UPSTREAM_REQUEST_FILTER, answer)
         elif task.cancelled():
             if phase == ANSWER_BODY:

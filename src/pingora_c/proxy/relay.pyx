@@ -25,8 +25,8 @@ cdef class Relay(StreamOwner):
                 self.finish_reading(False)
             elif self.up is not None:
                 self.forward_end(trailers)
-            if self.down.is_tunnel and self.upstream_ended:
-                self.finish()
+            if self.down.is_tunnel and self.upstream_ended and (self.up is None or not self.up.connection.unsent()):
+                self.finish()       # else when the origin has taken what waits: on_writable
         elif not self.response_sent:
             self.upstream_ended = True      # a response filter is still at work; send_response ends it
         elif self.response_bodies is not None:
@@ -37,7 +37,9 @@ cdef class Relay(StreamOwner):
     cdef void on_writable(self, bint is_client) noexcept:
         cdef object drained = self.drained
         if not is_client:
-            if self.request_sent and (self.request_bodies is None or self.request_bodies.task is None):
+            if self.down.is_tunnel and self.down.body_done and self.upstream_ended:
+                self.finish()
+            elif self.request_sent and (self.request_bodies is None or self.request_bodies.task is None):
                 self.down.resume_body()
             return
         if drained is not None:

@@ -3,7 +3,7 @@
     CONNECTING -> BUSY -> IDLE (pooled) -> BUSY …; any -> closed
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.h1.encode cimport Outgoing
 from pingora_c.http.message cimport RequestHead
 from pingora_c.net.connection cimport Connection
@@ -28,6 +28,7 @@ cdef class H1Client(Connection):
     cdef uint8_t state
     cdef uint32_t read_timeout_ms
     cdef uint32_t n_exchanges
+    cdef uint64_t written_before   # of a tunnel: bytes_written when the timer ran out last
     cdef H1ClientStream stream
     cdef void fail(self, int kind) noexcept
     cdef void leave_pool(self) noexcept

@@ -92,13 +92,21 @@ cdef class H1Client(Connection):
                 self.is_paused = False
             if not self.is_paused:     # else a hook is at work, and the rest is read when it resumes the body
                 self.read_turn()
+        elif self.stream.is_tunnel:
+            self.fail(UPSTREAM_CLOSED)     # it had ended its side, and now takes nothing more
 
     cdef void on_timeout(self) noexcept:
         if self.stream is None:
             self.close()
         elif self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_TIMEOUT)
-        elif self.is_paused or self.stream.is_tunnel or not (self.stream.out_done or self.is_blocked):
+        elif self.stream.is_tunnel:
+            if self.saw_eof and self.is_blocked and self.bytes_written == self.written_before:
+                self.fail(UPSTREAM_TIMEOUT)     # nobody is left who would notice that it takes nothing
+            else:
+                self.written_before = self.bytes_written
+                self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+        elif self.is_paused or not (self.stream.out_done or self.is_blocked):
             self.reactor.set_timer(&self.timer, self.read_timeout_ms)   # it is us who do not read, or do not send
         else:
             self.fail(UPSTREAM_TIMEOUT)

@@ -1,0 +1,66 @@
+"""Bring a proxy that runs in the test's process into a certain state, without waiting for time to pass."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+
+RESET = b"\1\0\0\0\0\0\0\0"  # for SO_LINGER: close() sends RST
+
+
+class Gate:
+    """A place where a hook waits: the test sees that it is there, and lets it go on."""
+
+    def __init__(self):
+        self.reached = threading.Event()
+        self._go = None
+
+    async def wait(self):
+        self._loop = asyncio.get_running_loop()
+        self._go = asyncio.Event()
+        self.reached.set()
+        await self._go.wait()
+
+    def await_hook(self):
+        assert self.reached.wait(10), "the hook was not called"
+
+    def open(self):
+        self._loop.call_soon_threadsafe(self._go.set)
+
+
+def wait_until(is_true):
+    give_up = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < give_up, "did not happen within 10 s"
+        time.sleep(0.002)
+
+
+def settle(proxy):
+    """Return when the proxy has seen what was sent to it before: it takes events in their order."""
+    for _ in range(2):  # what it does because of them follows in the next turn
+        assert proxy.exchange(b"?\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def narrow(peer):
+    """Let the kernel take only a few KiB from the sockets of this process that are connected to `peer`, (host, port).
+
+    What is sent there beyond stays in the proxy until the peer reads.
+    """
+    n = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
+            if end.getpeername() == peer:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                n += 1
+    assert n, f"nothing is connected to {peer}"
+
+
+def narrow_client(proxy):
+    """Connect a client whose kernel keeps only a few KiB of what it has not read."""
+    client = socket.socket()
+    client.settimeout(10)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect((proxy.host, proxy.port))
+    return client
