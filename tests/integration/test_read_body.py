@@ -1,12 +1,15 @@
 """`await session.read_body()`: the whole body before an upstream is chosen, and still sent there."""
 
 import asyncio
+import contextlib
+import socket
 import threading
 
 import pytest
 from conversations import Forwarding, echo, post
 
-from pingora import ProxyError, Response
+from pingora import Limits, ProxyError, Response, RetryPolicy
+from pingora.testing import read_all
 
 
 class Reading(Forwarding):
@@ -132,3 +135,103 @@ def test_reading_too_late_is_an_error_of_the_hook(proxy_factory, origin_factory)
 
     answer = proxy_factory(Late(origin_factory(echo).address)).exchange(post(b"hello"))
     assert answer.endswith(b"call it in request_filter")
+
+
+class GivesUp(Forwarding):
+    """Its hook asks for the body and does not wait until it has come; `has_given_up` tells."""
+
+    def __init__(self, address):
+        super().__init__(address)
+        self.has_given_up = threading.Event()
+
+
+class TimesOut(GivesUp):
+    async def request_filter(self, session, ctx):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(session.read_body(), 0.01)
+        self.has_given_up.set()
+
+
+class ReadsAgain(TimesOut):
+    async def request_filter(self, session, ctx):
+        await super().request_filter(session, ctx)
+        assert await session.read_body() == b"hello"
+
+
+class DoesNotAwait(GivesUp):
+    def request_filter(self, session, ctx):
+        session.read_body()
+        self.has_given_up.set()
+
+
+@pytest.mark.parametrize("kind", [TimesOut, ReadsAgain, DoesNotAwait])
+def test_a_body_that_a_hook_did_not_wait_for_still_goes_upstream(proxy_factory, origin_factory, kind):
+    hooks = kind(origin_factory(echo).address)
+    proxy = proxy_factory(hooks)
+    with proxy.connect() as client:
+        client.sendall(post(b"hello").removesuffix(b"hello"))
+        assert hooks.has_given_up.wait(10)
+        client.sendall(b"hello")
+        assert read_all(client).endswith(b"\r\n\r\nhello")
+
+
+def test_a_body_of_which_a_part_was_not_kept_is_never_sent_without_it(proxy_factory, origin_factory):
+    class Catches(Forwarding):
+        async def request_filter(self, session, ctx):
+            with contextlib.suppress(ProxyError):
+                await session.read_body(10)
+            has_overflowed.set()
+
+    has_overflowed = threading.Event()
+    origin = origin_factory(echo)
+    proxy = proxy_factory(Catches(origin.address))
+    with proxy.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"14\r\nAAAAAAAAAABBBBBBBBBB\r\n")
+        assert has_overflowed.wait(10)
+        client.sendall(b"5\r\ntail!\r\n0\r\n\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 413 ")
+    assert origin.heads == []
+
+
+class ReadsThenWaits(Forwarding):
+    hook_timeouts = {"request_filter": 0}
+
+    async def request_filter(self, session, ctx):
+        await session.read_body()
+        await asyncio.sleep(0.15)
+        return Response(200, body="done")
+
+
+class ReadsWhileItStreams(Forwarding):
+    def request_filter(self, session, ctx):
+        return Response(200, body=self.parts(session))
+
+    async def parts(self, session):
+        yield await session.read_body()
+        await asyncio.sleep(0.15)
+        yield b"done"
+
+
+@pytest.mark.parametrize("kind", [ReadsThenWaits, ReadsWhileItStreams])
+def test_what_has_no_limit_has_none_after_it_read_the_body(proxy_factory, kind):
+    proxy = proxy_factory(kind("127.0.0.1:1"), Limits(hook_timeout=0.05))
+    assert b"done" in proxy.exchange(post(b"hello"))
+
+
+def test_an_empty_body_that_has_ended_may_be_read_in_a_later_attempt(proxy_factory, origin_factory):
+    class Again(Forwarding):
+        retry = RetryPolicy(lost=True)
+
+        async def upstream_request_filter(self, session, request, ctx):
+            if session.attempts == 2:
+                return Response(200, body=b"read: " + await session.read_body())
+
+    def hang_up(connection, data):
+        while not data.endswith(b"\r\n\r\n0\r\n\r\n"):
+            data += connection.recv(65536)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    proxy = proxy_factory(Again(origin_factory(hang_up).address))
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert proxy.exchange(head + b"0\r\n\r\n").endswith(b"read: ")

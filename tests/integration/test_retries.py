@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from conversations import GET, Forwarding, echo, post
+from inside import RESET, wait_until
 
 from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response, RetryPolicy, RoundRobin
 
@@ -187,6 +188,20 @@ def test_an_upstream_that_dies_while_a_hook_awaits_is_tried_again(proxy_factory,
 
         assert status_of(proxy_factory(Slow()).exchange(GET)) == 200
     assert len(origin.heads) == 1
+
+
+def test_a_client_that_leaves_is_no_failure_of_the_endpoint(proxy_factory, origin_factory):
+    class Balanced(ProxyHttp):
+        upstreams = LoadBalancer([origin_factory(silence).address])
+
+    proxy = proxy_factory(Balanced())
+    (endpoint,) = Balanced.upstreams.endpoints
+    with proxy.connect() as client:
+        client.sendall(GET)
+        wait_until(lambda: endpoint.in_flight)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    wait_until(lambda: not endpoint.in_flight)
+    assert (endpoint.started, endpoint.failed) == (1, 0)
 
 
 @pytest.mark.parametrize(
