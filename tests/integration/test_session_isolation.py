@@ -113,10 +113,7 @@ class Raises(Forwarding):
 
 
 class FilterAnswers(Forwarding):
-    """A body filter answers while another hook waits, with a stream that knows its session."""
-
-    async def response_filter(self, session, response, ctx):
-        await asyncio.sleep(3600)
+    """A body filter answers, with a stream that knows its session."""
 
     def request_body_filter(self, session, chunk, end, ctx):
         return Response(403, body=Streams.parts(self, session)) if end else None
