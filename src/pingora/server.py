@@ -368,6 +368,7 @@ async def serve_forever(server: Server, output: "Output", grace: float, lifeline
     loop.add_signal_handler(signal.SIGTERM, asked.release)
     if lifeline is None:
         loop.add_signal_handler(signal.SIGINT, asked.release)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # none was lost meanwhile
     serving = Serving(server, loop, output.stdout)
     if lifeline is not None:
         serving.own_collector()

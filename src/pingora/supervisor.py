@@ -72,6 +72,7 @@ class Supervisor:
         os.set_blocking(wake_end, False)
         handlers = {number: signal.signal(number, lambda number, frame: None) for number in SIGNALS}
         old_wake = signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one that came during the start is not lost
         gc.collect()
         gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
         try:

@@ -140,7 +140,28 @@ def test_curl_is_served_and_sigterm_ends_it_cleanly(origin_factory, tmp_path, wo
             timeout=30,
         )
         proxy.send_signal(signal.SIGTERM)
-        output, errors = proxy.communicate(timeout=20)
+        try:
+            output, errors = proxy.communicate(timeout=20)
+        finally:
+            proxy.kill()
     assert answer.stdout == "hello\n", answer.stderr
     assert proxy.returncode == 0, errors
     assert '"GET /a?b=c HTTP/1.1" 200 6' in output
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_sigterm_during_the_start_is_not_lost(tmp_path, workers):
+    file = tmp_path / "slow.py"
+    file.write_text(
+        "import os, signal\n"
+        "from pingora import LoadBalancer, ProxyHttp, Server\n"
+        "class Early(ProxyHttp):\n"
+        "    upstreams = LoadBalancer(['127.0.0.1:1'])\n"
+        "class Starting(Server):\n"
+        "    def run(self, *arguments, **options):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        super().run(*arguments, **options)\n"
+        "server = Starting()\n"
+        f"server.add_proxy(Early(), 'unix:{tmp_path}/early.sock')\n"
+    )
+    assert run("run", str(file), "--workers", workers).returncode == 0

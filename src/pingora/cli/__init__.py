@@ -81,6 +81,7 @@ def run(
         fail(str(error))
     if access_log:
         server.access_log = access_log
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # until run() has handlers for them
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end
     server.run(workers, grace=grace)

@@ -6,7 +6,9 @@ from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.failure cimport HOOK_RAISED, HOOK_TIMEOUT, NO_UPSTREAM, OK, error_kind
 from pingora_c.proxy.hook_context cimport HookContext
-from pingora_c.proxy.plan cimport ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG, UPSTREAM_REQUEST_FILTER
+from pingora_c.proxy.plan cimport (
+    ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG, UPSTREAM_PEER, UPSTREAM_REQUEST_FILTER,
+)
 from pingora_c.upstream.balancer cimport selection_scope
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -89,10 +91,11 @@ cdef class Phases(Relay):
 
     cdef int prepare_hooks(self) except -1:
         if self.hooks is None:
-            if self.scope is None:
-                self.scope = SelectionScope()
             self.hooks = HookContext.new(self.plan, self.plan.session_type(self))
-            self.hooks.context.run(selection_scope.set, self.scope)
+            if self.plan.hooks[<int>UPSTREAM_PEER] is not None:     # else no hook's choice is ever used
+                if self.scope is None:
+                    self.scope = SelectionScope()
+                self.hooks.context.run(selection_scope.set, self.scope)
         return 0
 
     cdef uint32_t hook_limit_ms(self, int phase) except? 1:
