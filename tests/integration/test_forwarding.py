@@ -7,18 +7,13 @@ import os
 import socket
 
 import pytest
+from conversations import proxy_to
 
 from pingora import Limits, LoadBalancer, ProxyHttp, serve
 from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-def proxy_to(*addresses):
-    proxy = ProxyHttp()
-    proxy.upstreams = LoadBalancer(list(addresses))
-    return proxy
 
 
 def closed_port():

@@ -8,11 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conversations import wait_until
 
 from pingora import LoadBalancer, ProxyHttp
 
@@ -199,14 +199,6 @@ def client_of(address):
         ask.sock = connection.sock
         yield ask
         assert connection.sock in (ask.sock, None), "http.client connected again"
-
-
-def wait_until(is_true):
-    """Wait for what other processes bring about."""
-    give_up = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < give_up, "did not happen within 10 s"
-        time.sleep(0.005)
 
 
 def digest(data):

@@ -4,8 +4,8 @@ import socket
 import threading
 
 import pytest
-from conversations import GET, Forwarding
-from inside import Gate, narrow, settle, wait_until
+from conversations import GET, Forwarding, wait_until
+from inside import Gate, narrow, settle
 
 from pingora import HttpPeer
 

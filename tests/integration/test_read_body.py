@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from conversations import Forwarding, echo, post
+from conversations import Forwarding, echo, post, wait_until
 
 from pingora import Limits, ProxyError, Response, RetryPolicy
 from pingora.testing import read_all
@@ -235,3 +235,29 @@ def test_an_empty_body_that_has_ended_may_be_read_in_a_later_attempt(proxy_facto
     proxy = proxy_factory(Again(origin_factory(hang_up).address))
     head = b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert proxy.exchange(head + b"0\r\n\r\n").endswith(b"read: ")
+
+
+def test_a_second_call_with_a_smaller_limit_keeps_to_it_and_the_body_goes_upstream(proxy_factory, origin_factory):
+    seen = []
+
+    class Twice(Forwarding):
+        async def request_filter(self, session, ctx):
+            try:
+                await asyncio.wait_for(session.read_body(100_000), 0.1)
+            except TimeoutError:
+                seen.append("gave up")
+            try:
+                await session.read_body(10)
+            except ProxyError as error:
+                seen.append(error.reason)
+
+    proxy = proxy_factory(Twice(origin_factory(echo).address))
+    body = b"x" * 5000
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with proxy.connect() as client:
+        client.sendall(head + b"%x\r\n%s\r\n" % (len(body), body))
+        wait_until(lambda: len(seen) == 2)
+        client.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        answer = read_all(client)
+    assert seen == ["gave up", "body_too_large"]
+    assert answer.endswith(b"\r\n\r\n" + body + body)

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from conversations import wait_until
 
 from pingora import LoadBalancer, ProxyHttp, Response
 from pingora.server import Limits
@@ -35,13 +36,6 @@ def proxy_to(address, kind=ProxyHttp):
     proxy = kind()
     proxy.upstreams = LoadBalancer([address])
     return proxy
-
-
-def wait_until(is_true):
-    give_up = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < give_up, "did not happen within 10 s"
-        time.sleep(0.005)
 
 
 def wait_until_empty(proxy):

@@ -10,10 +10,10 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from conversations import wait_until
 
 from pingora import LoadBalancer, ProxyHttp
 from pingora.testing import read_all
@@ -103,13 +103,6 @@ def many_descriptors():
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def wait_until(is_true):
-    give_up = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < give_up, "did not happen within 10 s"
-        time.sleep(0.005)
 
 
 ENDLESS = """

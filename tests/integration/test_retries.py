@@ -5,8 +5,8 @@ import socket
 import threading
 
 import pytest
-from conversations import GET, Forwarding, echo, post
-from inside import RESET, wait_until
+from conversations import GET, Forwarding, echo, post, wait_until
+from inside import RESET
 
 from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response, RetryPolicy, RoundRobin
 

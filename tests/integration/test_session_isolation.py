@@ -8,8 +8,8 @@ import queue
 import threading
 
 import pytest
-from conversations import Forwarding, echo, post
-from inside import Gate, wait_until
+from conversations import Forwarding, echo, post, wait_until
+from inside import Gate
 
 from pingora import Limits, Response, SessionEnded
 

@@ -1,16 +1,9 @@
 """The form of a request target, over real sockets: what is refused, and whose authority counts."""
 
 import pytest
-
-from pingora import LoadBalancer, ProxyHttp
+from conversations import proxy_to
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-
-def proxy_to(*addresses):
-    proxy = ProxyHttp()
-    proxy.upstreams = LoadBalancer(list(addresses))
-    return proxy
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import socket
 import threading
 
 import pytest
-from conversations import Forwarding
-from inside import RESET, narrow, settle, wait_until
+from conversations import Forwarding, wait_until
+from inside import RESET, narrow, settle
 
 from pingora import HttpPeer
 from pingora.testing import read_all

@@ -5,8 +5,8 @@ import logging
 import threading
 
 import pytest
-from conversations import GET, Forwarding, post
-from inside import settle, wait_until
+from conversations import GET, Forwarding, post, wait_until
+from inside import settle
 
 from pingora import HttpPeer, Limits, Response
 from pingora.testing import read_all

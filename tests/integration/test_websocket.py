@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from conversations import wait_until
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.server import serve
@@ -75,13 +76,6 @@ def proxy_to(proxy_factory):
 
 def client_of(proxy, path="/", **options):
     return connect(f"ws://{proxy.address}{path}", sock=proxy.connect(), max_size=None, **options)
-
-
-def wait_until(is_true):
-    give_up = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < give_up, "did not happen within 10 s"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])

@@ -1,6 +1,8 @@
 """Requests, proxies and origins that several integration tests use."""
 
-from pingora import HttpPeer, ProxyHttp
+import time
+
+from pingora import HttpPeer, LoadBalancer, ProxyHttp
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
@@ -54,3 +56,18 @@ def post(body, extra=b""):
         len(body),
         body,
     )
+
+
+def proxy_to(*addresses):
+    """Make a proxy without hooks that balances over the addresses."""
+    proxy = ProxyHttp()
+    proxy.upstreams = LoadBalancer(list(addresses))
+    return proxy
+
+
+def wait_until(is_true):
+    """Wait for what other threads or processes bring about."""
+    give_up = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < give_up, "did not happen within 10 s"
+        time.sleep(0.005)

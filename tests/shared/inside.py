@@ -5,7 +5,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 
 RESET = b"\1\0\0\0\0\0\0\0"  # for SO_LINGER: close() sends RST
 
@@ -28,13 +27,6 @@ class Gate:
 
     def open(self):
         self._loop.call_soon_threadsafe(self._go.set)
-
-
-def wait_until(is_true):
-    give_up = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < give_up, "did not happen within 10 s"
-        time.sleep(0.002)
 
 
 def settle(proxy):

@@ -24,7 +24,7 @@ cdef class Replay:
     cdef int append(self, const char* data, size_t size) noexcept:
         cdef size_t room = self.room
         cdef char* grown
-        if self.has_overflowed or size > self.limit - self.size:
+        if self.has_overflowed or self.size + size > self.limit:
             self.drop()
             return -1
         if self.size + size > room:
