@@ -49,6 +49,7 @@ cdef class H1Server(Connection):
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint64_t head_at_us       # when the head's first byte was read
     cdef uint32_t n_exchanges
+    cdef bint is_sending           # the last exchange ended before its request's body: more bytes will come
     cdef bint is_resting           # paused until its next turn, since it had enough requests in this one
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size

@@ -204,6 +204,7 @@ cdef class H1Server(Connection):
     cdef void end_exchange(self, bint reusable) noexcept:
         cdef H1ServerStream stream = self.stream
         self.stream = None
+        self.is_sending = not stream.body_done
         self.reactor.bury(stream)
         if self.is_closed:
             return
@@ -233,7 +234,7 @@ cdef class H1Server(Connection):
         """Nothing more to send. A client that may still be sending gets time to read the answer before the socket
         closes.
         """
-        if self.saw_eof or (not self.can_read and not self.pending_size and self.is_paused):
+        if self.saw_eof or (not self.is_sending and not self.can_read and not self.pending_size and self.is_paused):
             self.close()
             return
         self.state = SERVER_LINGERING
