@@ -99,8 +99,7 @@ cdef class Exchange(Phases):
         if phase >= SUPPRESS_ERROR_LOG:
             return self.after_ending(phase, result)
         if phase == NEW_CTX:
-            if self.hooks is None:
-                self.prepare_hooks()
+            self.prepare_hooks()
             self.hooks.ctx = result
             return self.run_or_raise(EARLY_REQUEST_FILTER if self.server.persisted is None else ON_CONNECTION_REUSE)
         if result is not None and phase != UPSTREAM_PEER:

@@ -42,6 +42,7 @@ cdef class Phases(Relay):
     cdef void cancel_task(self) noexcept
     cdef void report(self, int phase, object error) noexcept      # to the error log, with its traceback
     # -- private
+    cdef void go_on(self, int phase, object result, bint is_over) noexcept
     cdef object caught(self, int phase, object result, bint is_over)
     cdef void hook_failed(self, int phase, object error) noexcept
     # -- overridden

@@ -41,18 +41,15 @@ cdef class Phases(Relay):
         timer_unlink(&self.timer)
 
     cdef void run(self, int phase) noexcept:
-        cdef object error = None
-        try:
-            error = self.caught(phase, None, False)
-        except:
-            pass   # ignored: only memory can lack here, and then nothing can be told
-        if error is not None:
-            self.hook_failed(self.phase, error)
+        self.go_on(phase, None, False)
 
     cdef void after(self, int phase, object result) noexcept:
+        self.go_on(phase, result, True)
+
+    cdef void go_on(self, int phase, object result, bint is_over) noexcept:
         cdef object error = None
         try:
-            error = self.caught(phase, result, True)
+            error = self.caught(phase, result, is_over)
         except:
             pass   # ignored: only memory can lack here, and then nothing can be told
         if error is not None:
@@ -75,8 +72,7 @@ cdef class Phases(Relay):
         cdef bint is_done = False
         self.phase = phase
         if hook is not None:
-            if self.hooks is None:
-                self.prepare_hooks()
+            self.prepare_hooks()
             since_us = self.hooks.enter()
             try:
                 result = self.call(phase, hook)
