@@ -46,6 +46,9 @@ cdef size_t response_room(ResponseHead head) noexcept
 cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept
 cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) noexcept
 
+# Remove the trailers that a Connection field of their message's head names (RFC 9110 §7.6.1).
+cdef void drop_named(HeaderBlock* trailers, const HeaderBlock* head) noexcept nogil
+
 # "0CRLF", the live fields and the empty line, behind the CRLF of the chunk before unless it is the first (RFC 9112
 # §7.1.2); fits trailers_room bytes.
 cdef size_t trailers_room(const HeaderBlock* block) noexcept nogil

@@ -13,9 +13,9 @@ from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED, NAME_HOST,
     NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING,
     NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO,
-    NAME_X_REAL_IP, Field, KnownName,
+    NAME_X_REAL_IP, Field, KnownName, is_forwarding_name,
 )
-from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold
+from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold, is_live, remove_row
 from pingora_c.http.message cimport METHOD_OPTIONS
 
 cdef enum:
@@ -114,16 +114,15 @@ cdef bint is_named(const Named* named, const char* name, uint32_t size) noexcept
     return False
 
 
-cdef bint is_forwarding_alias(const char* name, uint32_t size) noexcept nogil:
-    """X_Forwarded_For and the like: some origins read `_` as `-`, so an untrusted sender may not set them either."""
+cdef void drop_named(HeaderBlock* trailers, const HeaderBlock* head) noexcept nogil:
+    cdef Named named
+    cdef Field* field
     cdef uint32_t i
-    cdef char folded[32]
-    if size < 9 or size > 17:
-        return False
-    for i in range(size):
-        folded[i] = 45 if name[i] == 95 else name[i]
-    return (size >= 11 and equals_nocase(folded, b"x-forwarded", 11)) or (size == 9 and
-                                                                          equals_nocase(folded, b"x-real-ip", 9))
+    collect_named(head, &named)
+    for i in range(trailers.n):
+        field = block_field(trailers, i)
+        if is_live(field) and is_named(&named, trailers.base + field.name_at, field.name_size):
+            remove_row(trailers, i)
 
 
 cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint drop_aliases) noexcept nogil:
@@ -138,7 +137,7 @@ cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint d
         if field.known != NAME_OTHER:
             if (skip >> field.known) & 1:
                 continue
-        elif drop_aliases and is_forwarding_alias(block.base + field.name_at, field.name_size):
+        elif drop_aliases and is_forwarding_name(block.base + field.name_at, field.name_size):
             continue
         # What a message must have cannot be named away.
         if named.count and field.known != NAME_HOST and field.known != NAME_DATE \

@@ -54,3 +54,7 @@ cdef enum KnownName:
 
 # The KnownName of `name` (any case), NAME_OTHER if it is none. Called once per field.
 cdef KnownName recognise(const char* name, size_t size) noexcept nogil
+
+# Whether a name tells an origin who the client is: X-Forwarded-* in full, and X-Forwarded-* and X-Real-IP written with
+# `_`, which some origins read as `-`. Forwarded and X-Real-IP themselves are known names. Any case.
+cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil

@@ -54,6 +54,22 @@ cdef KnownName recognise(const char* name, size_t size) noexcept nogil:
     return <KnownName>known
 
 
+cdef bint begins_folded(const char* name, size_t size, const char* text) noexcept nogil:
+    """`name` begins with the lower-case `text`, `_` taken for `-`."""
+    cdef size_t i = 0
+    while text[i]:
+        if i == size or (45 if name[i] == 95 else PG_LOWER[<uint8_t>name[i]]) != <uint8_t>text[i]:
+            return False
+        i += 1
+    return True
+
+
+cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil:
+    if size == 9:
+        return begins_folded(name, size, "x-real-ip")
+    return size >= 11 and begins_folded(name, size, "x-forwarded") and (size == 11 or name[11] == 45 or name[11] == 95)
+
+
 def known_names() -> tuple[bytes, ...]:
     """Return the names in the order of their numbers; number 0, all other names, is empty."""
     return tuple([<bytes>TEXTS[known] for known in range(<int>NAME_END)])

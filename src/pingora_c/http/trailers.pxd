@@ -1,7 +1,7 @@
 """Trailer fields of one message (RFC 9110 §6.5): a HeaderBlock without a start line.
 
-Fields that decide framing, routing, authentication or how the content is read are dropped when they are loaded, since
-a receiver may merge trailers into the head (RFC 9110 §6.5.1).
+Fields that decide framing, routing, authentication or how the content is read, or that tell who the client is, are
+dropped when they are loaded, since a receiver may merge trailers into the head (RFC 9110 §6.5.1).
 """
 from libc.stdint cimport uint32_t
 from pingora_c.http.field cimport Field

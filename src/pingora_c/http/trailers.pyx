@@ -8,6 +8,7 @@ from pingora_c.http.field cimport (
     NAME_KEEP_ALIVE, NAME_LOCATION, NAME_MAX_FORWARDS, NAME_OTHER, NAME_PROXY_AUTHENTICATE, NAME_PROXY_AUTHORIZATION,
     NAME_PROXY_CONNECTION, NAME_SET_COOKIE, NAME_TE, NAME_TRAILER, NAME_TRANSFER_ENCODING, NAME_UPGRADE,
     NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP,
+    is_forwarding_name,
 )
 from pingora_c.http.header_block cimport (
     BLOCK_OK, block_field, block_free, block_init, block_load, remove_row,
@@ -31,6 +32,8 @@ cdef bint is_forbidden(const char* name, uint32_t size, int known) except -1:
     cdef bytes other
     if known != NAME_OTHER:
         return known in KNOWN_FORBIDDEN
+    if is_forwarding_name(name, size):
+        return True
     for other in OTHER_FORBIDDEN:
         if len(other) == size and equals_nocase(name, other, size):
             return True

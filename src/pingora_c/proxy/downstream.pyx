@@ -183,7 +183,7 @@ cdef class H1Server(Connection):
         stream.client_minor = head.minor
         stream.to_head = head.method_id == METHOD_HEAD
         stream.close_after = not stream.framing.keep_alive
-        stream.begin_body()
+        stream.begin_body(head, &head.block)
         self.stream = stream
         self.timer.deadline_ms = 0
         if self.application.begin(stream, head) < 0:

@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 from pingora_c.h1.chunked cimport ChunkedDecoder
 from pingora_c.h1.framing cimport Framing
+from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.net.connection cimport Connection
 from pingora_c.proxy.stream cimport Stream
@@ -22,7 +23,10 @@ cdef class H1Stream(Stream):
     cdef bint out_done
     cdef char* large_head         # owned between head_place and head_written, for what reserve has no room for
     cdef bint is_tunnel           # raw bytes both ways, each side ends on its own
-    cdef void begin_body(self) noexcept                                   # framing is set
+    cdef object naming_head       # of the body that comes, if its Connection field may name trailers; else None
+    cdef const HeaderBlock* naming    # its block; NULL: none
+    # `framing` is set; `head` owns `block`
+    cdef void begin_body(self, object head, const HeaderBlock* block) noexcept
     cdef size_t decode(self, const char* data, size_t size) noexcept      # bytes used
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept

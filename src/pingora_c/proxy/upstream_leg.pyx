@@ -202,7 +202,7 @@ cdef class H1ClientStream(H1Stream):
             self.is_tunnel = True
             self.out_framing = FRAME_CLOSE
             self.out_done = False
-        self.begin_body()
+        self.begin_body(head, &head.block)
         self.owner.on_response(head, &self.framing)
         if self.body_done and self.owner is not None:
             self.owner.on_body_end(False, None)

@@ -55,6 +55,17 @@ def test_field_that_connection_names_does_not_go_on(values):
     assert response(*lines, b"Date: x")[1:] == [b"X-AB: c", b"Date: x"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [b"X-Forwarded", b"X-Forwarded-Prefix", b"x_forwarded-client_cert", b"X-Forwarded-Tls-Client-Cert", b"X_REAL_IP"],
+)
+def test_field_that_tells_who_the_client_is_goes_on_only_from_a_trusted_sender(name):
+    lines = [b"X-Forward: a", name + b": b", b"X-Forwardedfor: c", b"X-Real-IPs: d"]
+    dropped = request(*lines, client=b"1.2.3.4")
+    assert [line for line in lines if line not in dropped] == [lines[1]]
+    assert set(lines) <= set(request(*lines, client=b"1.2.3.4", is_trusted=True))
+
+
 def test_host_and_date_cannot_be_named_away():
     assert request(b"Host: a", b"Connection: host")[1:] == [b"Host: a"]
     assert response(b"Date: x", b"Connection: date")[1:] == [b"Date: x"]
