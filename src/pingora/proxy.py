@@ -33,6 +33,12 @@ class ProxyHttp:
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}
 
+    def close(self) -> Any:
+        """Let go of what the object holds, such as clients of other services. May be `async def`.
+
+        When: after a change of the configuration that put another object in its place, once its last session has ended.
+        """
+
     def new_ctx(self) -> Any:
         """Make the object that the other hooks get as `ctx`.
 
@@ -141,3 +147,11 @@ def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:
 def own_hook(proxy: ProxyHttp, name: str) -> Any:
     """Give the bound method of a phase if `proxy`'s class overrides it, else None."""
     return getattr(proxy, name) if getattr(type(proxy), name) is not getattr(ProxyHttp, name) else None
+
+
+def all_hooks(proxy: ProxyHttp) -> list[Any]:
+    """Give every function that a session may run: the hooks as the core calls them, and what these are made of."""
+    hooks = list(overridden_hooks(proxy))
+    for name in PHASES:
+        hooks += [*module_hooks(proxy.modules, name), own_hook(proxy, name)]
+    return hooks

@@ -12,22 +12,25 @@ import weakref
 from collections.abc import AsyncIterator, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 import uvloop
 
+from pingora import reload
 from pingora.limits import check_limits
-from pingora.modules import module_hooks
+from pingora.load_balancing import LoadBalancer
 from pingora.observe import logs
 from pingora.observe.collector import Collector
 from pingora.observe.watchdog import HookNames, Watchdog
-from pingora.proxy import ProxyHttp, overridden_hooks, own_hook
+from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks
+from pingora.reload import Change, Replaced
+from pingora.retry import RetryPolicy
 from pingora.supervisor import Supervisor
 from pingora_c.log.writer import LogWriter
+from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.failure import ProxyError
-from pingora_c.proxy.plan import PHASES
-from pingora_c.proxy.service import ProxyService
+from pingora_c.proxy.plan import Plan
+from pingora_c.proxy.service import ProxyService, make_plan
 from pingora_c.upstream.address import Address, parse_address
 
 log = logging.getLogger("pingora")
@@ -86,7 +89,19 @@ class Site:
 
     proxy: ProxyHttp
     addresses: list[str]
-    sockets: list[socket.socket] = field(default_factory=list)
+    bound: dict[str, list[socket.socket]] = field(default_factory=dict)  # by address; several are slots of workers
+    upstreams: LoadBalancer | None = None  # in place of the proxy's own
+    retry: RetryPolicy | None = None  # in place of the proxy's own
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """All that listen."""
+        return [sock for sockets in self.bound.values() for sock in sockets]
+
+    @property
+    def balancer(self) -> LoadBalancer | None:
+        """Who chooses upstreams if the proxy does not."""
+        return self.proxy.upstreams if self.upstreams is None else self.upstreams
 
 
 def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
@@ -195,19 +210,20 @@ class Server:
             raise UsageError("the server has no proxy: call add_proxy first")
         for site in self.sites:
             name = type(site.proxy).__name__
-            if site.proxy.upstreams is None and type(site.proxy).upstream_peer is ProxyHttp.upstream_peer:
+            if site.balancer is None and type(site.proxy).upstream_peer is ProxyHttp.upstream_peer:
                 raise UsageError(
                     f"{name} has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer"
                 )
-            if not site.sockets:
-                site.sockets = [open_listener(address) for address in site.addresses]
+            for address in site.addresses:
+                if address not in site.bound:
+                    site.bound[address] = [open_listener(address)]
 
     def close_listeners(self) -> None:
         """Close this process's listening sockets; a client is refused once no process has them open."""
         for site in self.sites:
             for sock in site.sockets:
                 sock.close()
-            site.sockets = []
+            site.bound = {}
 
     def run(self, workers: int = 1, *, grace: float = 5.0) -> None:
         """Serve until SIGINT or SIGTERM. `workers=0` serves in the present process, else in that many forked ones.
@@ -252,50 +268,85 @@ class Serving:
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
         self.server = server
+        self.loop = loop
+        self.access_writer = access_writer
         serving_here.add(self)
         self.reactor = Reactor(loop)
         self.services: list[ProxyService] = []
-        self.addresses: list[str] = []
+        self.listeners: dict[socket.socket, Listener] = {}
+        self.replaced = Replaced(self)
         self.watchdog: Watchdog | None = None
         self.collector: Collector | None = None
         try:
-            self._start(server, loop, access_writer)
+            for site in server.sites:
+                service = ProxyService(self.reactor, self.plan_of(server, site))
+                self.services.append(service)
+                for sock in site.sockets:
+                    self.listen(service, sock)
+            self.watch()
         except BaseException:
             self.close()
             raise
 
-    def _start(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
-        limits = server.limits
-        hooks: list[Any] = []
-        for site in server.sites:
-            site_hooks = overridden_hooks(site.proxy)
-            service = ProxyService(
-                self.reactor,
-                site.proxy,
-                site_hooks,
-                balancer=site.proxy.upstreams,
-                loop=loop,
-                report=Report(),
-                access_writer=access_writer,
-                access_format=ACCESS_FORMATS[server.access_log or "off"],
-                limits=limits.for_core(),
-                retry=site.proxy.retry.for_core(),
-                hook_timeout=limits.hook_timeout,
-                hook_limits=dict(site.proxy.hook_timeouts),
-                trusted=server.trusted,
-                forwarded=FORWARDED_FIELDS[server.forwarded],
-            )
-            hooks.extend(site_hooks)
-            hooks.extend(hook for name in PHASES for hook in module_hooks(site.proxy.modules, name))
-            hooks.extend(own_hook(site.proxy, name) for name in PHASES)
-            self.services.append(service)
-            for sock in site.sockets:
-                name = sock.getsockname()
-                self.addresses.append(f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}")
-                service.listen(os.dup(sock.fileno()))
-        if limits.blocked_after is not None:
-            self.watchdog = Watchdog(limits.blocked_after / 4, limits.blocked_after)
-            self.watchdog.start(loop, HookNames(hooks))
+    def plan_of(self, server: Server, site: Site) -> Plan:
+        """Make what the sessions of a site share."""
+        return make_plan(
+            self.reactor,
+            site.proxy,
+            overridden_hooks(site.proxy),
+            balancer=site.balancer,
+            loop=self.loop,
+            report=Report(),
+            access_writer=self.access_writer,
+            access_format=ACCESS_FORMATS[server.access_log or "off"],
+            limits=server.limits.for_core(),
+            retry=(site.retry or site.proxy.retry).for_core(),
+            hook_timeout=server.limits.hook_timeout,
+            hook_limits=dict(site.proxy.hook_timeouts),
+            trusted=server.trusted,
+            forwarded=FORWARDED_FIELDS[server.forwarded],
+        )
+
+    def listen(self, service: ProxyService, sock: socket.socket) -> None:
+        """Have a service accept from a listening socket."""
+        self.listeners[sock] = service.listen(os.dup(sock.fileno()))
+
+    def watch(self) -> None:
+        """Start a watchdog that knows the hooks of the present server, in place of the one that runs."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
+            self.watchdog = None
+        blocked_after = self.server.limits.blocked_after
+        if blocked_after is not None:
+            hooks = [hook for site in self.server.sites for hook in all_hooks(site.proxy)]
+            self.watchdog = Watchdog(blocked_after / 4, blocked_after)
+            self.watchdog.start(self.loop, HookNames(hooks))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the ports that were chosen for port 0."""
+        names = [sock.getsockname() for site in self.server.sites for sock in site.sockets]
+        return [f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}" for name in names]
+
+    def prepare(self, server: Server) -> Change:
+        """Build aside what serves `server`; nothing that runs changes yet. Raises UsageError, or as make_plan does.
+
+        Opens the listeners of new addresses; those of addresses that stay are kept.
+        """
+        return reload.prepare(self, server)
+
+    def commit(self, change: Change) -> None:
+        """Serve `change.server` from now on, without touching a connection.
+
+        Sessions that begin now use it, also on open connections, and running ones end as they began; then `close()` of
+        a proxy that is no longer used is called. Raises OSError, and then nothing has changed, if a listener cannot be
+        watched.
+        """
+        reload.commit(self, change)
+
+    def drop(self, change: Change) -> None:
+        """Forget a change: close the listeners that it opened."""
+        change.close()
 
     @property
     def address(self) -> str:

@@ -54,7 +54,8 @@ cdef class H1Server(Connection):
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size
     cdef uint16_t client_port
-    cdef bint is_trusted           # X-Forwarded-* of this client are kept
+    cdef object plan               # the service's, when it last saw a request here
+    cdef bint is_trusted           # by that plan: X-Forwarded-* of this client are kept
     cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
     cdef void watch_writing(self) noexcept
     cdef void on_write_timeout(self) noexcept

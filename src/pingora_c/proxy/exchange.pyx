@@ -528,6 +528,8 @@ cdef class Exchange(Phases):
             except:
                 pass   # ignored: no memory for the line
         self.plan.n_active -= 1
+        if self.plan.n_active == 0 and self.plan.on_idle is not None:
+            self.plan.tell_idle()
         if self.hooks is not None:
             self.hooks_us = self.hooks.hooks_us
             self.hooks = None        # its session refers to us

@@ -1,5 +1,5 @@
 """What the sessions of one proxy share in this process: hooks, limits, pool, balancer. Frozen before the first
-session.
+session; a change of the configuration is another plan, and sessions end on the one they began with.
 """
 cimport cython
 from libc.stddef cimport size_t
@@ -52,6 +52,7 @@ cdef struct RetryRules:
 
 @cython.final
 cdef class Plan:
+    cdef readonly object proxy   # whose hooks these are
     cdef Reactor reactor
     cdef ServerLimits limits
     cdef tuple hooks             # PHASE_END entries: a bound method, or None where the class does not override it
@@ -62,7 +63,8 @@ cdef class Plan:
     cdef bint has_retry_hooks    # fail_to_connect or error_while_proxy
     cdef bint keeps_body         # a hook may ask for a retry, so the bodies of all methods are kept for one
     cdef Balancer balancer       # of self.upstreams; None if there is none
-    cdef Pool pool
+    cdef Pool pool               # of the service, so it outlives the plan; None until a service takes the plan
+    cdef tuple trusted           # networks whose X-Forwarded-* fields are kept
     cdef object loop
     cdef TaskStarter tasks
     cdef object session_type     # Session, which knows exchanges and so cannot be cimported by them
@@ -77,3 +79,6 @@ cdef class Plan:
     cdef bint is_stopping
     cdef uint64_t n_requests
     cdef uint64_t n_active
+    cdef object on_idle          # callable(): the plan was replaced and its last session has ended; None before
+    # `n_active` has come to 0: have the loop call `on_idle`.
+    cdef void tell_idle(self) noexcept

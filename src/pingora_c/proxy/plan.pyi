@@ -3,4 +3,6 @@ from typing import final
 PHASES: tuple[str, ...]
 
 @final
-class Plan: ...
+class Plan:
+    @property
+    def proxy(self) -> object: ...

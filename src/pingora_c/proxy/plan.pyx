@@ -12,4 +12,12 @@ PHASES = (
 
 @cython.final
 cdef class Plan:
-    """Made by ProxyService."""
+    """Made by `make_plan` of pingora_c.proxy.service."""
+
+    cdef void tell_idle(self) noexcept:
+        cdef object on_idle = self.on_idle
+        self.on_idle = None
+        try:
+            self.loop.call_soon(on_idle)
+        except:
+            pass   # ignored: the loop is closing

@@ -1,14 +1,19 @@
 """A proxy object's service in one worker: its listeners, its client connections, the plan its sessions share."""
+from libc.stdint cimport uint64_t
 from pingora_c.lib.socket cimport sockaddr_storage
-from pingora_c.proxy.downstream cimport Application
+from pingora_c.proxy.downstream cimport Application, H1Server
 from pingora_c.proxy.plan cimport Plan
+from pingora_c.upstream.pool cimport Pool
 
 
 cdef class ProxyService(Application):
-    cdef Plan plan
-    cdef object proxy
-    cdef tuple trusted           # networks whose X-Forwarded-* fields are kept
+    cdef readonly Plan plan      # of sessions that begin now
+    cdef list replaced           # earlier plans that still have sessions
+    cdef uint64_t replaced_requests   # requests that began on earlier plans
+    cdef Pool pool               # shared by all its plans
     cdef set servers             # open client connections
     cdef list listeners
+    # The first request of a connection under the present plan: what depends on the plan is decided anew.
+    cdef int meet(self, H1Server server) except -1
     cdef bint trusts(self, str client) except -1
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1

@@ -1,37 +1,45 @@
 import asyncio
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol, final
 
 from pingora_c.log.writer import LogWriter
+from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.failure import ProxyError
+from pingora_c.proxy.plan import Plan
 from pingora_c.upstream.balancer import Balancer
 
 class _Report(Protocol):
     def hook_raised(self, hook: str, request: str, error: BaseException) -> None: ...
     def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None: ...
 
+def make_plan(
+    reactor: Reactor,
+    proxy: object,
+    hooks: tuple[Any, ...],
+    *,
+    balancer: Balancer | None,
+    loop: asyncio.AbstractEventLoop,
+    report: _Report,
+    access_writer: LogWriter | None,
+    access_format: int,
+    limits: dict[str, int],
+    retry: dict[str, Any],
+    hook_timeout: float,
+    hook_limits: dict[str, float],
+    trusted: tuple[IPv4Network | IPv6Network, ...],
+    forwarded: int,
+) -> Plan: ...
+
 @final
 class ProxyService:
-    def __init__(
-        self,
-        reactor: Reactor,
-        proxy: object,
-        hooks: tuple[Any, ...],
-        *,
-        balancer: Balancer | None,
-        loop: asyncio.AbstractEventLoop,
-        report: _Report,
-        access_writer: LogWriter | None,
-        access_format: int,
-        limits: dict[str, int],
-        retry: dict[str, Any],
-        hook_timeout: float,
-        hook_limits: dict[str, float],
-        trusted: tuple[IPv4Network | IPv6Network, ...],
-        forwarded: int,
-    ) -> None: ...
-    def listen(self, fd: int) -> None: ...
+    def __init__(self, reactor: Reactor, plan: Plan) -> None: ...
+    @property
+    def plan(self) -> Plan: ...
+    def adopt(self, plan: Plan, on_idle: Callable[[], object]) -> None: ...
+    def listen(self, fd: int) -> Listener: ...
+    def stop_listener(self, listener: Listener) -> None: ...
     def stop_listening(self) -> None: ...
     def close_idle(self) -> int: ...
     def close(self) -> None: ...

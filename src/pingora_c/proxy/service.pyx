@@ -53,9 +53,10 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     return 0
 
 
-@cython.final
-cdef class ProxyService(Application):
-    """The sessions of one proxy object in this process.
+def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
+              int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
+              int forwarded):
+    """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
@@ -63,58 +64,91 @@ cdef class ProxyService(Application):
     are bits of ForwardedFields. `hook_limits` gives limits in seconds, by the phase's name, where they differ from
     `hook_timeout`.
     """
+    if len(hooks) != PHASE_END:
+        raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
+    if hooks[<int>UPSTREAM_PEER] is None and balancer is None:
+        raise ValueError(f"{type(proxy).__name__}: override upstream_peer or set self.upstreams to a LoadBalancer")
+    cdef Plan plan = Plan()
+    plan.proxy = proxy
+    plan.hooks = hooks
+    plan.has_hooks = any(hook is not None for hook in hooks)
+    plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
+    plan.has_request_body_hooks = hooks[<int>REQUEST_BODY_FILTER] is not None
+    plan.has_response_body_hooks = any(
+        hooks[i] is not None for i in (UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_TRAILER_FILTER,
+                                       RESPONSE_BODY_FILTER, RESPONSE_TRAILER_FILTER))
+    read_retry(retry, &plan.retry)
+    plan.has_retry_hooks = any(hooks[i] is not None for i in (FAIL_TO_CONNECT, ERROR_WHILE_PROXY))
+    plan.keeps_body = plan.retry.any_method or hooks[<int>ERROR_WHILE_PROXY] is not None
+    plan.reactor = reactor
+    plan.balancer = balancer
+    plan.loop = loop
+    plan.tasks = TaskStarter(loop)
+    plan.session_type = Session
+    plan.on_hook_error = report.hook_raised
+    plan.on_failure = report.failed
+    plan.access_writer = access_writer
+    plan.trusted = trusted
+    plan.forwarded = forwarded
+    plan.access_format = access_format if access_writer is not None else ACCESS_OFF
+    plan.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
+    for name in hook_limits:
+        if name not in _PHASES:
+            raise ValueError(f"hook_timeouts: {type(proxy).__name__} has no hook {name!r}")
+        if name.endswith(("body_filter", "trailer_filter")):
+            raise ValueError(f"hook_timeouts: {name} has no limit, a body may take as long as it likes")
+    if hook_limits:
+        plan.hook_timeouts_ms = {_PHASES.index(name): int(limit * 1000) for name, limit in hook_limits.items()}
+    read_limits(limits, &plan.limits)
+    return plan
 
-    def __init__(self, Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
-                 int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
-                 int forwarded):
-        if len(hooks) != PHASE_END:
-            raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
-        if hooks[<int>UPSTREAM_PEER] is None and balancer is None:
-            raise ValueError(f"{type(proxy).__name__}: override upstream_peer or set self.upstreams to a LoadBalancer")
-        cdef Plan plan = Plan()
-        plan.hooks = hooks
-        plan.has_hooks = any(hook is not None for hook in hooks)
-        plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
-        plan.has_request_body_hooks = hooks[<int>REQUEST_BODY_FILTER] is not None
-        plan.has_response_body_hooks = any(
-            hooks[i] is not None for i in (UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_TRAILER_FILTER,
-                                           RESPONSE_BODY_FILTER, RESPONSE_TRAILER_FILTER))
-        read_retry(retry, &plan.retry)
-        plan.has_retry_hooks = any(hooks[i] is not None for i in (FAIL_TO_CONNECT, ERROR_WHILE_PROXY))
-        plan.keeps_body = plan.retry.any_method or hooks[<int>ERROR_WHILE_PROXY] is not None
-        plan.reactor = reactor
-        plan.balancer = balancer
-        plan.loop = loop
-        plan.tasks = TaskStarter(loop)
-        plan.session_type = Session
-        plan.on_hook_error = report.hook_raised
-        plan.on_failure = report.failed
-        plan.access_writer = access_writer
-        plan.forwarded = forwarded
-        plan.access_format = access_format if access_writer is not None else ACCESS_OFF
-        plan.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
-        for name in hook_limits:
-            if name not in _PHASES:
-                raise ValueError(f"hook_timeouts: {type(proxy).__name__} has no hook {name!r}")
-            if name.endswith(("body_filter", "trailer_filter")):
-                raise ValueError(f"hook_timeouts: {name} has no limit, a body may take as long as it likes")
-        if hook_limits:
-            plan.hook_timeouts_ms = {_PHASES.index(name): int(limit * 1000) for name, limit in hook_limits.items()}
-        plan.pool = Pool()
-        read_limits(limits, &plan.limits)
-        self.plan = plan
+
+@cython.final
+cdef class ProxyService(Application):
+    """The listeners and client connections of one proxy in this process; `plan` is of `make_plan`."""
+
+    def __init__(self, Reactor reactor, Plan plan not None):
         self.reactor = reactor
-        self.limits = plan.limits
-        self.proxy = proxy
-        self.trusted = trusted
+        self.pool = Pool()
         self.servers = set()
         self.listeners = []
+        self.replaced = []
+        self._take(plan)
+
+    def _take(self, Plan plan):
+        plan.pool = self.pool
+        self.plan = plan
+        self.limits = plan.limits
+
+    def adopt(self, Plan plan not None, on_idle):
+        """Begin sessions on `plan` from now on, also those of open connections; running ones end on the plan they have.
+
+        `on_idle` is called from the loop when no session runs on the replaced plan any more.
+        """
+        cdef Plan old = self.plan
+        self.replaced = [earlier for earlier in self.replaced if (<Plan>earlier).n_active]
+        self.replaced.append(old)
+        self.replaced_requests += old.n_requests
+        plan.is_stopping = old.is_stopping
+        self._take(plan)
+        old.on_idle = on_idle
+        if old.n_active == 0:
+            old.tell_idle()
 
     def listen(self, int fd):
-        """Accept from a listening socket; takes over the descriptor."""
+        """Accept from a listening socket; takes over the descriptor. Returns the Listener."""
         cdef Listener listener = Listener()
         listener.start(self.reactor, fd, self)
         self.listeners.append(listener)
+        return listener
+
+    def stop_listener(self, Listener listener not None):
+        """Close a listener of this service, if it is one; what it accepted stays open."""
+        if listener in self.listeners:
+            self.reactor.enter()
+            self.listeners.remove(listener)
+            listener.close()
+            self.reactor.leave()
 
     cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
         cdef int accepted = -1
@@ -130,8 +164,7 @@ cdef class ProxyService(Application):
         cdef PlainTransport transport = PlainTransport.new(fd)
         server.application = self
         server.note_client(address)
-        if self.trusted:
-            server.is_trusted = self.trusts(server.client_ip[:server.client_ip_size].decode("ascii"))
+        self.meet(server)
         self.servers.add(server)
         if server.open(self.reactor, transport) < 0:
             self.servers.discard(server)
@@ -146,16 +179,27 @@ cdef class ProxyService(Application):
         except:
             pass   # ignored: discarding allocates nothing
 
+    cdef int meet(self, H1Server server) except -1:
+        cdef Plan earlier = server.plan
+        if earlier is not None and earlier.proxy is not self.plan.proxy:
+            server.persisted = None      # another hook object's
+        server.is_trusted = (len(self.plan.trusted) > 0
+                             and self.trusts(server.client_ip[:server.client_ip_size].decode("ascii")))
+        server.plan = self.plan
+        return 0
+
     cdef bint trusts(self, str client) except -1:
         if client == "unix":
             return True      # whoever may open the socket is on this machine and was let in
         address = ipaddress.ip_address(client)
         mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self.trusted)
+        return any((mapped or address) in network for network in self.plan.trusted)
 
     cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
         cdef Exchange session = None
         try:
+            if stream.server.plan is not self.plan:
+                self.meet(stream.server)
             session = Exchange.__new__(Exchange)
         except:
             return -1
@@ -173,8 +217,11 @@ cdef class ProxyService(Application):
     def stop_listening(self):
         """Close the listeners; running sessions go on and their answers say Connection: close."""
         cdef Listener listener
+        cdef Plan earlier
         self.reactor.enter()
         self.plan.is_stopping = True
+        for earlier in self.replaced:
+            earlier.is_stopping = True
         for listener in self.listeners:
             listener.close()
         self.listeners = []
@@ -202,7 +249,7 @@ cdef class ProxyService(Application):
             if server.stream is not None and server.stream.owner is not None:
                 server.stream.owner.on_failure(True, CLIENT_GONE)
             server.close()
-        self.plan.pool.close()
+        self.pool.close()
         self.reactor.leave()
 
     @property
@@ -213,9 +260,9 @@ cdef class ProxyService(Application):
     @property
     def n_requests(self):
         """Requests so far."""
-        return self.plan.n_requests
+        return self.replaced_requests + self.plan.n_requests
 
     @property
     def n_active(self):
-        """Sessions that have not ended."""
-        return self.plan.n_active
+        """Sessions that have not ended, those on replaced plans included."""
+        return self.plan.n_active + sum([(<Plan>earlier).n_active for earlier in self.replaced])

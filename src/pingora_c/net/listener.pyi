@@ -1,0 +1,6 @@
+from typing import final
+
+class Acceptor: ...
+
+@final
+class Listener: ...
