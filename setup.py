@@ -26,6 +26,7 @@ KIND = os.environ.get("PINGORA_BUILD", "release")
 EXTENSIONS = [
     "base.clock",
     "mem.buffer_pool",
+    "stats.counters",
     "http.field",
     "http.header_block",
     "http.header_map",
@@ -51,6 +52,8 @@ EXTENSIONS = [
     "log.writer",
     "log.access",
     "proxy.failure",
+    "proxy.refusal",
+    "proxy.counter_names",
     "proxy.stream",
     "proxy.h1_stream",
     "proxy.downstream",

@@ -19,13 +19,14 @@ LAYERS = {
     "lib": set(),
     "base": {"lib"},
     "mem": {"lib", "base"},
+    "stats": {"lib", "base"},
     "log": {"lib", "base", "mem"},
     "http": {"lib", "base", "mem"},
     "h1": {"lib", "base", "mem", "http"},
     "h2": {"lib", "base", "mem", "http"},
-    "net": {"lib", "base", "mem"},
+    "net": {"lib", "base", "mem", "stats"},
     "upstream": {"lib", "base", "mem", "net"},
-    "proxy": {"lib", "base", "mem", "log", "http", "h1", "h2", "net", "upstream"},
+    "proxy": {"lib", "base", "mem", "log", "http", "h1", "h2", "net", "stats", "upstream"},
 }
 LINES_WARN = 400
 LINES_MOST = 600

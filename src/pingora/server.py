@@ -28,6 +28,7 @@ from pingora.supervisor import Supervisor
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.counter_names import COUNTER_NAMES
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService, make_plan
@@ -319,7 +320,8 @@ class Serving:
         blocked_after = self.server.limits.blocked_after
         if blocked_after is not None:
             hooks = [hook for site in self.server.sites for hook in all_hooks(site.proxy)]
-            self.watchdog = Watchdog(blocked_after / 4, blocked_after)
+            on_blocked = self.reactor.counters.count_blocked_loop
+            self.watchdog = Watchdog(blocked_after / 4, blocked_after, on_blocked)
             self.watchdog.start(self.loop, HookNames(hooks))
 
     @property
@@ -361,6 +363,15 @@ class Serving:
     def activity(self) -> tuple[int, int]:
         """Return the number of requests so far and of those that run now."""
         return sum(service.n_requests for service in self.services), sum(service.n_active for service in self.services)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted so far in this process, by Prometheus name with labels; docs/counters.md lists them."""
+        counted: dict[str, int] = {}
+        for name, value in zip(COUNTER_NAMES, self.reactor.counters.values(), strict=True):
+            if name:
+                counted[name] = counted.get(name, 0) + value
+        return counted
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let running requests finish for up to `seconds`, then cut."""

@@ -11,7 +11,7 @@ import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -82,12 +82,16 @@ def place_of(frame: FrameType) -> str:
 class Watchdog:
     """Reports, once when it is noticed and once when it ends, every time the loop is blocked for `limit_s` or longer.
 
-    `interval_s` is the time between two questions to the loop, and how much of a block may go unseen.
+    `interval_s` is the time between two questions to the loop, and how much of a block may go unseen. `on_blocked` is
+    called once for each block, from the watchdog's thread.
     """
 
-    def __init__(self, interval_s: float = 0.25, limit_s: float = 1.0) -> None:
+    def __init__(
+        self, interval_s: float = 0.25, limit_s: float = 1.0, on_blocked: Callable[[], None] = lambda: None
+    ) -> None:
         self.interval_s = interval_s
         self.limit_s = limit_s
+        self._on_blocked = on_blocked
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -131,6 +135,7 @@ class Watchdog:
 
     def _report(self, blocked_s: float, hooks: HookNames, loop_thread: int) -> str:
         """Log what blocks the loop now and return it."""
+        self._on_blocked()
         innermost = sys._current_frames().get(loop_thread)
         if innermost is None:
             log.warning("the event loop has been blocked for %.2f s", blocked_s)
@@ -147,6 +152,7 @@ class Watchdog:
             log.warning("%s has ended, the event loop was blocked for %.2f s", who, total_s)
         elif total_s >= self.limit_s:
             # This thread was held up as well, so it could not look while it lasted.
+            self._on_blocked()
             log.warning(
                 "the event loop was blocked for %.2f s; a call held the GIL or the process was stopped", total_s
             )

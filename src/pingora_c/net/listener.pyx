@@ -5,6 +5,7 @@ from pingora_c.lib.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, socklen_t
 from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.timer cimport timer_init, timer_unlink
+from pingora_c.stats.counters cimport ACCEPT_PAUSES
 
 cdef enum:
     ACCEPTS_PER_TURN = 64
@@ -59,6 +60,7 @@ cdef class Listener(EventSource):
 
     cdef void pause_accepting(self) noexcept:
         """Out of descriptors: look away for PAUSE_MS instead of being woken at once again."""
+        self.reactor.counted[<int>ACCEPT_PAUSES] += 1
         self.reactor.remove(self, self.fd)
         self.reactor.set_timer(&self.timer, PAUSE_MS)
 

@@ -81,11 +81,13 @@ cdef class Reactor:
     """An epoll instance nested in an asyncio loop.
 
     `Reactor(loop)` registers itself with `loop.add_reader`; `Reactor()` is driven by `poll(timeout)`. Only one thread
-    may use it.
+    may use it. What goes on is counted in `counters`, by default new ones.
     """
 
-    def __cinit__(self, loop=None):
+    def __cinit__(self, loop=None, Counters counters=None):
         cdef epoll_event event
+        self.counters = Counters() if counters is None else counters
+        self.counted = self.counters.cells
         self.epoll_fd = self.timer_fd = -1
         self.scratch = <char*>malloc(SCRATCH_SIZE)
         self.slots = <Slot*>calloc(FIRST_SLOTS, sizeof(Slot))

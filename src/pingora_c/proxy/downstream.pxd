@@ -37,6 +37,8 @@ cdef class Application(Acceptor):
     cdef ServerLimits limits
     # Give the stream an owner and start it; -1 without memory.
     cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept
+    # `server` refuses a message that no session saw; a Refusal
+    cdef void on_refused(self, H1Server server, int refusal) noexcept
     cdef void on_server_closed(self, H1Server server) noexcept
 
 
@@ -63,7 +65,7 @@ cdef class H1Server(Connection):
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
     cdef void fail(self, int kind) noexcept
-    cdef void refuse(self, int status, const char* reason) noexcept
+    cdef void refuse(self, int refusal) noexcept
     cdef void end_exchange(self, bint reusable) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept

@@ -8,12 +8,8 @@ from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, reason_phrase, response_room,
 )
-from pingora_c.h1.framing cimport (
-    BODY_TUNNEL, check_host, check_target, framing_error_reason, framing_error_status, request_framing,
-)
-from pingora_c.h1.head cimport (
-    H1_INCOMPLETE, HeadLimits, RequestLine, head_error_reason, head_error_status, parse_request_head,
-)
+from pingora_c.h1.framing cimport BODY_TUNNEL, check_host, check_target, request_framing
+from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
 from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport block_set
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
@@ -21,7 +17,12 @@ from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT
+from pingora_c.proxy.refusal cimport (
+    REFUSED_AUTHORITY, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_METHOD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD,
+    refusal_reason, refusal_status,
+)
 from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.stats.counters cimport ANSWERS, IDLE_TIMEOUTS, REFUSALS
 
 cdef enum:
     FIELDS_MAX = 256
@@ -44,6 +45,9 @@ cdef void fire_write_timeout(void* owner) noexcept:
 cdef class Application:
     cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
         return -1
+
+    cdef void on_refused(self, H1Server server, int refusal) noexcept:
+        pass
 
     cdef void on_server_closed(self, H1Server server) noexcept:
         pass
@@ -121,7 +125,7 @@ cdef class H1Server(Connection):
         except:
             pass   # ignored: no memory, answered below
         if used < 0:
-            self.refuse(503, b"no_memory")
+            self.refuse(REFUSED_NO_MEMORY)
             return size
         return used
 
@@ -148,7 +152,7 @@ cdef class H1Server(Connection):
             return 0
         self.head_seen = 0
         if end < 0:
-            self.refuse(head_error_status(<int>end), head_error_reason(<int>end))
+            self.refuse(REFUSED_HEAD - <int>end)
             return size
         stream = H1ServerStream.__new__(H1ServerStream)
         verdict = request_framing(data, fields, n, line.minor, &stream.framing)
@@ -158,18 +162,18 @@ cdef class H1Server(Connection):
             verdict = check_target(data + line.method.at, line.method.size, data + line.target.at, line.target.size,
                                    &authority)
         if verdict != 0:
-            self.refuse(framing_error_status(verdict), framing_error_reason(verdict))
+            self.refuse(REFUSED_FRAMING - verdict)
             return size
         head = RequestHead.new()
         if authority.size > AUTHORITY_MAX:
-            self.refuse(400, b"bad_target")
+            self.refuse(REFUSED_AUTHORITY)
             return size
         if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0 or (
                 authority.size and set_host(head, authority) < 0):
-            self.refuse(503, b"no_memory")
+            self.refuse(REFUSED_NO_MEMORY)
             return size
         if head.method_id == METHOD_CONNECT:
-            self.refuse(405, b"connect_refused")
+            self.refuse(REFUSED_METHOD)
             return size
         self.begin(stream, head)
         return end
@@ -188,16 +192,21 @@ cdef class H1Server(Connection):
         self.timer.deadline_ms = 0
         if self.application.begin(stream, head) < 0:
             self.stream = None
-            self.refuse(503, b"no_memory")
+            self.refuse(REFUSED_NO_MEMORY)
 
-    cdef void refuse(self, int status, const char* reason) noexcept:
+    cdef void refuse(self, int refusal) noexcept:
         """Answer a message that no session saw, then end the connection (security rule 9)."""
         cdef char text[512]
         cdef char body[256]
+        cdef int status = refusal_status(refusal)
+        cdef const char* reason = refusal_reason(refusal)
         cdef int body_size = snprintf(body, sizeof(body), "%d %s: %s\n", status, reason_phrase(status), reason)
         cdef int size = snprintf(
             text, sizeof(text), "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
             "Connection: close\r\n\r\n%s", status, reason_phrase(status), body_size, body)
+        self.reactor.counted[<int>REFUSALS + refusal] += 1
+        self.reactor.counted[<int>ANSWERS + status // 100] += 1
+        self.application.on_refused(self, refusal)
         self.write_copy(text, size)
         self.begin_close()
 
@@ -277,13 +286,15 @@ cdef class H1Server(Connection):
 
     cdef void on_timeout(self) noexcept:
         if self.state == SERVER_HEAD:
-            self.refuse(408, b"head_timeout")
+            self.refuse(REFUSED_SLOW_HEAD)
         elif self.state == SERVER_EXCHANGE:
             if not self.stream.body_done and not self.stream.body_paused and not self.stream.is_tunnel:
                 self.fail(CLIENT_TIMEOUT)
         elif self.is_blocked:
             self.arm(self.application.limits.keep_alive_ms)   # it still takes answers
         else:
+            if self.state == SERVER_IDLE:
+                self.reactor.counted[<int>IDLE_TIMEOUTS] += 1
             self.close()
 
     cdef void close(self) noexcept:
@@ -345,6 +356,7 @@ cdef class H1ServerStream(H1Stream):
         if out == NULL:
             return -1
         self.head_sent = True
+        self.server.reactor.counted[<int>ANSWERS + head.status_code // 100] += 1
         return self.head_written(encode_response(head, &how, out))
 
     cdef void resume_body(self) noexcept:
@@ -366,6 +378,7 @@ cdef class H1ServerStream(H1Stream):
         out = self.head_place(response_room(head))
         if out == NULL:
             return -1
+        self.server.reactor.counted[<int>ANSWERS + 1] += 1
         return self.head_written(encode_response(head, &how, out))
 
     cdef bint is_reusable(self, bint is_complete) noexcept:

@@ -37,6 +37,7 @@ from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retrie
 from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport selection_key
 from pingora_c.proxy.upstream_leg cimport H1ClientStream, open_stream
+from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
 from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
 from pingora_c.upstream.endpoint cimport peer_available
 
@@ -178,6 +179,8 @@ cdef class Exchange(Phases):
     cdef void connect(self) noexcept:
         cdef int opened
         cdef uint64_t limit_ms
+        self.plan.reactor.counted[<int>ATTEMPTS] += 1
+        self.plan.reactor.counted[<int>RETRIES] += self.n_attempts > 0
         self.n_attempts += 1
         self.is_connected = False
         self.request_sent = False
@@ -269,6 +272,7 @@ cdef class Exchange(Phases):
         cdef bint is_stale = self.up is not None and self.is_reused and kind == UPSTREAM_CLOSED
         self.retries = self.may_retry(kind)
         self.attempt_failure = kind
+        self.plan.reactor.counted[<int>ATTEMPT_FAILURES + kind] += 1
         if self.first_failure == OK:
             self.first_failure = kind
         if is_stale:
@@ -503,6 +507,7 @@ cdef class Exchange(Phases):
         self.let_upstream_go(self.upstream_ended, is_upstream_failure(self.failure))
         if self.response_head is None and self.plan.has_hooks:
             self.note_no_answer()
+        self.plan.reactor.counted[<int>FAILURES + self.failure] += 1
         if self.failure != OK and self.failure != CLIENT_GONE:
             self.run(SUPPRESS_ERROR_LOG)
         elif self.plan.has_hooks:
@@ -528,6 +533,7 @@ cdef class Exchange(Phases):
             except:
                 pass   # ignored: no memory for the line
         self.plan.n_active -= 1
+        self.plan.reactor.counted[<int>REQUESTS_ACTIVE] -= 1
         if self.plan.n_active == 0 and self.plan.on_idle is not None:
             self.plan.tell_idle()
         if self.hooks is not None:

@@ -20,6 +20,7 @@ from pingora_c.proxy.plan cimport (
     UPSTREAM_RESPONSE_TRAILER_FILTER, Plan, RetryRules,
 )
 from pingora_c.proxy.task cimport TaskStarter
+from pingora_c.stats.counters cimport CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
 from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -171,9 +172,12 @@ cdef class ProxyService(Application):
             transport.fd = -1
             raise MemoryError
         server.arm(self.limits.keep_alive_ms)
+        self.reactor.counted[<int>CONNECTIONS_ACCEPTED] += 1
+        self.reactor.counted[<int>CONNECTIONS_OPEN] += 1
         return 0
 
     cdef void on_server_closed(self, H1Server server) noexcept:
+        self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1
         try:
             self.servers.discard(server)
         except:
@@ -211,6 +215,8 @@ cdef class ProxyService(Application):
         stream.owner = session
         self.plan.n_requests += 1
         self.plan.n_active += 1
+        self.reactor.counted[<int>REQUESTS] += 1
+        self.reactor.counted[<int>REQUESTS_ACTIVE] += 1
         session.start()
         return 0
 

@@ -1,0 +1,2 @@
+NEVER_REFUSED: tuple[str, ...]
+COUNTER_NAMES: tuple[str, ...]

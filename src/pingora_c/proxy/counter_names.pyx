@@ -1,0 +1,42 @@
+"""The names of the counters, in Prometheus' manner: what ends in _total only grows, the others go up and down."""
+from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
+from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
+from pingora_c.stats.counters cimport (
+    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END,
+    FAILURE_ROOM, FAILURES, IDLE_TIMEOUTS, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
+)
+
+# What the tables of the codecs hold beside refusals of requests.
+NEVER_REFUSED = ("unknown", "incomplete", "bad_status_line", "unexpected_transfer")
+
+
+cdef tuple make_names():
+    cdef list names = [""] * <int>COUNTER_END
+    cdef int i
+    if <int>FAILURE_END > <int>FAILURE_ROOM or <int>REFUSAL_END > <int>REFUSAL_ROOM:
+        raise ImportError("a family of counters has too little room")
+    names[<int>CONNECTIONS_ACCEPTED] = "pingora_connections_accepted_total"
+    names[<int>CONNECTIONS_OPEN] = "pingora_connections_open"
+    names[<int>REQUESTS] = "pingora_requests_total"
+    names[<int>REQUESTS_ACTIVE] = "pingora_requests_active"
+    names[<int>ATTEMPTS] = "pingora_upstream_attempts_total"
+    names[<int>RETRIES] = "pingora_retries_total"
+    names[<int>ACCEPT_PAUSES] = "pingora_accept_pauses_total"
+    names[<int>IDLE_TIMEOUTS] = "pingora_idle_timeouts_total"
+    names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
+    for i in range(1, 6):
+        names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'
+    for i in range(<int>OK + 1, <int>FAILURE_END):
+        reason = failure_reason(i).decode("ascii")
+        names[<int>FAILURES + i] = f'pingora_failures_total{{reason="{reason}"}}'
+        if is_upstream_failure(i):
+            names[<int>ATTEMPT_FAILURES + i] = f'pingora_upstream_failures_total{{reason="{reason}"}}'
+    for i in range(<int>REFUSAL_END):
+        reason = refusal_reason(i).decode("ascii")
+        if reason not in NEVER_REFUSED:
+            names[<int>REFUSALS + i] = f'pingora_refusals_total{{reason="{reason}"}}'
+    return tuple(names)
+
+
+# By Counter; "" where nothing is counted. Two refusals with one reason share a name, and their numbers are added.
+COUNTER_NAMES = make_names()

@@ -1,0 +1,33 @@
+"""The counters of a worker: a uint64 for each Counter, in one block of memory that one process writes.
+
+Whoever counts writes `reactor.counted[REQUESTS] += 1`. A Counter that ends in _OPEN or _ACTIVE goes down again; all
+others only grow. A family is a stretch of counters, one for each of its reasons: FAILURES + a FailureKind, REFUSALS + a
+Refusal. Their names are in proxy/counter_names.pyx, the one table of them.
+"""
+from libc.stdint cimport uint64_t
+
+cdef enum:
+    FAILURE_ROOM = 48          # > any FailureKind
+    REFUSAL_ROOM = 96          # > any Refusal
+
+cdef enum Counter:
+    CONNECTIONS_ACCEPTED = 0
+    CONNECTIONS_OPEN           # of clients
+    REQUESTS                   # that a session was made for
+    REQUESTS_ACTIVE
+    ANSWERS                    # + status // 100, of every head that was written to a client
+    ATTEMPTS = ANSWERS + 6     # upstreams that were tried
+    RETRIES                    # attempts behind a request's first
+    ACCEPT_PAUSES
+    IDLE_TIMEOUTS              # client connections closed after Limits.keep_alive
+    LOOP_BLOCKED               # longer than Limits.blocked_after
+    FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
+    ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
+    REFUSALS = ATTEMPT_FAILURES + FAILURE_ROOM     # + Refusal: messages that no session saw
+    COUNTER_END = REFUSALS + REFUSAL_ROOM
+
+
+cdef class Counters:
+    cdef uint64_t* cells       # COUNTER_END of them: `own`, or in `block`
+    cdef uint64_t* own         # owned, NULL if a block was given
+    cdef Py_buffer block       # held while in use; buf NULL: none was given
