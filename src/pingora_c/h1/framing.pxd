@@ -14,7 +14,7 @@ cdef struct Framing:
     uint64_t length     # for BODY_LENGTH
     uint8_t kind        # BodyKind
     uint8_t keep_alive  # the connection may carry another message after this one, as far as this head says
-    uint8_t upgrade     # Connection named upgrade and an Upgrade field is there (requests, 101)
+    uint8_t upgrade     # Connection named upgrade and an Upgrade field is there, without h2c (requests, 101)
     uint8_t has_length  # a valid Content-Length was there (also 0, also on a response to HEAD or 304)
 
 cdef enum FramingError:

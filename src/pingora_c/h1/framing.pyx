@@ -29,6 +29,7 @@ cdef struct Facts:
     bint has_length
     bint has_coding
     bint has_upgrade       # an Upgrade field is there
+    bint has_h2c           # an Upgrade field names h2c
     uint32_t n_members     # of all Connection fields
     bint names_close
     bint names_keep_alive
@@ -107,6 +108,14 @@ cdef int read_connection(const char* text, size_t size, Facts* facts) noexcept n
     return FRAMING_OK
 
 
+cdef bint names_h2c(const char* text, size_t size) noexcept nogil:
+    cdef size_t at = 0, start = 0, member_size = 0
+    while next_member(text, size, &at, &start, &member_size):
+        if member_size == 3 and pg_equals_lower(text + start, "h2c", 3):
+            return True
+    return False
+
+
 cdef int read_facts(const char* base, const Field* fields, uint32_t n_fields, Facts* facts) noexcept nogil:
     """Fill `facts`; FRAMING_OK or the first error inside one field."""
     cdef const Field* field
@@ -114,7 +123,7 @@ cdef int read_facts(const char* base, const Field* fields, uint32_t n_fields, Fa
     cdef uint32_t i
     cdef int error = FRAMING_OK
     facts[0] = Facts(
-        length=0, coding=FRAMING_OK, has_length=False, has_coding=False, has_upgrade=False,
+        length=0, coding=FRAMING_OK, has_length=False, has_coding=False, has_upgrade=False, has_h2c=False,
         n_members=0, names_close=False, names_keep_alive=False, names_upgrade=False,
     )
     for i in range(n_fields):
@@ -133,6 +142,7 @@ cdef int read_facts(const char* base, const Field* fields, uint32_t n_fields, Fa
             error = read_connection(value, field.value_size, facts)
         elif field.known == NAME_UPGRADE:
             facts.has_upgrade = True
+            facts.has_h2c = facts.has_h2c or names_h2c(value, field.value_size)
         if error != FRAMING_OK:
             return error
     return FRAMING_OK
@@ -144,8 +154,9 @@ cdef int weigh(const Facts* facts, uint8_t minor, Framing* framing) noexcept nog
     framing.length = facts.length
     framing.has_length = facts.has_length
     framing.keep_alive = not facts.names_close and (minor > 0 or facts.names_keep_alive)
-    # RFC 9110 §7.8: Upgrade in an HTTP/1.0 message is ignored.
-    framing.upgrade = minor > 0 and facts.names_upgrade and facts.has_upgrade
+    # RFC 9110 §7.8: Upgrade in an HTTP/1.0 message is ignored. h2c is obsolete (RFC 9113 §3.1), and a way to send an
+    # origin requests that no hook sees.
+    framing.upgrade = minor > 0 and facts.names_upgrade and facts.has_upgrade and not facts.has_h2c
     if facts.has_coding:
         if facts.has_length:
             return FRAMING_BOTH

@@ -218,6 +218,9 @@ def test_connection_persists_as_version_and_options_say(minor, values, expected)
         (1, [(b"Upgrade", b"websocket")], False),
         (1, connection(b"upgrade"), False),
         (0, [(b"Upgrade", b"websocket"), *connection(b"upgrade")], False),  # RFC 9110 §7.8
+        (1, [(b"Upgrade", b"h2c"), *connection(b"upgrade")], False),  # RFC 9113 §3.1
+        (1, [(b"Upgrade", b"websocket, H2C"), *connection(b"upgrade")], False),
+        (1, [(b"Upgrade", b"h2c2"), *connection(b"upgrade")], True),
     ],
 )
 def test_upgrade_takes_both_fields_and_http_1_1(minor, fields, expected):
