@@ -37,7 +37,7 @@ bench: ## compare the proxy with nginx, HAProxy and a relay in C (40 minutes)
 bench-micro: ## measure parts of the core with pytest-benchmark
 	@tools/setup.sh test && tools/build.sh && exec .venv/bin/python -m pytest benches --benchmark-only $(ARGS)
 
-fuzz: ## fuzz the decoders, 60 seconds each
+fuzz: ## fuzz the decoders and the whole connection, 60 seconds each
 	@tools/setup.sh test fuzz && exec tests/fuzz/run.sh $(ARGS)
 
 annotate: ## write Cython's annotated sources to build/annotate

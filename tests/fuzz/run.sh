@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzz the decoders one after the other: tests/fuzz/run.sh [head] [chunked]. FUZZ_SECONDS (60) is the time for each.
+# Fuzz the decoders and the whole connection one after the other: tests/fuzz/run.sh [head] [chunked] [connection].
+# FUZZ_SECONDS (60) is the time for each.
 # What is found is kept in build/fuzz/findings; tests/fuzz/run.sh NAME FILE… runs these inputs again.
 # shellcheck source=tools/common.sh
 source "$(dirname "$0")/../../tools/common.sh"
@@ -67,19 +68,36 @@ fuzz_target() {
     fi
 }
 
+# The whole connection beside h11, as it is built for use.
+fuzz_connection() {
+    tools/build.sh
+    mkdir -p "$FINDINGS"
+    PYTHONUNBUFFERED=1 PYTHONPATH=$ROOT/src:$ROOT/tests/shared:$ROOT/tests/reference \
+        "$VENV/bin/python" tests/fuzz/fuzz_connection.py "$@"
+}
+
 seconds=${FUZZ_SECONDS:-60}
 failed=()
-compiler=$(find_clang)
-build_tree "$compiler"
 if [ $# -gt 1 ] && [ -f "$2" ]; then
     name=$1
     shift
+    if [ "$name" = connection ]; then
+        fuzz_connection "$@"
+        exit
+    fi
+    build_tree "$(find_clang)"
     fuzz "tests/fuzz/fuzz_$name.py" "$@"
     exit
 fi
-[ $# -gt 0 ] || set -- head chunked
+[ $# -gt 0 ] || set -- head chunked connection
 for name in "$@"; do
-    [ -f "tests/fuzz/fuzz_$name.py" ] || fail "no target $name; there are: head, chunked"
-    fuzz_target "$name"
+    [ -f "tests/fuzz/fuzz_$name.py" ] || fail "no target $name; there are: head, chunked, connection"
+    if [ "$name" = connection ]; then
+        say "fuzzing $name for $seconds seconds"
+        fuzz_connection "$seconds" "$FINDINGS" || failed+=("$name")
+    else
+        build_tree "$(find_clang)"
+        fuzz_target "$name"
+    fi
 done
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
