@@ -74,6 +74,7 @@ EXTENSIONS = [
     "proxy.session",
     "proxy.service",
 ]
+CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 
 DIRECTIVES = {
     "language_level": 3,
@@ -97,14 +98,16 @@ HARDENING = [
     "-fno-plt",
 ]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+# Free lists would hide births and deaths from base.lifetimes, and use after free from AddressSanitizer.
+COUNTED = ["-DPINGORA_DEBUG=1", "-DCYTHON_USE_FREELISTS=0"]
 SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", "-U_FORTIFY_SOURCE"]
 
 KINDS = {
     "release": ({}, ["-O2", "-g1", *HARDENING], ["-Wl,-z,relro,-z,now"]),
-    "debug": (CHECKED, ["-O0", "-g", "-DPINGORA_DEBUG=1"], []),
+    "debug": (CHECKED, ["-O0", "-g", *COUNTED], []),
     "asan": (
         {},
-        [*SANITIZED, "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-DPINGORA_DEBUG=1"],
+        [*SANITIZED, "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", *COUNTED],
         ["-fsanitize=address,undefined"],
     ),
     "fuzz": ({}, [*SANITIZED, "-fsanitize=fuzzer-no-link,address"], ["-fsanitize=fuzzer-no-link,address"]),
@@ -126,7 +129,7 @@ def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
             extra_compile_args=[*WARNINGS, *cflags],
             extra_link_args=ldflags,
         )
-        for name in EXTENSIONS
+        for name in EXTENSIONS + (CHECKED_EXTENSIONS if KIND in ("debug", "asan") else [])
     ]
 
 

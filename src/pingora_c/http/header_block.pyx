@@ -6,7 +6,7 @@ then to malloc, what begins in malloc stays there. Nothing here knows of framing
 bytes appended for them.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport UINT16_MAX, uint32_t, uint64_t
+from libc.stdint cimport UINT16_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 from pingora_c.base.ascii cimport equals_nocase, is_token
@@ -15,7 +15,10 @@ from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE,
     NAME_TRANSFER_ENCODING, NAME_UPGRADE, Field, KnownName, recognise,
 )
+from pingora_c.lib.sanitize cimport PG_DEBUG
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, pool_give, try_pool_take
+
+cdef int64_t n_holding = 0    # blocks that hold memory; counted in debug builds only
 
 
 cdef bint is_valid_name(const char* name, size_t size) noexcept nogil:
@@ -43,6 +46,12 @@ cdef bint is_framing_name(KnownName known) noexcept nogil:
 
 # --- memory of a block ---
 
+cdef inline void count_holding(int change) noexcept nogil:
+    global n_holding
+    if PG_DEBUG:
+        n_holding += change
+
+
 cdef int allocate(HeaderBlock* block, uint64_t need, bint pooled) noexcept nogil:
     """Give an empty block memory for `need` bytes; `pooled` as far as the pool's classes reach."""
     if need > BLOCK_MAX:
@@ -58,6 +67,7 @@ cdef int allocate(HeaderBlock* block, uint64_t need, bint pooled) noexcept nogil
     if block.base == NULL:
         block_init(block)
         return BLOCK_NO_MEMORY
+    count_holding(1)
     return BLOCK_OK
 
 
@@ -130,6 +140,7 @@ cdef void block_init(HeaderBlock* block) noexcept nogil:
 
 cdef void block_free(HeaderBlock* block) noexcept nogil:
     if block.base != NULL:
+        count_holding(-1)
         if block.is_pooled:
             pool_give(block.base, block.cap)
         else:
@@ -319,3 +330,8 @@ cdef uint32_t block_remove(HeaderBlock* block, const char* name, uint32_t size) 
         count += 1
         row = find_name(block, known, name, size, <uint32_t>row + 1)
     return count
+
+
+def n_with_memory() -> int:
+    """Return how many blocks hold memory; counted in debug builds only, else 0."""
+    return n_holding

@@ -101,12 +101,12 @@ cdef uint64_t wheel_next_ms(Wheel* wheel) noexcept nogil:
     cdef uint64_t first = wheel.tick + 1
     cdef uint64_t slot = first & (WHEEL_SLOTS - 1)
     cdef uint64_t word = slot >> 6
-    cdef uint64_t bits = wheel.used[word] & (<uint64_t>-1 << (slot & 63))
+    cdef uint64_t bits = wheel.used[word] & ~((<uint64_t>1 << (slot & 63)) - 1)
     cdef int _word
     for _word in range(WHEEL_SLOTS // 64 + 1):
         if bits:
             slot = (word << 6) + __builtin_ctzll(bits)
-            return (first + ((slot - first) & (WHEEL_SLOTS - 1))) << TICK_SHIFT
+            return (first + ((slot + WHEEL_SLOTS - (first & (WHEEL_SLOTS - 1))) & (WHEEL_SLOTS - 1))) << TICK_SHIFT
         word = (word + 1) & (WHEEL_SLOTS // 64 - 1)
         bits = wheel.used[word]
     return 0
