@@ -1,4 +1,4 @@
-"""Births and deaths of the core's objects, counted per class. Built in debug and asan builds only: no other pays for it.
+"""Births and deaths of the core's objects, counted per class. Only debug and asan builds have it: no other pays.
 
 A counted class gets slots of ours for its memory, tp_alloc and tp_free, through which every instance comes and goes
 whoever makes it; these builds have no free lists that would pass them by. Owns the tallies; counts from the call of

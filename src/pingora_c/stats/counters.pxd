@@ -1,3 +1,5 @@
+# cython: overflowcheck=False
+# The debug build's check breaks Cython 3.3 on sums among the members of an enum.
 """The counters of a worker: a uint64 for each Counter, in one block of memory that one process writes.
 
 Whoever counts writes `reactor.counted[REQUESTS] += 1`. A Counter that ends in _OPEN or _ACTIVE goes down again; all
