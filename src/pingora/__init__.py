@@ -1,10 +1,11 @@
 """A programmable HTTP proxy: write a class whose methods are phases of a request; a compiled core carries the bytes."""
 
+from pingora.limits import Limits
 from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
 from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
-from pingora.server import Limits, Server, serve
+from pingora.server import Server, serve
 from pingora_c.proxy.body_filter import LastChunk
 from pingora_c.proxy.failure import ProxyError, SessionEnded
 from pingora_c.proxy.response import Response

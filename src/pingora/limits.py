@@ -1,4 +1,4 @@
-"""The check of limits: what range each has, and one message that names all that is wrong."""
+"""Limits of client connections: their defaults, what range each has, and one message that names all that is wrong."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Rule:
 
     def __str__(self) -> str:
         others = "".join(f", or {value!r} for none" for value in self.also)
-        return f"{self.least:g} to {self.most:g} {self.unit}{others}"
+        return f"{self.least} to {self.most} {self.unit}{others}"
 
     def complaint(self, value: Any) -> str:
         """Return what is wrong with `value`, "" if nothing is."""
@@ -45,6 +45,9 @@ RULES = {
     "fields": Rule(1, 256, "fields"),
     "hook_timeout": Rule(0.001, DAY, "seconds", also=(0,)),
     "blocked_after": Rule(0.01, DAY, "seconds", also=(None,)),
+    "body_bytes": Rule(0, 10**12, "bytes", also=(None,)),
+    "body_rate": Rule(1, 10**9, "bytes per second", also=(0,)),
+    "connection_requests": Rule(1, 10**9, "requests", also=(None,)),
 }
 
 
@@ -56,3 +59,46 @@ def check_limits(limits: Any) -> None:
             complaints.append(f"{field.name}: {complaint}")
     if complaints:
         raise ValueError(f"{type(limits).__name__}: {'; '.join(complaints)}")
+
+
+UNLIMITED = 2**63
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of client connections; times in seconds, sizes in bytes. docs/limits.md says what happens at each.
+
+    Raises ValueError that names every field that makes no sense.
+    """
+
+    head_timeout: float = 30.0  # from a head's first byte to its last: 408
+    keep_alive: float = 75.0  # between requests: closed
+    body_timeout: float = 60.0  # between reads of a request body: 408
+    body_rate: int = 256  # bytes per second of a request body, on average over any body_timeout: 408
+    body_bytes: int | None = None  # of a request body: 413
+    write_timeout: float = 60.0  # without progress while the client takes nothing
+    head_bytes: int = 32768  # 431
+    target_bytes: int = 8192  # 414
+    fields: int = 128  # 431
+    connection_requests: int | None = 10000  # of one connection: the last answer says that it ends
+    hook_timeout: float = 60.0  # of one asynchronous hook: 504
+    blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
+
+    def __post_init__(self) -> None:
+        """Check."""
+        check_limits(self)
+
+    def for_core(self) -> dict[str, int]:
+        """Give the fields of the core's ServerLimits, times in milliseconds."""
+        return {
+            "head_ms": int(self.head_timeout * 1000),
+            "keep_alive_ms": int(self.keep_alive * 1000),
+            "body_ms": int(self.body_timeout * 1000),
+            "body_rate": self.body_rate,
+            "body_bytes": UNLIMITED if self.body_bytes is None else self.body_bytes,
+            "write_ms": int(self.write_timeout * 1000),
+            "head_bytes": self.head_bytes,
+            "target_bytes": self.target_bytes,
+            "fields": self.fields,
+            "requests": UNLIMITED if self.connection_requests is None else self.connection_requests,
+        }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import uvloop
 
 from pingora import reload
-from pingora.limits import check_limits
+from pingora.limits import Limits
 from pingora.load_balancing import LoadBalancer
 from pingora.observe import logs
 from pingora.observe.collector import Collector
@@ -48,40 +48,6 @@ is_loading: ContextVar[bool] = ContextVar("is_loading", default=False)
 
 class UsageError(Exception):
     """What the user asked for cannot be done; the message is one line for a person."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of client connections; times in seconds, sizes in bytes. docs/limits.md says what happens at each.
-
-    Raises ValueError that names every field that makes no sense.
-    """
-
-    head_timeout: float = 30.0  # from a head's first byte to its last: 408
-    keep_alive: float = 75.0  # between requests: closed
-    body_timeout: float = 60.0  # between reads of a request body
-    write_timeout: float = 60.0  # without progress while the client takes nothing
-    head_bytes: int = 32768  # 431
-    target_bytes: int = 8192  # 414
-    fields: int = 128  # 431
-    hook_timeout: float = 60.0  # of one asynchronous hook: 504
-    blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
-
-    def __post_init__(self) -> None:
-        """Check."""
-        check_limits(self)
-
-    def for_core(self) -> dict[str, int]:
-        """Give the fields of the core's ServerLimits, times in milliseconds."""
-        return {
-            "head_ms": int(self.head_timeout * 1000),
-            "keep_alive_ms": int(self.keep_alive * 1000),
-            "body_ms": int(self.body_timeout * 1000),
-            "write_ms": int(self.write_timeout * 1000),
-            "head_bytes": self.head_bytes,
-            "target_bytes": self.target_bytes,
-            "fields": min(self.fields, 256),
-        }
 
 
 @dataclass

@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
+from pingora.limits import Limits
 from pingora.proxy import ProxyHttp
-from pingora.server import Limits, Serving, serve
+from pingora.server import Serving, serve
 
 T = TypeVar("T")
 Script = bytes | Callable[[socket.socket, bytes], None]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pingora.limits import RULES
-from pingora.server import Limits
+from pingora.limits import RULES, Limits
 
 FIELDS = dataclasses.fields(Limits)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "limits.md"
@@ -71,4 +70,4 @@ def test_every_limit_is_in_the_document_with_default_and_range(field):
     _, _, default, span, *_ = (cell.strip() for cell in row.split("|"))
     rule = RULES[field.name]
     assert default == str(field.default)
-    assert span == f"{rule.least:g} to {rule.most:g}" + "".join(f", {value}: none" for value in rule.also)
+    assert span == f"{rule.least} to {rule.most}" + "".join(f", {value}: none" for value in rule.also)

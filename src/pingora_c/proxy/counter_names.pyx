@@ -2,8 +2,9 @@
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END,
-    FAILURE_ROOM, FAILURES, IDLE_TIMEOUTS, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLOSED_IDLE, CLOSED_REQUESTS, CONNECTIONS_ACCEPTED,
+    CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS, REQUESTS,
+    REQUESTS_ACTIVE, RETRIES,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -22,7 +23,8 @@ cdef tuple make_names():
     names[<int>ATTEMPTS] = "pingora_upstream_attempts_total"
     names[<int>RETRIES] = "pingora_retries_total"
     names[<int>ACCEPT_PAUSES] = "pingora_accept_pauses_total"
-    names[<int>IDLE_TIMEOUTS] = "pingora_idle_timeouts_total"
+    names[<int>CLOSED_IDLE] = 'pingora_connections_closed_total{reason="keep_alive"}'
+    names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'

@@ -25,10 +25,13 @@ cdef struct ServerLimits:
     uint32_t head_ms           # from a head's first byte to its last: 408
     uint32_t keep_alive_ms     # between exchanges: closed silently
     uint32_t body_ms           # between reads of a request body: 408
+    uint32_t body_rate         # bytes per second of it on average over any body_ms, 0: none; 408
+    uint64_t body_bytes        # 413
     uint32_t write_ms          # without progress while the client takes nothing: cut
     uint32_t head_bytes        # 431
     uint32_t target_bytes      # 414
     uint32_t fields            # 431
+    uint64_t requests          # of one connection, then it ends
 
 
 cdef class Application(Acceptor):
@@ -80,6 +83,11 @@ cdef class H1ServerStream(H1Stream):
     cdef bint to_head              # the request's method is HEAD
     cdef bint close_after          # the connection ends with this exchange
     cdef bint head_sent            # a final head was written
+    cdef uint64_t window_at_ms     # start of the present stretch over which the body's rate is measured
+    cdef uint64_t window_bytes     # that came in it
+    cdef uint64_t paused_at_ms     # while body_paused: since when; that time does not count
+    # `size` more bytes of the body came: whether it is slower than the limit
+    cdef bint is_too_slow(self, size_t size) noexcept
     # Write a final head. `length` < 0: not known (chunked, or to the end of the connection for HTTP/1.0).
     cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept
     cdef int send_interim(self, ResponseHead head) noexcept

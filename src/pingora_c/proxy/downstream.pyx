@@ -16,13 +16,13 @@ from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
-from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT
+from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW
 from pingora_c.proxy.refusal cimport (
     REFUSED_AUTHORITY, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_METHOD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD,
     refusal_reason, refusal_status,
 )
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport ANSWERS, IDLE_TIMEOUTS, REFUSALS
+from pingora_c.stats.counters cimport ANSWERS, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
 
 cdef enum:
     FIELDS_MAX = 256
@@ -109,6 +109,9 @@ cdef class H1Server(Connection):
                 break
             else:
                 self.arm(self.application.limits.body_ms)
+                if self.stream.is_too_slow(size - used):
+                    self.fail(CLIENT_TOO_SLOW)
+                    break
                 part = self.stream.decode(data + used, size - used)
             if part == 0:
                 break
@@ -187,7 +190,11 @@ cdef class H1Server(Connection):
         stream.client_minor = head.minor
         stream.to_head = head.method_id == METHOD_HEAD
         stream.close_after = not stream.framing.keep_alive
+        if self.n_exchanges >= self.application.limits.requests:
+            self.reactor.counted[<int>CLOSED_REQUESTS] += not stream.close_after
+            stream.close_after = True
         stream.begin_body(head, &head.block)
+        stream.window_at_ms = self.reactor.now_ms
         self.stream = stream
         self.timer.deadline_ms = 0
         if self.application.begin(stream, head) < 0:
@@ -294,7 +301,7 @@ cdef class H1Server(Connection):
             self.arm(self.application.limits.keep_alive_ms)   # it still takes answers
         else:
             if self.state == SERVER_IDLE:
-                self.reactor.counted[<int>IDLE_TIMEOUTS] += 1
+                self.reactor.counted[<int>CLOSED_IDLE] += 1
             self.close()
 
     cdef void close(self) noexcept:
@@ -359,9 +366,27 @@ cdef class H1ServerStream(H1Stream):
         self.server.reactor.counted[<int>ANSWERS + head.status_code // 100] += 1
         return self.head_written(encode_response(head, &how, out))
 
+    cdef bint is_too_slow(self, size_t size) noexcept:
+        cdef uint64_t rate = self.server.application.limits.body_rate
+        cdef uint64_t took_ms = self.server.reactor.now_ms - self.window_at_ms
+        cdef bint is_slow
+        self.window_bytes += size
+        if took_ms < self.server.application.limits.body_ms or self.is_tunnel:
+            return False
+        is_slow = self.window_bytes * 1000 < rate * took_ms
+        self.window_bytes = 0
+        self.window_at_ms += took_ms
+        return is_slow
+
+    cdef void pause_body(self) noexcept:
+        if not self.body_paused:
+            self.paused_at_ms = self.server.reactor.now_ms
+        H1Stream.pause_body(self)
+
     cdef void resume_body(self) noexcept:
         if self.body_paused and not self.body_done and not self.is_tunnel:
             self.server.arm(self.server.application.limits.body_ms)
+            self.window_at_ms += self.server.reactor.now_ms - self.paused_at_ms
         H1Stream.resume_body(self)
 
     cdef int send_continue(self) noexcept:

@@ -2,7 +2,6 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.tuple cimport PyTuple_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
@@ -11,7 +10,6 @@ from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUN
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH, NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport Method, is_idempotent
-from pingora_c.lib.tuple cimport PyTuple_GET_ITEM
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
@@ -35,11 +33,10 @@ from pingora_c.proxy.phases cimport (
 from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status
 from pingora_c.proxy.retry cimport may_retry as rules_allow
-from pingora_c.proxy.selection cimport selection_key
+from pingora_c.proxy.selection cimport has_untried, selection_key
 from pingora_c.proxy.upstream_leg cimport H1ClientStream, open_stream
 from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
 from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
-from pingora_c.upstream.endpoint cimport peer_available
 
 from pingora_c.proxy.failure import SessionEnded
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -162,6 +159,9 @@ cdef class Exchange(Phases):
         cdef uint64_t tried = 0
         cdef bytes key = b""
         self.state = SESSION_CONNECTING
+        if self.has_too_much():
+            self.fail(BODY_TOO_LARGE)
+            return 0
         if self.plan.hooks[<int>UPSTREAM_PEER] is not None:
             return self.run_or_raise(UPSTREAM_PEER)
         if self.scope is not None:
@@ -314,19 +314,6 @@ cdef class Exchange(Phases):
             self.down.pause_body()
         self.after(PROXY_UPSTREAM_FILTER, None)
 
-    cdef bint has_untried(self) noexcept:
-        """Whether an endpoint is left for another attempt; if a hook makes its peers itself, there may be."""
-        cdef Endpoint endpoint
-        cdef uint64_t tried = 0 if self.scope is None else self.scope.tried
-        cdef Py_ssize_t i
-        if self.plan.balancer is None or self.endpoint is None:
-            return True
-        for i in range(PyTuple_GET_SIZE(self.plan.balancer.endpoints)):
-            endpoint = <Endpoint>PyTuple_GET_ITEM(self.plan.balancer.endpoints, i)
-            if endpoint is not self.endpoint and peer_available(endpoint, tried):
-                return True
-        return False
-
     cdef void make_scope(self) noexcept:
         try:
             self.scope = SelectionScope()
@@ -357,7 +344,7 @@ cdef class Exchange(Phases):
         self.response_head = head
         self.response_framing = framing[0]
         if (self.plan.retry.n_statuses and is_retried_status(&self.plan.retry, head.status_code)
-                and self.has_untried() and self.may_retry(UPSTREAM_STATUS)):
+                and has_untried(self.plan.balancer, self.endpoint, self.scope) and self.may_retry(UPSTREAM_STATUS)):
             self.end_attempt(UPSTREAM_STATUS)
             self.settle()
         elif self.plan.has_response_hooks:

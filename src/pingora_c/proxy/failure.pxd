@@ -8,7 +8,8 @@ cdef enum FailureKind:
     CLIENT_GONE             # no answer is possible
     CLIENT_BAD_BODY         # 400
     CLIENT_TIMEOUT          # 408  the body stopped coming
-    BODY_TOO_LARGE          # 413  past the limit of read_body
+    CLIENT_TOO_SLOW         # 408  the body came more slowly than Limits.body_rate
+    BODY_TOO_LARGE          # 413  past Limits.body_bytes, or the limit of read_body
     NO_UPSTREAM             # 503
     CONNECT_REFUSED         # 502
     CONNECT_TIMEOUT         # 504

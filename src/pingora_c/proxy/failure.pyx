@@ -8,11 +8,12 @@ cdef struct Row:
     const char* reason
     const char* source
 
-cdef Row[19] ROWS
+cdef Row[FAILURE_END] ROWS
 ROWS[<int>OK] = Row(0, b"ok", b"internal")
 ROWS[<int>CLIENT_GONE] = Row(0, b"client_gone", b"downstream")
 ROWS[<int>CLIENT_BAD_BODY] = Row(400, b"client_bad_body", b"downstream")
 ROWS[<int>CLIENT_TIMEOUT] = Row(408, b"client_timeout", b"downstream")
+ROWS[<int>CLIENT_TOO_SLOW] = Row(408, b"client_too_slow", b"downstream")
 ROWS[<int>BODY_TOO_LARGE] = Row(413, b"body_too_large", b"downstream")
 ROWS[<int>NO_UPSTREAM] = Row(503, b"no_upstream", b"internal")
 ROWS[<int>CONNECT_REFUSED] = Row(502, b"connect_failed", b"upstream")

@@ -34,6 +34,7 @@ cdef class Relay(StreamOwner):
     cdef bint request_sent
     cdef bint response_sent           # a final head went to the client
     cdef bint upstream_ended          # the answer came to its end
+    cdef uint64_t body_limit          # of the request's body, in bytes: 413
     cdef uint64_t received_bytes
     cdef uint64_t sent_bytes
 
@@ -45,6 +46,7 @@ cdef class Relay(StreamOwner):
     cdef void end_upstream(self, Trailers trailers) noexcept
     cdef bint can_replay(self) noexcept         # the body, as far as it came, can be sent again
     cdef void finish_reading(self, bint has_overflowed) noexcept
+    cdef bint has_too_much(self) noexcept       # the body, as far as it came or as its head says, is past body_limit
     # -- the answer's body
     cdef void to_client(self, const char* data, size_t size) noexcept
     cdef void end_client(self, Trailers trailers) noexcept

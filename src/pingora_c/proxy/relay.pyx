@@ -12,6 +12,9 @@ cdef class Relay(StreamOwner):
                 self.to_client(data, size)
             return
         self.received_bytes += size
+        if self.received_bytes > self.body_limit and not self.down.is_tunnel:
+            self.fail(BODY_TOO_LARGE)
+            return
         if self.replay is not None and not self.replay.has_overflowed and self.replay.append(data, size) < 0:
             if self.reader is not None:
                 self.finish_reading(True)
@@ -91,6 +94,9 @@ cdef class Relay(StreamOwner):
 
     cdef bint can_replay(self) noexcept:
         return self.received_bytes == 0 or (self.replay is not None and not self.replay.has_overflowed)
+
+    cdef bint has_too_much(self) noexcept:
+        return self.received_bytes > self.body_limit or self.down.framing.length > self.body_limit
 
     cdef void finish_reading(self, bint has_overflowed) noexcept:
         cdef object reader = self.reader

@@ -1,9 +1,12 @@
 """Selection keys. Reads the request, owns nothing."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from cpython.tuple cimport PyTuple_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
 from pingora_c.http.field cimport NAME_HOST, Field
 from pingora_c.http.header_block cimport block_field, block_find, block_find_known
+from pingora_c.lib.tuple cimport PyTuple_GET_ITEM
 from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HOST, KEY_URI
+from pingora_c.upstream.endpoint cimport peer_available
 
 
 cdef bytes selection_key(Balancer balancer, RequestHead head, H1Server client):
@@ -23,3 +26,16 @@ cdef bytes selection_key(Balancer balancer, RequestHead head, H1Server client):
         return b""
     field = block_field(&head.block, <uint32_t>i)
     return head.block.base[field.value_at:field.value_at + field.value_size]
+
+
+cdef bint has_untried(Balancer balancer, Endpoint present, SelectionScope scope) noexcept:
+    cdef Endpoint endpoint
+    cdef uint64_t tried = 0 if scope is None else scope.tried
+    cdef Py_ssize_t i
+    if balancer is None or present is None:
+        return True
+    for i in range(PyTuple_GET_SIZE(balancer.endpoints)):
+        endpoint = <Endpoint>PyTuple_GET_ITEM(balancer.endpoints, i)
+        if endpoint is not present and peer_available(endpoint, tried):
+            return True
+    return False

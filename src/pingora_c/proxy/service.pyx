@@ -51,6 +51,9 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.head_bytes = limits["head_bytes"]
     given.target_bytes = limits["target_bytes"]
     given.fields = limits["fields"]
+    given.body_rate = limits["body_rate"]
+    given.body_bytes = limits["body_bytes"]
+    given.requests = limits["requests"]
     return 0
 
 
@@ -210,6 +213,7 @@ cdef class ProxyService(Application):
         session.plan = self.plan
         session.server = stream.server
         session.down = stream
+        session.body_limit = self.plan.limits.body_bytes
         session.request_head = head
         session.started_us = stream.server.head_at_us
         stream.owner = session

@@ -5,6 +5,7 @@ import os
 import socket
 
 from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
 from pingora_c.base.clock cimport now_us
 from pingora_c.h1.framing cimport BODY_LENGTH
 from pingora_c.http.field cimport NAME_EXPECT
@@ -18,6 +19,8 @@ from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.proxy.timings cimport Moments, Timings
 
 from pingora_c.proxy.failure import SessionEnded
+
+cdef uint64_t NO_LIMIT = <uint64_t>1 << 63
 
 
 @cython.final
@@ -110,6 +113,20 @@ cdef class Session:
     def response(self):
         """The response head, None before there is one; in `logging` always one: 499 if nothing was answered."""
         return self.exchange.response_head
+
+    @property
+    def body_limit(self):
+        """Bytes that the request's body may have, None for any number; 413 beyond. `Limits.body_bytes` at first.
+
+        Set it in a hook before an upstream is chosen. Raises ValueError for a number below 0.
+        """
+        return None if self.exchange.body_limit >= NO_LIMIT else self.exchange.body_limit
+
+    @body_limit.setter
+    def body_limit(self, limit):
+        if limit is not None and not 0 <= limit < NO_LIMIT:
+            raise ValueError(f"body_limit: expected a number of bytes or None, got {limit!r}")
+        self.exchange.body_limit = NO_LIMIT if limit is None else limit
 
     @property
     def peer(self):

@@ -21,7 +21,8 @@ cdef enum Counter:
     ATTEMPTS = ANSWERS + 6     # upstreams that were tried
     RETRIES                    # attempts behind a request's first
     ACCEPT_PAUSES
-    IDLE_TIMEOUTS              # client connections closed after Limits.keep_alive
+    CLOSED_IDLE                # client connections closed after Limits.keep_alive
+    CLOSED_REQUESTS            # the same, after Limits.connection_requests
     LOOP_BLOCKED               # longer than Limits.blocked_after
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
