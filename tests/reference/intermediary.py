@@ -21,6 +21,7 @@ NEVER_TRAILERS = HOP_BY_HOP | {
     b"if-unmodified-since", b"if-range", b"pragma", b"date", b"age", b"expires", b"location", b"retry-after", b"vary",
     b"warning",
 }  # fmt: skip
+NEVER_UPGRADED = {b"h2c", b"h2", b"http", b"tls"}
 ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.I | re.S)
 
 
@@ -35,10 +36,24 @@ def list_members(values: list[bytes]) -> set[bytes]:
     return {member.strip(b" \t").lower() for value in values for member in value.split(b",")} - {b""}
 
 
+def has_body(request: Request) -> bool:
+    return bool(request.values(b"transfer-encoding") or request.body)
+
+
 def is_upgrade(request: Request) -> bool:
-    """RFC 9110 §7.8: ignored in HTTP/1.0. h2c is obsolete (RFC 9113 §3.1) and a way around the proxy's rules."""
-    is_asked = bool(request.values(b"upgrade")) and b"h2c" not in list_members(request.values(b"upgrade"))
-    return request.version > b"1.0" and b"upgrade" in list_members(request.values(b"connection")) and is_asked
+    """RFC 9110 §7.8: ignored in HTTP/1.0. Behind HTTP or TLS no rule of the proxy would be heard, and with a body it
+    could be read in two ways where the new protocol begins.
+    """
+    protocols = list_members(request.values(b"upgrade"))
+    is_asked = protocols and not {protocol.partition(b"/")[0] for protocol in protocols} & NEVER_UPGRADED
+    is_named = b"upgrade" in list_members(request.values(b"connection"))
+    return bool(request.version > b"1.0" and is_named and is_asked and not has_body(request))
+
+
+def takes_trailers(request: Request) -> bool:
+    """RFC 9110 §10.1.4."""
+    is_named = b"te" in list_members(request.values(b"connection"))
+    return request.version > b"1.0" and is_named and b"trailers" in list_members(request.values(b"te"))
 
 
 def kept(request: Request, fields: list[tuple[bytes, bytes]], never: set[bytes]) -> list[tuple[bytes, bytes]]:
@@ -61,11 +76,15 @@ def expected(request: Request) -> Request:
             target = b"*" if request.method == b"OPTIONS" else b"/"  # §3.2.4
         elif target.startswith(b"?"):
             target = b"/" + target
-    fields = kept(request, request.fields, HOP_BY_HOP | {b"host"})
+    # RFC 9110 §10.1.1: nothing is expected without a body, or by HTTP/1.0
+    never = HOP_BY_HOP | {b"host"} | (set() if has_body(request) and request.version > b"1.0" else {b"expect"})
+    fields = kept(request, request.fields, never)
+    if takes_trailers(request):
+        fields.append((b"te", b"trailers"))
     if is_upgrade(request):
         fields += [(b"upgrade", value) for value in request.values(b"upgrade")]
     trailers = kept(request, request.trailers, NEVER_TRAILERS)
-    fields = [(b"host", host) for host in hosts] + fields
+    fields = [(b"host", host.lower()) for host in hosts] + fields
     return Request(request.method, target, b"1.1", fields, request.body, trailers)
 
 
@@ -73,8 +92,9 @@ def received(request: Request) -> Request:
     """Bring what the origin got into the form of `expected`."""
     fields = [(name.lower(), value) for name, value in request.fields]
     rest = [(n, v) for n, v in fields if n not in ADDED | HOP_BY_HOP | {b"host"}]
-    if b"upgrade" in list_members(request.values(b"connection")):
-        rest += [field for field in fields if field[0] == b"upgrade"]
+    for option in (b"te", b"upgrade"):
+        if option in list_members(request.values(b"connection")):
+            rest += [field for field in fields if field[0] == option]
     hosts = [field for field in fields if field[0] == b"host"]
     trailers = [(name.lower(), value) for name, value in request.trailers]
     return Request(request.method, request.target, b"1.1", hosts + rest, request.body, trailers)
@@ -97,6 +117,8 @@ def check_added(sent: Request, got: Request) -> str | None:
     lengths = [b"%d" % len(sent.body)] if sent.values(b"content-length") and not is_chunked else []
     if got.values(b"content-length") != lengths:
         return f"Content-Length is {got.values(b'content-length')}"
-    if list_members(got.values(b"connection")) != ({b"upgrade"} if is_upgrade(sent) else set()):
+    options = {b"upgrade"} if is_upgrade(sent) else set()
+    options |= {b"te"} if takes_trailers(sent) else set()
+    if list_members(got.values(b"connection")) != options:
         return f"Connection is {got.values(b'connection')}"
     return None

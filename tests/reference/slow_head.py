@@ -22,6 +22,7 @@ BAD_FIELD_NAME = -9
 BAD_FIELD_VALUE = -10
 TOO_MANY_FIELDS = -11
 HEAD_TOO_LARGE = -12
+METHOD_TOO_LONG = -13
 REFUSED = -99
 
 METHOD_MAX = 64
@@ -85,7 +86,7 @@ def word(line: bytes, at: int, rule: re.Pattern[bytes], most: int, too_long: int
 
 def request_line(line: bytes, target_bytes: int) -> tuple[bytes, bytes, int]:
     """Return method, target and minor version."""
-    method, at = word(line, 0, TOKEN, METHOD_MAX, BAD_METHOD, BAD_METHOD)
+    method, at = word(line, 0, TOKEN, METHOD_MAX, METHOD_TOO_LONG, BAD_METHOD)
     target, at = word(line, at, TARGET, target_bytes, TARGET_TOO_LONG, BAD_TARGET)
     major, minor = version(line, at, BAD_REQUEST_LINE)
     line_end(line, at + 8, BAD_REQUEST_LINE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from h11_judge import Request, Verdict, judge
-from intermediary import check_added, expected, received
+from intermediary import check_added, expected, is_upgrade, received
 from streams import pieces
 from strict_origin import StrictOrigin
 
@@ -23,7 +23,7 @@ from pingora.testing import RunningProxy
 SUFFIX = b"\r\n\r\n"  # ends a head of which one side already knows that it is bad, and the other waits for more
 ANSWER = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [^\r\n]*\r\n((?:[!-9;-~]+: [^\r\n]*\r\n)*)\r\n")
 OWN = re.compile(rb"([0-9]{3}) (?:[^\n]* )?([a-z0-9_]+)\n")  # an error page of the proxy: status and reason
-ALLOWED = {400, 405, 413, 414, 417, 431, 501, 505}  # answers of our own that a client's message can deserve
+ALLOWED = {400, 405, 413, 414, 417, 421, 431, 501, 505}  # answers of our own that a client's message can deserve
 
 
 @dataclass
@@ -120,13 +120,21 @@ def read_answers(data: bytes, number: int, outcome: Outcome) -> None:
 
 def compare(pair: Pair, stream: bytes, parts: list[bytes]) -> Difference | None:
     """Give the first difference. Raises AssertionError for what is wrong whatever h11 thinks."""
-    verdict, outcome = judge(stream), pair.send(parts)
+    verdict, outcome = upgraded(judge(stream)), pair.send(parts)
     is_refused = verdict.end == "refused"
     if is_refused != bool(outcome.refusal) and len(verdict.requests) == len(outcome.requests):
         # One may have seen enough where the other waits for the end of a line or head: let it come.
-        verdict, outcome = judge(stream + SUFFIX), pair.send([*parts, SUFFIX])
+        verdict, outcome = upgraded(judge(stream + SUFFIX)), pair.send([*parts, SUFFIX])
     assert outcome.faults == [], outcome.faults
     return first_difference(stream, verdict, outcome)
+
+
+def upgraded(verdict: Verdict) -> Verdict:
+    """The origin refuses every upgrade: what is sent behind one may be of either protocol, so it is not read."""
+    for i, request in enumerate(verdict.requests):
+        if is_upgrade(request):
+            return Verdict(verdict.requests[: i + 1], verdict.starts[: i + 2], "closed")
+    return verdict
 
 
 def message(stream: bytes, verdict: Verdict, i: int) -> bytes:

@@ -28,6 +28,7 @@ cdef struct Outgoing:
     uint8_t framing          # BodyFraming
     uint64_t length          # for FRAME_LENGTH
     bint is_upgrade          # write Connection: upgrade and keep the Upgrade field
+    bint takes_trailers      # requests: write TE: trailers and name TE in Connection
     bint close               # write Connection: close
     bint keep_alive          # write Connection: keep-alive (to an HTTP/1.0 client)
     const char* client       # requests: text of the client's address for X-Forwarded-For; NULL: write none
@@ -35,7 +36,7 @@ cdef struct Outgoing:
     const char* proto        # "http" or "https"
     const char* host         # requests: written as Host where the head has none (from HTTP/1.0); NULL: none
     size_t host_size
-    bint drop_expect         # requests: the proxy answered Expect itself
+    bint drop_expect         # requests: nothing is expected, or the proxy answered Expect itself
     uint8_t forwarded        # requests: ForwardedFields to write
     bint is_trusted          # X-Forwarded-* of the sender are kept and appended to, else replaced
 
@@ -45,9 +46,6 @@ cdef size_t response_room(ResponseHead head) noexcept
 # Write the head, its empty line included; return the bytes written. `out` has the room that *_room told.
 cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept
 cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) noexcept
-
-# Remove the trailers that a Connection field of their message's head names (RFC 9110 §7.6.1).
-cdef void drop_named(HeaderBlock* trailers, const HeaderBlock* head) noexcept nogil
 
 # "0CRLF", the live fields and the empty line, behind the CRLF of the chunk before unless it is the first (RFC 9112
 # §7.1.2); fits trailers_room bytes.

@@ -4,18 +4,19 @@ Never copies a field that frames the message or belongs to the connection: those
 """
 from http import HTTPStatus
 
+from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.base.clock cimport DATE_SIZE, date_text
-from pingora_c.h1.framing cimport CONNECTION_MEMBERS_MAX
+from pingora_c.h1.max_forwards cimport HOPS_UNLIMITED, max_forwards
 from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED, NAME_HOST,
-    NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING,
-    NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO,
-    NAME_X_REAL_IP, Field, KnownName, is_forwarding_name,
+    NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_MAX_FORWARDS, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE,
+    NAME_TRANSFER_ENCODING, NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT,
+    NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field, KnownName, is_forwarding_name,
 )
-from pingora_c.http.header_block cimport block_field, block_find_known, block_may_hold, is_live, remove_row
+from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.http.message cimport METHOD_OPTIONS
 
 cdef enum:
@@ -49,12 +50,6 @@ cdef int load_phrases() except -1:
 
 load_phrases()
 
-# Names that a Connection field asks to remove (RFC 9110 §7.6.1). A head with more has been refused by its framing.
-cdef struct Named:
-    const char* at[CONNECTION_MEMBERS_MAX]
-    uint32_t size[CONNECTION_MEMBERS_MAX]
-    int count
-
 
 cdef const char* reason_phrase(uint16_t status) noexcept nogil:
     return &PHRASES[40 * status if status < 600 else 0]
@@ -77,59 +72,9 @@ cdef inline char* put_number(char* out, uint64_t number) noexcept nogil:
     return put(out, digits + at, 20 - at)
 
 
-cdef void collect_named(const HeaderBlock* block, Named* named) noexcept nogil:
-    """Gather the members of all Connection fields."""
-    cdef Field* field
-    cdef const char* text
-    cdef uint32_t i, at, start, end
-    named.count = 0
-    if not block_may_hold(block, NAME_CONNECTION):
-        return
-    for i in range(block.n):
-        field = block_field(block, i)
-        if field.known != NAME_CONNECTION or field.flags & FIELD_REMOVED:
-            continue
-        text = block.base + field.value_at
-        at = 0
-        while at < field.value_size and named.count < CONNECTION_MEMBERS_MAX:
-            while at < field.value_size and (text[at] == 32 or text[at] == 44 or text[at] == 9):
-                at += 1
-            start = at
-            while at < field.value_size and text[at] != 44:
-                at += 1
-            end = at
-            while end > start and (text[end - 1] == 32 or text[end - 1] == 9):
-                end -= 1
-            if end > start:
-                named.at[named.count] = text + start
-                named.size[named.count] = end - start
-                named.count += 1
-
-
-cdef bint is_named(const Named* named, const char* name, uint32_t size) noexcept nogil:
-    cdef int i
-    for i in range(named.count):
-        if named.size[i] == size and equals_nocase(named.at[i], name, size):
-            return True
-    return False
-
-
-cdef void drop_named(HeaderBlock* trailers, const HeaderBlock* head) noexcept nogil:
-    cdef Named named
-    cdef Field* field
-    cdef uint32_t i
-    collect_named(head, &named)
-    for i in range(trailers.n):
-        field = block_field(trailers, i)
-        if is_live(field) and is_named(&named, trailers.base + field.name_at, field.name_size):
-            remove_row(trailers, i)
-
-
 cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint drop_aliases) noexcept nogil:
-    cdef Named named
     cdef Field* field
     cdef uint32_t i
-    collect_named(block, &named)
     for i in range(block.n):
         field = block_field(block, i)
         if field.flags & FIELD_REMOVED:
@@ -139,15 +84,26 @@ cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint d
                 continue
         elif drop_aliases and is_forwarding_name(block.base + field.name_at, field.name_size):
             continue
-        # What a message must have cannot be named away.
-        if named.count and field.known != NAME_HOST and field.known != NAME_DATE \
-                and is_named(&named, block.base + field.name_at, field.name_size):
-            continue
         out = put(out, block.base + field.name_at, field.name_size)
         out = put(out, b": ", 2)
         out = put(out, block.base + field.value_at, field.value_size)
         out = put(out, b"\r\n", 2)
     return out
+
+
+cdef char* put_connection(char* out, const Outgoing* how) noexcept nogil:
+    if not (how.is_upgrade or how.takes_trailers or how.close or how.keep_alive):
+        return out
+    out = put(out, b"Connection: ", 12)
+    if how.is_upgrade:
+        out = put(out, b"upgrade, ", 9)
+    if how.takes_trailers:
+        out = put(out, b"TE, ", 4)
+    if how.close:
+        out = put(out, b"close, ", 7)
+    elif how.keep_alive:
+        out = put(out, b"keep-alive, ", 12)
+    return put(out - 2, b"\r\n", 2)
 
 
 cdef char* put_framing(char* out, const Outgoing* how) noexcept nogil:
@@ -157,13 +113,9 @@ cdef char* put_framing(char* out, const Outgoing* how) noexcept nogil:
         out = put(out, b"\r\n", 2)
     elif how.framing == FRAME_CHUNKED:
         out = put(out, b"Transfer-Encoding: chunked\r\n", 28)
-    if how.is_upgrade:
-        out = put(out, b"Connection: upgrade\r\n", 21)
-    elif how.close:
-        out = put(out, b"Connection: close\r\n", 19)
-    elif how.keep_alive:
-        out = put(out, b"Connection: keep-alive\r\n", 24)
-    return out
+    if how.takes_trailers:
+        out = put(out, b"TE: trailers\r\n", 14)
+    return put_connection(out, how)
 
 
 cdef char* put_values(char* out, const HeaderBlock* block, KnownName name) noexcept nogil:
@@ -275,7 +227,12 @@ cdef char* put_target(char* out, RequestHead head) noexcept:
 cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept:
     cdef char* start = out
     cdef uint64_t skip = HOP_BY_HOP
+    cdef int64_t hops = HOPS_UNLIMITED
     cdef bint drop_aliases
+    if head.method_id == METHOD_OPTIONS:
+        hops = max_forwards(&head.block)     # goes on with one less (RFC 9110 §7.6.2)
+    if hops >= 0:
+        skip |= <uint64_t>1 << <int>NAME_MAX_FORWARDS
     if how.client != NULL and not how.is_trusted:
         skip |= FORWARDED
     elif how.client != NULL:
@@ -299,6 +256,10 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
         out = put_x_forwarded(out, &head.block, how)
     if how.client != NULL and how.forwarded & <int>FORWARD_STANDARD:
         out = put_standard_forwarded(out, &head.block, how)
+    if hops >= 0:
+        out = put(out, b"Max-Forwards: ", 14)
+        out = put_number(out, <uint64_t>hops - 1 if hops else 0)
+        out = put(out, b"\r\n", 2)
     if how.is_upgrade:
         out = put_upgrade(out, &head.block)
     out = put_framing(out, how)

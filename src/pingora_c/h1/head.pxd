@@ -15,7 +15,7 @@ from pingora_c.http.field cimport Field
 cdef enum HeadError:
     H1_INCOMPLETE = -1
     H1_BAD_REQUEST_LINE = -2       # 400  not METHOD SP TARGET SP VERSION CRLF
-    H1_BAD_METHOD = -3             # 400  not a token, or longer than 64 bytes
+    H1_BAD_METHOD = -3             # 400  not a token
     H1_BAD_TARGET = -4             # 400  empty, control byte, space, DEL, non-ASCII octet or '#'
     H1_TARGET_TOO_LONG = -5        # 414  longer than limits.target_bytes
     # 505  for "HTTP/" DIGIT "." DIGIT of a major version other than 1; see H1_BAD_REQUEST_LINE
@@ -26,6 +26,7 @@ cdef enum HeadError:
     H1_BAD_FIELD_VALUE = -10       # 400  NUL, control byte other than HTAB, DEL
     H1_TOO_MANY_FIELDS = -11       # 431
     H1_HEAD_TOO_LARGE = -12        # 431
+    H1_METHOD_TOO_LONG = -13       # 501  longer than 64 bytes (RFC 9112 §3)
 
 cdef struct HeadLimits:
     uint32_t head_bytes    # of the whole head, start line and final CRLF included
@@ -66,7 +67,7 @@ cdef Py_ssize_t parse_fields(
     const char* buf, size_t size, size_t at, const HeadLimits* limits, Field* fields, uint32_t* n_fields,
 ) noexcept nogil
 
-# The HTTP status that answers a client's bad head: 400, 414, 431 or 505.
+# The HTTP status that answers a client's bad head: 400, 414, 431, 501 or 505.
 cdef int head_error_status(int error) noexcept nogil
 
 # A machine-readable reason in snake case, for logs and tests.

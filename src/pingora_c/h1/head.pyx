@@ -74,7 +74,7 @@ cdef Py_ssize_t request_line(
 
     at = pg_scan_token(buf, at, end)
     if at - start > METHOD_MAX:
-        return H1_BAD_METHOD
+        return H1_METHOD_TOO_LONG
     if at == end:
         return H1_INCOMPLETE
     if buf[at] == CR or buf[at] == LF:
@@ -258,6 +258,8 @@ cdef int head_error_status(int error) noexcept nogil:
         return 505
     if error == H1_TOO_MANY_FIELDS or error == H1_HEAD_TOO_LARGE:
         return 431
+    if error == H1_METHOD_TOO_LONG:
+        return 501
     return 400
 
 
@@ -286,6 +288,8 @@ cdef const char* head_error_reason(int error) noexcept nogil:
         return "too_many_fields"
     if error == H1_HEAD_TOO_LARGE:
         return "head_too_large"
+    if error == H1_METHOD_TOO_LONG:
+        return "method_too_long"
     return "unknown"
 
 

@@ -12,6 +12,7 @@ from pingora_c.h1.encode cimport (
     FORWARD_X, Outgoing, encode_chunk_line, encode_request, encode_response, reason_phrase, request_room, response_room,
 )
 from pingora_c.h1.head cimport HeadLimits, RequestLine, StatusLine, parse_request_head, parse_response_head
+from pingora_c.h1.hop cimport remove_named
 from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport BLOCK_OK
 from pingora_c.http.message cimport RequestHead, ResponseHead
@@ -54,6 +55,7 @@ def load_request(data) -> RequestHead:
     if size > 0:
         code = head.load(
             <const char*>view.buf, <uint32_t>size, line.method, line.target, line.minor, fields, n)
+        remove_named(&head.block, &head.block)
     PyBuffer_Release(&view)
     return loaded(head, size, code)
 
@@ -73,6 +75,7 @@ def load_response(data) -> ResponseHead:
     if size > 0:
         code = head.load(
             <const char*>view.buf, <uint32_t>size, line.status, line.reason, line.minor, fields, n)
+        remove_named(&head.block, &head.block)
     PyBuffer_Release(&view)
     return loaded(head, size, code)
 

@@ -313,15 +313,15 @@ cdef class RequestHead:
 
     @property
     def host(self):
-        """An absolute target's authority without userinfo, else the value of Host, '' if there is neither (RFC
-        9112 §3.2.2).
+        """An absolute target's authority without userinfo, else the value of Host, in lower case as it came; '' if
+        there is neither (RFC 9112 §3.2.2).
         """
         cdef Py_ssize_t row
         cdef const char* target = self.block.base + self.target.at
         cdef Py_ssize_t start = authority_start(target, self.target.size)
         if start:
             authority = target[start:authority_end(target, self.target.size)]
-            return authority.rpartition(b"@")[2].decode("latin-1")
+            return authority.rpartition(b"@")[2].decode("latin-1").lower()
         row = block_find_known(&self.block, NAME_HOST, 0)
         if row < 0:
             return ""

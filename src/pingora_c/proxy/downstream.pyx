@@ -8,17 +8,21 @@ from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, reason_phrase, response_room,
 )
-from pingora_c.h1.framing cimport BODY_TUNNEL, check_host, check_target, request_framing
+from pingora_c.h1.framing cimport BODY_TUNNEL, request_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
-from pingora_c.http.field cimport Field
-from pingora_c.http.header_block cimport block_set
-from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD
+from pingora_c.h1.hop cimport remove_named
+from pingora_c.h1.max_forwards cimport max_forwards
+from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
+from pingora_c.h1.verdict cimport BAD_MAX_FORWARDS, HEAD_OK, WRONG_SCHEME
+from pingora_c.http.field cimport NAME_UPGRADE, Field
+from pingora_c.http.header_block cimport block_find_known
+from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW
 from pingora_c.proxy.refusal cimport (
-    REFUSED_AUTHORITY, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_METHOD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD,
+    REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, REFUSED_TRACE,
     refusal_reason, refusal_status,
 )
 from pingora_c.proxy.stream cimport HIGH_WATER
@@ -28,14 +32,6 @@ cdef enum:
     FIELDS_MAX = 256
     LINGER_MS = 2000
     HEADS_PER_TURN = 32
-    AUTHORITY_MAX = 512
-
-
-cdef int set_host(RequestHead head, Span authority) noexcept:
-    """The authority of an absolute-form target replaces Host (RFC 9112 §3.2.2)."""
-    cdef char[AUTHORITY_MAX] text
-    memcpy(text, head.block.base + head.target.at + authority.at, authority.size)
-    return block_set(&head.block, b"Host", 4, text, authority.size)
 
 
 cdef void fire_write_timeout(void* owner) noexcept:
@@ -159,25 +155,32 @@ cdef class H1Server(Connection):
             return size
         stream = H1ServerStream.__new__(H1ServerStream)
         verdict = request_framing(data, fields, n, line.minor, &stream.framing)
-        if verdict == 0:
+        if verdict == HEAD_OK:
             verdict = check_host(data, fields, n, line.minor)
-        if verdict == 0:
+        if verdict == HEAD_OK:
             verdict = check_target(data + line.method.at, line.method.size, data + line.target.at, line.target.size,
                                    &authority)
-        if verdict != 0:
+        if verdict == HEAD_OK and authority.size and authority.at == HTTPS_SIZE and not self.is_trusted:
+            verdict = WRONG_SCHEME
+        if verdict != HEAD_OK:
             self.refuse(REFUSED_FRAMING - verdict)
             return size
         head = RequestHead.new()
-        if authority.size > AUTHORITY_MAX:
-            self.refuse(REFUSED_AUTHORITY)
-            return size
         if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0 or (
-                authority.size and set_host(head, authority) < 0):
+                settle_host(head, authority) < 0):
             self.refuse(REFUSED_NO_MEMORY)
             return size
         if head.method_id == METHOD_CONNECT:
-            self.refuse(REFUSED_METHOD)
+            self.refuse(REFUSED_CONNECT)
             return size
+        if head.method_id == METHOD_TRACE:
+            self.refuse(REFUSED_TRACE)     # its answer would show what is added here (RFC 9110 §9.3.8)
+            return size
+        if head.method_id == METHOD_OPTIONS and max_forwards(&head.block) == BAD_MAX_FORWARDS:
+            self.refuse(REFUSED_FRAMING - BAD_MAX_FORWARDS)
+            return size
+        if stream.framing.names_fields:
+            remove_named(&head.block, &head.block)
         self.begin(stream, head)
         return end
 
@@ -334,7 +337,10 @@ cdef class H1ServerStream(H1Stream):
         cdef Outgoing how
         cdef char* out
         memset(&how, 0, sizeof(how))
-        how.is_upgrade = is_upgrade
+        # 426 tells what to upgrade to (RFC 9110 §15.5.22)
+        how.is_upgrade = is_upgrade or head.status_code == 426 and block_find_known(&head.block, NAME_UPGRADE, 0) >= 0
+        if self.framing.upgrade and not is_upgrade or not self.body_done and head.status_code >= 300:
+            self.close_after = True    # what comes next may be neither a request nor wanted
         if is_upgrade:
             how.framing = FRAME_NONE
             self.out_framing = FRAME_CLOSE
@@ -357,7 +363,7 @@ cdef class H1ServerStream(H1Stream):
             self.close_after = True
         else:
             how.framing = self.out_framing = FRAME_CHUNKED
-        how.close = self.close_after
+        how.close = self.close_after and not is_upgrade
         how.keep_alive = self.client_minor == 0
         out = self.head_place(response_room(head))
         if out == NULL:

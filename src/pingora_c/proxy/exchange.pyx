@@ -7,9 +7,10 @@ from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
+from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH, NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
-from pingora_c.http.message cimport Method, is_idempotent
+from pingora_c.http.message cimport METHOD_OPTIONS, Method, is_idempotent
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
@@ -18,8 +19,7 @@ from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.downstream cimport H1ServerStream
 from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CLIENT_GONE, CONNECT_REFUSED, HOOK_RAISED, NO_MEMORY, NO_UPSTREAM, OK, TOTAL_TIMEOUT, TRY_TIMEOUT,
-    UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status,
-    is_upstream_failure, make_error,
+    UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status, is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
@@ -31,8 +31,7 @@ from pingora_c.proxy.phases cimport (
     SESSION_CONNECTING, SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line,
 )
 from pingora_c.proxy.replay cimport Replay
-from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status
-from pingora_c.proxy.retry cimport may_retry as rules_allow
+from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status, may_retry as rules_allow
 from pingora_c.proxy.selection cimport has_untried, selection_key
 from pingora_c.proxy.upstream_leg cimport H1ClientStream, open_stream
 from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
@@ -158,6 +157,8 @@ cdef class Exchange(Phases):
         cdef Endpoint endpoint
         cdef uint64_t tried = 0
         cdef bytes key = b""
+        if self.request_head.method_id == METHOD_OPTIONS and max_forwards(&self.request_head.block) == 0:
+            return self.answer(Response(200))      # it may go no further: we are whom it asks (RFC 9110 §7.6.2)
         self.state = SESSION_CONNECTING
         if self.has_too_much():
             self.fail(BODY_TOO_LARGE)
@@ -238,7 +239,8 @@ cdef class Exchange(Phases):
         how.forwarded = self.plan.forwarded
         how.proto = b"http"
         how.is_upgrade = self.down.framing.upgrade
-        how.drop_expect = self.sent_continue
+        how.drop_expect = self.sent_continue or not self.down.framing.expects
+        how.takes_trailers = self.down.framing.takes_trailers
         if self.down.framing.kind != BODY_NONE and has_body_hooks(self.plan, True) and not self.passes_request:
             self.request_bodies = BodyFilter.new(self.hooks, self, self.down, True)
             how.framing = FRAME_CHUNKED     # how long it will be is not known

@@ -23,7 +23,7 @@ cdef class H1Stream(Stream):
     cdef bint out_done
     cdef char* large_head         # owned between head_place and head_written, for what reserve has no room for
     cdef bint is_tunnel           # raw bytes both ways, each side ends on its own
-    cdef object naming_head       # of the body that comes, if its Connection field may name trailers; else None
+    cdef object naming_head       # of the body that comes, if its Connection field names some; trailers, too; else None
     cdef const HeaderBlock* naming    # its block; NULL: none
     # `framing` is set; `head` owns `block`
     cdef void begin_body(self, object head, const HeaderBlock* block) noexcept

@@ -4,12 +4,12 @@ from libc.stdlib cimport free, malloc
 from pingora_c.base.span cimport Span
 from pingora_c.h1.chunked cimport CHUNK_DATA, CHUNK_TRAILERS, TRAILER_MAX, chunked_init, chunked_next
 from pingora_c.h1.encode cimport (
-    FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, drop_named, encode_chunk_line, encode_trailers, trailers_room,
+    FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, encode_chunk_line, encode_trailers, trailers_room,
 )
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, parse_fields
-from pingora_c.http.field cimport NAME_CONNECTION, Field
-from pingora_c.http.header_block cimport block_may_hold
+from pingora_c.h1.hop cimport remove_named
+from pingora_c.http.field cimport Field
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE
 from pingora_c.net.connection cimport OutSegment
@@ -25,7 +25,7 @@ cdef class H1Stream(Stream):
         self.body_left = self.framing.length
         if self.framing.kind == BODY_CHUNKED:
             chunked_init(&self.chunks)
-            if block_may_hold(block, NAME_CONNECTION):
+            if self.framing.names_fields:
                 self.naming_head = head
                 self.naming = block
         self.body_done = self.framing.kind == BODY_NONE
@@ -92,7 +92,7 @@ cdef class H1Stream(Stream):
             try:
                 trailers = Trailers.of(data, <uint32_t>end, fields, n)
                 if self.naming != NULL:
-                    drop_named(&trailers.block, self.naming)
+                    remove_named(&trailers.block, self.naming)
             except:
                 pass   # ignored: without memory they are dropped, as RFC 9110 §6.5.1 allows
         self.end_body(trailers)

@@ -38,7 +38,7 @@ cdef class H1ClientStream(H1Stream):
     cdef H1Client client
     cdef bint is_reused        # the connection came from the pool
     cdef bint to_head
-    cdef bint to_upgrade
+    cdef RequestHead offer     # of an upgrade: what it was asked with; else None
     cdef bint head_done        # a final head came
     cdef bint got_bytes        # some byte of an answer came
     cdef bint request_written  # the head was

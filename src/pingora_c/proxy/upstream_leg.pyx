@@ -4,6 +4,9 @@ cimport cython
 from pingora_c.h1.encode cimport encode_request, request_room
 from pingora_c.h1.framing cimport BODY_CLOSE, BODY_TUNNEL, response_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_response_head
+from pingora_c.h1.hop cimport remove_named
+from pingora_c.h1.upgrade cimport are_offered
+from pingora_c.h1.verdict cimport HEAD_OK
 from pingora_c.h1.encode cimport FRAME_CLOSE, FRAME_LENGTH
 from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
@@ -141,7 +144,8 @@ cdef class H1ClientStream(H1Stream):
         if out == NULL:
             return -1
         self.to_head = head.method_id == METHOD_HEAD
-        self.to_upgrade = how.is_upgrade
+        if how.is_upgrade:
+            self.offer = head
         self.out_framing = how.framing
         self.out_left = how.length
         self.out_done = False
@@ -176,19 +180,25 @@ cdef class H1ClientStream(H1Stream):
         cdef uint32_t n = 0
         cdef Py_ssize_t end
         cdef ResponseHead head
+        cdef bint to_upgrade = self.offer is not None
         limits.head_bytes = HEAD_BYTES
         limits.target_bytes = 0
         limits.fields = FIELDS_MAX
         end = parse_response_head(data, size, 0, &limits, &line, fields, &n)
         if end == H1_INCOMPLETE:
             return 0
-        if end < 0 or response_framing(data, fields, n, line.minor, line.status, self.to_head, False, self.to_upgrade,
-                                       &self.framing) != 0:
+        if end < 0 or response_framing(data, fields, n, line.minor, line.status, self.to_head, False, to_upgrade,
+                                       &self.framing) != HEAD_OK:
             self.client.fail(UPSTREAM_BAD_HEAD)
             return 0
         head = ResponseHead.new(line.status)
         if head.load(data, <uint32_t>end, line.status, line.reason, line.minor, fields, n) < 0:
             self.client.fail(NO_MEMORY)
+            return 0
+        if self.framing.names_fields:
+            remove_named(&head.block, &head.block)
+        if self.framing.kind == BODY_TUNNEL and not are_offered(&self.offer.block, &head.block):
+            self.client.fail(UPSTREAM_BAD_HEAD)
             return 0
         if line.status < 200 and line.status != 101:
             self.n_interim += 1

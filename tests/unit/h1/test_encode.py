@@ -90,6 +90,23 @@ def test_framing_is_written_anew(how, lines):
     assert response(*received, **how)[1:] == [b"Date: x", *lines]
 
 
+def test_a_field_that_a_hook_adds_cannot_be_named_away():
+    received = probe.load_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-User: root\r\nConnection: x-user\r\n\r\n")
+    assert "x-user" not in received.headers
+    received.headers["x-user"] = "guest"
+    assert split(probe.request_bytes(received))[1:] == [b"Host: a", b"x-user: guest"]
+
+
+def test_fields_of_a_trusted_sender_that_tell_who_forwarded_cannot_be_named_away():
+    lines = [
+        b"X-Forwarded-Proto: https",
+        b"Connection: x-forwarded-proto, x-forwarded-for",
+        b"X-Forwarded-For: 1.1.1.1",
+    ]
+    out = request(*lines, client=b"9.9.9.9", is_trusted=True)
+    assert out[1:] == [b"X-Forwarded-Proto: https", b"X-Forwarded-For: 1.1.1.1, 9.9.9.9"]
+
+
 def test_upgrade_goes_on_with_all_its_protocols():
     lines = [b"Upgrade: a/1", b"Connection: upgrade", b"Upgrade: b", b"Date: x"]
     expected = [b"Date: x", b"Upgrade: a/1", b"Upgrade: b", b"Connection: upgrade"]

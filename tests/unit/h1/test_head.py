@@ -43,7 +43,7 @@ REFUSED_REQUESTS = [
     # RFC 9110 §9.1: method = token
     ("method_with_colon", b"GE:T / HTTP/1.1", "bad_method"),
     ("method_with_octet_ff", b"GET\xff / HTTP/1.1", "bad_method"),
-    ("method_of_65_bytes", b"M" * 65 + b" / HTTP/1.1", "bad_method"),
+    ("method_of_65_bytes", b"M" * 65 + b" / HTTP/1.1", "method_too_long"),
     # RFC 9112 §3.2: no white space; RFC 3986: no control, no other than ASCII, a fragment is never sent
     ("target_with_fragment", b"GET /a#b HTTP/1.1", "bad_target"),
     ("target_with_utf8", "GET /\u00e9 HTTP/1.1".encode(), "bad_target"),
@@ -60,7 +60,13 @@ REFUSED_REQUESTS = [
     ("two_empty_lines_before", b"\r\n\r\nGET / HTTP/1.1", "bad_request_line"),
     ("empty_line_with_bare_lf_before", b"\nGET / HTTP/1.1", "bad_line_end"),
 ]
-STATUSES = {"target_too_long": 414, "bad_version": 505, "too_many_fields": 431, "head_too_large": 431}
+STATUSES = {
+    "target_too_long": 414,
+    "bad_version": 505,
+    "too_many_fields": 431,
+    "head_too_large": 431,
+    "method_too_long": 501,
+}
 
 REFUSED_RESPONSES = [
     # RFC 9112 §4: HTTP-version SP status-code SP [ reason-phrase ]

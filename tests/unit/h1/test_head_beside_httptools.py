@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import httptools
 import pytest
 
-from pingora_c.h1 import framing, head
+from pingora_c.h1 import head, target
 
 REQUEST = b"GET /p?q HTTP/1.1\r\nHost: a\r\nX-Y:\t z w \r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 Ok\r\nServer: a\r\nX-Y:\t z w \r\n\r\n"
@@ -92,9 +92,9 @@ DISAGREEMENTS = [
         lambda data, us, them: isinstance(us, tuple) and "Invalid HTTP version" in them and b"HTTP/1." in data,
     ),
     Disagreement(
-        "the form of a target is checked with its method, by framing, which refuses these too (RFC 9112 §3.2)",
+        "the form of a target is checked with its method, by h1.target, which refuses these too (RFC 9112 §3.2)",
         lambda data, us, them: (
-            isinstance(us, tuple) and "in url" in them and framing.target_authority(us[0], us[1]) == -10
+            isinstance(us, tuple) and "in url" in them and target.target_authority(us[0], us[1]) == -10
         ),
     ),
     Disagreement(
