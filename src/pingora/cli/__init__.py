@@ -2,15 +2,14 @@
 
 import signal
 import sys
-from pathlib import Path
-from types import ModuleType
-from urllib.parse import urlsplit
 
 import click
 
 import pingora
-from pingora import LoadBalancer, ProxyHttp, Server
-from pingora.server import ACCESS_FORMATS, UsageError, is_loading
+from pingora.program import Program
+from pingora.server import ACCESS_FORMATS, UsageError
+from pingora.supervisor.main import run_instance
+from pingora.supervisor.options import Options
 
 EXAMPLES = """\b
 Examples:
@@ -55,7 +54,23 @@ def version() -> None:
     show_default=True,
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="Time for running requests after Ctrl-C or SIGTERM; a second signal cuts them.",
+    help="Time for running requests after SIGTERM; Ctrl-C, or a second signal, cuts them.",
+)
+@click.option(
+    "--drain",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Time for what is connected to the workers that a reload replaces.",
+)
+@click.option(
+    "--stuck-after",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="A worker that shows no sign of life for so long is replaced; 0: never.",
 )
 def run(
     program: str | None,
@@ -64,119 +79,31 @@ def run(
     workers: int,
     access_log: str | None,
     grace: float,
+    drain: float,
+    stuck_after: float,
 ) -> None:
     """Serve a proxy written in Python, or a plain one.
 
     FILE.py makes a pingora.Server; NAME is its variable, "server" if not given.
     """
+    wanted = Program(program, listen, upstream, access_log)
     try:
-        if program:
-            if listen or upstream:
-                raise UsageError("give a file, or --from and --to, not both")
-            server = load_server(program)
-        else:
-            server = plain_server(listen, upstream)
-            server.access_log = "combined"
+        wanted.check()
+        server = wanted.load() if workers == 0 else None
     except UsageError as error:
         fail(str(error))
-    if access_log:
-        server.access_log = access_log
+    if server is None:
+        sys.exit(run_instance(wanted, Options(workers=workers, grace=grace, drain=drain, stuck_after=stuck_after)))
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # until run() has handlers for them
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end
-    server.run(workers, grace=grace)
+    server.run(0, grace=grace)
 
 
 def fail(message: str) -> None:
     """Print one line and exit with code 2."""
     click.echo(f"pingora: {message}", err=True)
     sys.exit(2)
-
-
-def plain_server(listen: tuple[str, ...], upstream: tuple[str, ...]) -> Server:
-    """Make the server of `--from … --to …`. Raises UsageError."""
-    if not listen or not upstream:
-        raise UsageError("say what to serve: FILE.py, or --from ADDR and --to URL (see pingora run --help)")
-    proxy = ProxyHttp()
-    try:
-        proxy.upstreams = LoadBalancer([upstream_address(url) for url in upstream])
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    server = Server()
-    server.add_proxy(proxy, listen)
-    return server
-
-
-def upstream_address(url: str) -> str:
-    """Turn a --to URL into an address. Raises UsageError."""
-    if url.startswith("unix:"):
-        return url
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise UsageError(f"--to {url!r}: expected http://host:port or unix:/path")
-    try:
-        port = parts.port or 80
-    except ValueError as error:
-        raise UsageError(f"--to {url!r}: {error}") from None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{port}"
-
-
-def load_server(program: str) -> Server:
-    """Run FILE.py and take its Server: NAME, or `server`. Raises UsageError with the place of what went wrong."""
-    file, _, name = program.partition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"no such file: {file}")
-    module = import_file(path)
-    servers = {key: value for key, value in vars(module).items() if isinstance(value, Server)}
-    if not name and "server" not in servers and len(servers) == 1:
-        return next(iter(servers.values()))
-    name = name or "server"
-    if name in servers:
-        return servers[name]
-    if not servers:
-        raise UsageError(f"{file} makes no pingora.Server; add one: server = pingora.Server()")
-    other = f", it is {vars(module)[name]!r}" if hasattr(module, name) else ""
-    raise UsageError(f"{file}: no pingora.Server named {name!r}{other}; there is: {', '.join(servers)}")
-
-
-def import_file(path: Path) -> ModuleType:
-    """Import a file by its path. Raises UsageError with the place of what went wrong."""
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    sys.path.insert(0, str(path.resolve().parent))
-    is_free = path.stem not in sys.modules and path.stem not in sys.stdlib_module_names
-    module = ModuleType(path.stem if is_free else "pingora_program")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses, pickle and the like look there
-    token = is_loading.set(True)
-    try:
-        exec(compile(source, str(path), "exec"), vars(module))
-    except SystemExit as error:
-        raise UsageError(f"{place_of(error, path)}: the file called sys.exit({error.code!r})") from None
-    except Exception as error:
-        message = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
-        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-        raise UsageError(f"{place_of(error, path)}: {kind}{message}".removesuffix(": ")) from None
-    finally:
-        is_loading.reset(token)
-    return module
-
-
-def place_of(error: BaseException, path: Path) -> str:
-    """Give FILE:LINE of a syntax error, or of the innermost frame inside the user's file."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    line = 0
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f"{path}:{line}" if line else str(path)
 
 
 def main() -> None:
