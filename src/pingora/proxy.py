@@ -39,6 +39,16 @@ class ProxyHttp:
         When: after a change of the configuration that put another object in its place, once its last session has ended.
         """
 
+    async def worker_start(self) -> None:
+        """Make what hooks need on the worker's event loop: database pools, HTTP clients.
+
+        When: once in each worker, before it accepts a client. One that raises ends the worker: at the start and in a
+        reload the program is refused. Not a phase of a request.
+        """
+
+    async def worker_stop(self) -> None:
+        """End what `worker_start` began. When: once in each worker, after its last session. Limit: 5 s."""
+
     def new_ctx(self) -> Any:
         """Make the object that the other hooks get as `ctx`.
 

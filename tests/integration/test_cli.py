@@ -153,7 +153,7 @@ def test_curl_is_served_and_sigterm_ends_it_cleanly(origin_factory, tmp_path, wo
 def test_a_sigterm_during_the_start_is_not_lost(tmp_path, workers):
     file = tmp_path / "slow.py"
     file.write_text(
-        "import os, signal\n"
+        "import os, signal, sys\n"
         "from pingora import LoadBalancer, ProxyHttp, Server\n"
         "class Early(ProxyHttp):\n"
         "    upstreams = LoadBalancer(['127.0.0.1:1'])\n"
@@ -161,6 +161,8 @@ def test_a_sigterm_during_the_start_is_not_lost(tmp_path, workers):
         "    def run(self, *arguments, **options):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        super().run(*arguments, **options)\n"
+        "if 'zygote' in ' '.join(sys.orig_argv):\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
         "server = Starting()\n"
         f"server.add_proxy(Early(), 'unix:{tmp_path}/early.sock')\n"
     )

@@ -66,8 +66,9 @@ def proxy_to(*addresses):
 
 
 def wait_until(is_true):
-    """Wait for what other threads or processes bring about."""
-    give_up = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < give_up, "did not happen within 10 s"
+    """Wait for what other threads or processes bring about, and return it."""
+    give_up = time.monotonic() + 30
+    while not (result := is_true()):
+        assert time.monotonic() < give_up, "did not happen within 30 s"
         time.sleep(0.005)
+    return result

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from pingora import LoadBalancer, RoundRobin
-from pingora.cli import fail, load_server
+from pingora.cli import fail
+from pingora.program import load_server
 from pingora.server import UsageError
 
 GATEWAY = Path(__file__).parents[3] / "examples" / "gateway.py"

@@ -15,6 +15,8 @@ cdef class Listener(EventSource):
     cdef Acceptor acceptor
     cdef Timer timer            # ends a pause
     cdef bint is_closed
+    cdef bint is_watched        # False: clients wait in the kernel's queue, or another process takes them
+    # Take over `fd`; watch() begins to accept.
     cdef int start(self, Reactor reactor, int fd, Acceptor acceptor) except -1
     cdef void pause_accepting(self) noexcept
     cdef void resume_accepting(self) noexcept

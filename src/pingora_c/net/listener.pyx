@@ -37,8 +37,6 @@ cdef class Listener(EventSource):
         self.reactor = reactor
         self.fd = fd
         self.acceptor = acceptor
-        if reactor.add(self, fd, True) < 0:
-            raise OSError(errno, "cannot watch the listening socket")
         return 0
 
     cdef void on_event(self, uint32_t events) noexcept:
@@ -65,7 +63,7 @@ cdef class Listener(EventSource):
         self.reactor.set_timer(&self.timer, PAUSE_MS)
 
     cdef void resume_accepting(self) noexcept:
-        if not self.is_closed and self.reactor.add(self, self.fd, True) < 0:
+        if not self.is_closed and self.is_watched and self.reactor.add(self, self.fd, True) < 0:
             self.reactor.set_timer(&self.timer, PAUSE_MS)
 
     cdef void close_descriptor(self) noexcept:
@@ -77,6 +75,25 @@ cdef class Listener(EventSource):
         if self.is_closed:
             return
         self.is_closed = True
+        self.is_watched = False
         timer_unlink(&self.timer)
         self.reactor.remove(self, self.fd)
         self.close_descriptor()
+
+    def watch(self):
+        """Accept clients from now on; may be called twice."""
+        if self.is_closed or self.is_watched:
+            return
+        if self.reactor.add(self, self.fd, True) < 0:
+            raise OSError(errno, "cannot watch the listening socket")
+        self.is_watched = True
+
+    def unwatch(self):
+        """Leave clients in the kernel's queue; may be called twice."""
+        if not self.is_watched:
+            return
+        self.is_watched = False
+        self.reactor.enter()
+        timer_unlink(&self.timer)
+        self.reactor.remove(self, self.fd)
+        self.reactor.leave()

@@ -371,6 +371,8 @@ cdef class Exchange(Phases):
             length = -1          # also to HEAD: it is not known what GET would give
             if not self.down.to_head and status != 304 and status != 204:
                 self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
+        if self.plan.is_stopping:
+            self.down.close_after = True
         if self.down.send_head(self.response_head, length, is_upgrade) < 0:
             self.fail(NO_MEMORY)
             return 0
@@ -462,8 +464,8 @@ cdef class Exchange(Phases):
     cdef int send_answer(self, Response response) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(response.body)
         cdef int64_t length = size if response.stream is None else -1
-        if not self.down.body_done:
-            self.down.close_after = True     # the rest of the request is not read: the client must know
+        if self.plan.is_stopping or not self.down.body_done:
+            self.down.close_after = True     # stopping, or the rest of the request is not read: the client must know
         cdef bint is_done = False
         if self.down.send_head(response.head, length, False) < 0:
             self.failure = NO_MEMORY
@@ -533,8 +535,6 @@ cdef class Exchange(Phases):
         self.attempt_error = None
         self.end_waiting()
         self.plan.reactor.bury(self)
-        if self.plan.is_stopping:
-            down.close_after = True
         down.release(self.response_sent and self.upstream_ended)
 
     cdef void end_waiting(self) noexcept:

@@ -76,7 +76,7 @@ cdef class Plan:
     cdef RetryRules retry
     cdef dict hook_timeouts_ms   # by phase, where it is not the default
     cdef uint32_t hook_timeout_ms
-    cdef bint is_stopping
+    cdef bint is_stopping        # heads of answers say Connection: close; a connection that was not told stays open
     cdef uint64_t n_requests
     cdef uint64_t n_active
     cdef object on_idle          # callable(): the plan was replaced and its last session has ended; None before

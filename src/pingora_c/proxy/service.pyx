@@ -140,7 +140,7 @@ cdef class ProxyService(Application):
             old.tell_idle()
 
     def listen(self, int fd):
-        """Accept from a listening socket; takes over the descriptor. Returns the Listener."""
+        """Take over a listening socket; its clients are accepted while the returned Listener watches."""
         cdef Listener listener = Listener()
         listener.start(self.reactor, fd, self)
         self.listeners.append(listener)

@@ -1,0 +1,41 @@
+"""Serving in the present process until a signal asks for the end: for debuggers and notebooks."""
+
+import asyncio
+import signal
+
+import uvloop
+
+from pingora.observe.output import Output
+from pingora.server import Server, Serving
+
+
+async def serve_forever(server: Server, output: Output, grace: float) -> None:
+    """Serve until SIGTERM or SIGINT; what still runs is cut by SIGINT, by a second signal, or after `grace` seconds."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.put_nowait, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # none was lost meanwhile
+    serving = Serving(server, loop, output.stdout)
+    reports = loop.create_task(output.report_losses())
+    try:
+        await serving.start()
+        serving.accept()
+        is_patient = await asked.get() == signal.SIGTERM
+        draining = loop.create_task(serving.drain(grace if is_patient else 0.0))
+        cut = loop.create_task(asked.get())
+        await asyncio.wait((draining, cut), return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, cut):
+            task.cancel()
+    finally:
+        reports.cancel()
+        serving.close()
+
+
+def serve_until_signal(server: Server, grace: float) -> None:
+    """Serve in the present process. The user's program keeps its garbage collector."""
+    output = Output()
+    try:
+        uvloop.run(serve_forever(server, output, grace))
+    finally:
+        output.close()

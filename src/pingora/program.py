@@ -1,0 +1,145 @@
+"""What `pingora run` was told to serve, and how it becomes a Server.
+
+A Program travels from the command line to each generation, which loads it: only there is user code imported.
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from pingora.load_balancing import LoadBalancer
+from pingora.proxy import ProxyHttp
+from pingora.server import Server, UsageError, is_loading
+
+
+@dataclass(frozen=True)
+class Program:
+    """A file with a Server, or a plain proxy from `listen` to `upstream`. `access_log`: None leaves it to the file."""
+
+    file: str | None = None  # FILE.py or FILE.py:NAME
+    listen: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
+    access_log: str | None = None
+
+    @classmethod
+    def from_message(cls, fields: dict[str, Any]) -> "Program":
+        """Undo `to_message`."""
+        return cls(**{**fields, "listen": tuple(fields["listen"]), "upstream": tuple(fields["upstream"])})
+
+    def to_message(self) -> dict[str, Any]:
+        """Give what JSON can carry."""
+        return asdict(self)
+
+    @property
+    def name(self) -> str:
+        """A short name for people and for files."""
+        return Path(self.file.partition(":")[0]).stem if self.file else "plain"
+
+    def check(self) -> None:
+        """Find errors of use that need no user code. Raises UsageError."""
+        if self.file is None:
+            plain_server(self.listen, self.upstream)
+        elif self.listen or self.upstream:
+            raise UsageError("give a file, or --from and --to, not both")
+        elif not Path(self.file.partition(":")[0]).is_file():
+            raise UsageError(f"no such file: {self.file.partition(chr(58))[0]}")
+
+    def load(self) -> Server:
+        """Make the Server. Raises UsageError."""
+        if self.file is not None:
+            server = load_server(self.file)
+        else:
+            server = plain_server(self.listen, self.upstream)
+            server.access_log = "combined"
+        if self.access_log:
+            server.access_log = self.access_log
+        return server
+
+
+def plain_server(listen: tuple[str, ...], upstream: tuple[str, ...]) -> Server:
+    """Make the server of `--from … --to …`. Raises UsageError."""
+    if not listen or not upstream:
+        raise UsageError("say what to serve: FILE.py, or --from ADDR and --to URL (see pingora run --help)")
+    proxy = ProxyHttp()
+    try:
+        proxy.upstreams = LoadBalancer([upstream_address(url) for url in upstream])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    server = Server()
+    server.add_proxy(proxy, listen)
+    return server
+
+
+def upstream_address(url: str) -> str:
+    """Turn a --to URL into an address. Raises UsageError."""
+    if url.startswith("unix:"):
+        return url
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+        raise UsageError(f"--to {url!r}: expected http://host:port or unix:/path")
+    try:
+        port = parts.port or 80
+    except ValueError as error:
+        raise UsageError(f"--to {url!r}: {error}") from None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}"
+
+
+def load_server(program: str) -> Server:
+    """Run FILE.py and take its Server: NAME, or `server`. Raises UsageError with the place of what went wrong."""
+    file, _, name = program.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"no such file: {file}")
+    module = import_file(path)
+    servers = {key: value for key, value in vars(module).items() if isinstance(value, Server)}
+    if not name and "server" not in servers and len(servers) == 1:
+        return next(iter(servers.values()))
+    name = name or "server"
+    if name in servers:
+        return servers[name]
+    if not servers:
+        raise UsageError(f"{file} makes no pingora.Server; add one: server = pingora.Server()")
+    other = f", it is {vars(module)[name]!r}" if hasattr(module, name) else ""
+    raise UsageError(f"{file}: no pingora.Server named {name!r}{other}; there is: {', '.join(servers)}")
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file by its path. Raises UsageError with the place of what went wrong."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    sys.path.insert(0, str(path.resolve().parent))
+    is_free = path.stem not in sys.modules and path.stem not in sys.stdlib_module_names
+    module = ModuleType(path.stem if is_free else "pingora_program")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses, pickle and the like look there
+    token = is_loading.set(True)
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))
+    except SystemExit as error:
+        raise UsageError(f"{place_of(error, path)}: the file called sys.exit({error.code!r})") from None
+    except Exception as error:
+        message = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
+        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+        raise UsageError(f"{place_of(error, path)}: {kind}{message}".removesuffix(": ")) from None
+    finally:
+        is_loading.reset(token)
+    return module
+
+
+def place_of(error: BaseException, path: Path) -> str:
+    """Give FILE:LINE of a syntax error, or of the innermost frame inside the user's file."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    line = 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{path}:{line}" if line else str(path)

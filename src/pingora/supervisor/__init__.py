@@ -1,0 +1,41 @@
+"""The processes of an instance: a supervisor, the generation it starts, and the workers that the generation forks.
+
+| file | concept | in the process of |
+|---|---|---|
+| `instance` | the supervisor: its signals, and what to do when something ends | supervisor |
+| `generation`, `worker` | the supervisor's side of a generation and of a worker | supervisor |
+| `sockets` | the listening sockets of all worker slots | supervisor |
+| `backoff` | when a worker that died is started again | supervisor |
+| `control`, `paths`, `pid_file`, `notify`, `limits` | operators, systemd, the system | supervisor |
+| `zygote` | loads the program, forks workers | generation |
+| `life`, `slots` | a worker from start to end; which listeners it watches | worker |
+| `channel`, `board` | messages between them; memory that they share | all |
+| `embedded` | the same processes below `server.run()` | |
+"""
+
+import contextlib
+import os
+import select
+import signal
+
+
+def say(text: str) -> None:
+    """Write a line to stderr; lose it rather than wait for a reader."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"pingora: {text}\n".encode()[: select.PIPE_BUF])
+
+
+def describe(status: int) -> str:
+    """Say how a process ended, from its wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+class Refused(Exception):
+    """Something that was asked for cannot be done, and nothing has changed; the message is for a person."""

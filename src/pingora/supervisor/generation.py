@@ -1,0 +1,191 @@
+"""A generation as its supervisor sees it: a process that loaded one version of the program, and its workers."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from pingora.program import Program
+from pingora.supervisor import Refused, describe
+from pingora.supervisor.board import Board
+from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.sockets import SlotSockets
+from pingora.supervisor.worker import Worker, set_done
+from pingora.supervisor.zygote import PROTOCOL
+
+REFUSE_S = 1.0  # that a worker may take to accept nobody any more
+READY_S = 60.0  # that the workers of a reload may take to become ready
+
+
+def spawn(program: Program) -> "tuple[Channel, int]":
+    """Start a fresh interpreter for the program; return the channel to it and its process id."""
+    channel, theirs = Channel.pair()
+    with theirs:
+        fd = theirs.fileno()
+        # The present directory is a place for modules there only if it is one here.
+        has_cwd = not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()])
+        options = [] if has_cwd else ["-P"]
+        command = [sys.executable, *options, "-m", "pingora.supervisor.zygote", str(fd)]
+        try:
+            process = subprocess.Popen(command, pass_fds=[fd])
+        except OSError as error:
+            channel.close()
+            raise Refused(f"cannot start {sys.executable}: {error.strerror}") from None
+    process.returncode = 0  # the supervisor waits for its children itself
+    channel.send("load", program=program.to_message())
+    return channel, process.pid
+
+
+OnMessage = Callable[["Generation", Worker, Message | None], None]
+
+
+class Generation:
+    """One generation. `on_message` gets what its workers say; `workers` are those that have not ended."""
+
+    def __init__(
+        self,
+        number: int,
+        channel: Channel,
+        pid: int,
+        on_message: "Callable[[Generation, Worker, Message | None], None]",
+    ) -> None:
+        self.number = number
+        self.pid = pid
+        self.is_gone = False  # the zygote has ended
+        self.is_retired = False
+        self.is_loaded = False
+        self.addresses: list[str] = []
+        self.workers: list[Worker] = []
+        self._channel = channel
+        self._on_message = on_message
+
+    async def loaded(self) -> None:
+        """Wait until the program is loaded, and take the addresses it listens on. Raises Refused."""
+        message = await self._receive()
+        if message is None:
+            raise Refused("the process that loads the program ended before it was done; what it said is above")
+        if message.kind != "loaded":
+            raise Refused(message["text"])
+        if message["protocol"] != PROTOCOL:
+            raise Refused(
+                f"version {message['version']} is installed now, which this supervisor cannot start: "
+                "use `pingora upgrade`"
+            )
+        self.addresses = message["addresses"]
+        self.is_loaded = True
+
+    async def _receive(self) -> Message | None:
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        fd = self._channel.fileno()
+        loop.add_reader(fd, set_done, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(fd)
+        return self._channel.receive(wait=False)
+
+    def equip(self, board: Board, sockets: SlotSockets, drain_s: float) -> None:
+        """Give it what its workers inherit. Raises Refused."""
+        try:
+            self._channel.send("board", [board.fd], drain=drain_s)
+            sockets.send(self._channel)
+        except OSError as error:
+            raise Refused(f"the process that loaded the program does not answer: {error}") from None
+
+    def fork(self, number: int) -> Worker:
+        """Start a worker at a place; it says itself whether it succeeds."""
+        channel, theirs = Channel.pair()
+        worker = Worker(number, channel, lambda worker, message: self._on_message(self, worker, message))
+        self.workers.append(worker)
+        with theirs, contextlib.suppress(OSError):  # then the other end closes, and the worker has ended
+            self._channel.send("fork", [theirs.fileno()], number=number)
+        return worker
+
+    async def start_workers(self, n_workers: int) -> None:
+        """Start workers for all places and wait until they are ready. Raises Refused."""
+        started = [self.fork(number) for number in range(n_workers)]
+        done, waiting = await asyncio.wait(
+            [worker.ready for worker in started], timeout=READY_S, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for future in done:
+            if (error := future.exception()) is not None:
+                raise error
+        if waiting:
+            raise Refused(f"{len(waiting)} of {n_workers} workers were not ready after {READY_S:.0f} s")
+
+    def accept(self) -> None:
+        """Let all its workers accept."""
+        for worker in self.workers:
+            worker.accept()
+
+    def retire(self, seconds: float) -> None:
+        """Let its workers serve what is connected for up to `seconds`; nothing is forked any more."""
+        self.is_retired = True
+        self.hang_up()
+        for worker in self.workers:
+            worker.retire(seconds)
+
+    async def refuses(self) -> None:
+        """Wait until its workers accept nobody any more; not longer than it takes one that can answer."""
+        if waiting := [worker.refuses for worker in self.workers]:
+            await asyncio.wait(waiting, timeout=REFUSE_S)
+
+    def stop(self, seconds: float) -> None:
+        """Let its workers end, requests within `seconds`."""
+        self.is_retired = True
+        self.hang_up()
+        if not self.is_loaded:
+            self.kill(signal.SIGKILL)
+        for worker in self.workers:
+            worker.stop(seconds)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        for worker in self.workers:
+            if number == signal.SIGKILL:
+                worker.doom()
+            else:
+                worker.kill(number)
+        if not self.is_gone:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def hang_up(self) -> None:
+        """End the channel, by which the zygote ends."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._channel.sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether none of its processes is left."""
+        return self.is_gone and not self.workers
+
+    def reap(self) -> list[tuple[Worker, int | None]]:
+        """Take the workers that have ended out of `workers`; return them with their wait status, if it is known."""
+        if not self.is_gone and wait_for(self.pid) is not None:
+            self.is_gone = True
+            self._channel.close()
+        ended: list[tuple[Worker, int | None]] = []
+        for worker in list(self.workers):
+            worker.read()
+            status = wait_for(worker.pid) if worker.pid else None
+            if status is not None or (not worker.pid and worker.has_hung_up):
+                self.workers.remove(worker)
+                worker.hang_up()
+                worker.fail(f"a worker {describe(status) if status is not None else 'could not be started'}")
+                ended.append((worker, status))
+        return ended
+
+
+def wait_for(pid: int) -> int | None:
+    """Return the wait status of a child if it has ended, else None."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 0  # somebody else waited for it
+    return status if ended else None

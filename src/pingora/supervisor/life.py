@@ -1,0 +1,141 @@
+"""A worker from its fork to its end: makes its Serving, says that it is ready, accepts when it may, drains when told.
+
+Its supervisor speaks through the channel; a channel that ends means that the supervisor is gone.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+
+from pingora.observe.output import Output
+from pingora.server import Server, Serving
+from pingora.supervisor.board import Board
+from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.slots import Slots
+
+log = logging.getLogger("pingora")
+
+# What a terminal or a service manager sends to a whole group of processes is meant for the supervisor. No SIG_IGN:
+# programs that hooks start would inherit it.
+OF_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def ignore_supervisor_signals() -> None:
+    """Do nothing on the signals that are for the supervisor."""
+    for number in OF_THE_SUPERVISOR:
+        signal.signal(number, lambda number, frame: None)
+
+
+@dataclass
+class Birth:
+    """What a worker is given: its place among the workers, and the seconds that it has if the supervisor dies."""
+
+    number: int
+    channel: Channel
+    board: Board
+    sockets: dict[str, list[socket.socket]]
+    drain_s: float
+
+
+class Life:
+    """A worker in its own process."""
+
+    def __init__(self, server: Server, birth: Birth) -> None:
+        self._server = server
+        self._birth = birth
+        self._channel = birth.channel
+        self._orders: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._is_ready = False
+        self._was_told_to_stop = False
+
+    def run(self) -> None:
+        """Live; return when nothing is left to do."""
+        self._channel.send("hello")
+        os.register_at_fork(after_in_child=self._channel.close)  # a hook's child does not speak for the worker
+        ignore_supervisor_signals()
+        faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
+        output = Output()
+        try:
+            uvloop.run(self._main(output))
+        finally:
+            output.close()
+
+    async def _main(self, output: Output) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._channel.fileno(), self._on_message)
+        terminated = Message("stop", {"seconds": self._birth.drain_s})
+        loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, terminated)
+        serving = Serving(self._server, loop, output.stdout)
+        serving.own_collector()
+        slots = Slots(serving, self._birth.sockets, self._birth.board, self._birth.number)
+        reports = loop.create_task(output.report_losses())
+        try:
+            await serving.start()
+            self._is_ready = True
+            self._channel.send("ready")
+            await self._obey(serving, slots, output)
+        finally:
+            reports.cancel()
+            slots.stop()
+            serving.close()
+
+    def _on_message(self) -> None:
+        for message in self._channel.receive_all():
+            if message is None:
+                if not self._is_ready:
+                    os._exit(0)  # the supervisor died while worker_start ran: nothing was accepted
+                asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._orders.put_nowait(message)
+
+    async def _obey(self, serving: Serving, slots: Slots, output: Output) -> None:
+        ending: asyncio.Task[None] | None = None
+        while ending is None or not ending.done():
+            order = await self._next_order(ending)
+            if order is None:
+                if ending is None:
+                    log.warning("the supervisor is gone, ending")
+                    slots.stop()
+                    ending = asyncio.create_task(serving.retire(self._birth.drain_s))
+            elif order.kind == "accept":
+                slots.start()
+            elif order.kind == "reopen":
+                for number, fd in zip((1, 2), order.fds, strict=False):
+                    os.dup2(fd, number)
+                order.close_fds()
+                output.reopen()
+            elif order.kind in ("retire", "stop"):
+                slots.stop()
+                serving.stop_accepting()
+                with contextlib.suppress(OSError):  # the supervisor is gone, which the next order says
+                    self._channel.send("refuses")
+                ending = await self._end(serving, order, ending)
+
+    async def _next_order(self, ending: asyncio.Task[None] | None) -> Message | None:
+        """Wait for an order, or for the end; then an order without a meaning stands for it."""
+        waiting = asyncio.ensure_future(self._orders.get())
+        await asyncio.wait({waiting, *filter(None, [ending])}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        waiting.cancel()
+        return Message("ended", {})
+
+    async def _end(self, serving: Serving, order: Message, before: asyncio.Task[None] | None) -> asyncio.Task[None]:
+        """Begin to end, or end faster than was begun: a second stop cuts."""
+        seconds = float(order["seconds"])
+        if before is not None:
+            before.cancel()
+            await asyncio.wait({before})
+            if order.kind == "stop" and self._was_told_to_stop:
+                seconds = 0.0
+        self._was_told_to_stop = order.kind == "stop"
+        way: Coroutine[Any, Any, None] = serving.drain(seconds) if order.kind == "stop" else serving.retire(seconds)
+        return asyncio.create_task(way)

@@ -1,0 +1,30 @@
+"""What an operator can set about the processes of an instance."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """Times in seconds."""
+
+    workers: int = 1
+    grace: float = 5.0  # for running requests after a stop
+    drain: float = 300.0  # for what is connected to the workers that a reload or an upgrade replaces
+    stuck_after: float = 10.0  # without a sign of life, until a worker is replaced; 0: never
+    control: str | None = None  # path of the control socket; None: a default
+    name: str = "pingora"  # of the default control socket
+    pid_file: str | None = None
+
+
+def auto_workers() -> int:
+    """Give the number of processors that this process may use, by affinity and by the quota of its control group."""
+    number = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            number = min(number, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no control group of version 2, or no quota
+    return max(number, 1)

@@ -1,0 +1,132 @@
+"""The listening sockets of an instance, held by its supervisor: for each address one SO_REUSEPORT socket per slot.
+
+A socket is closed only when its address goes away: closing one resets the clients in its queue. Unix sockets and
+sockets that systemd opened exist once and are shared by all workers.
+"""
+
+import socket
+from collections.abc import Iterable, Sequence
+
+from pingora.server import UsageError, open_listener
+from pingora.supervisor.channel import FDS_MOST, Channel
+from pingora_c.upstream.address import parse_address
+
+
+def keys_of(addresses: Iterable[str]) -> list[str]:
+    """Give each listening address its one spelling. Raises UsageError, also for one that comes twice."""
+    keys: list[str] = []
+    for text in addresses:
+        try:
+            address = parse_address(text, is_listen=True)
+        except ValueError as error:
+            raise UsageError(f"cannot listen on {text!r}: {error}") from None
+        key = address.text
+        if key in keys and not address.is_unix and address.port == 0:
+            key = f"{key}#{len(keys)}"  # any port, and another than the one before
+        if key in keys:
+            raise UsageError(f"cannot listen on {text!r}: the address is used twice")
+        keys.append(key)
+    return keys
+
+
+class SlotSockets:
+    """Sockets by address and slot. Owns them."""
+
+    def __init__(self, n_slots: int) -> None:
+        self.n_slots = n_slots
+        self.sockets: dict[str, list[socket.socket]] = {}
+        self._inherited: list[socket.socket] = []
+
+    def inherit(self, fds: Iterable[int]) -> None:
+        """Take over sockets that somebody else opened, for the addresses they are bound to, once one is asked for."""
+        self._inherited.extend(socket.socket(fileno=fd) for fd in fds)
+
+    def adopt(self, sockets: dict[str, list[socket.socket]]) -> None:
+        """Take over sockets by their keys."""
+        self.sockets.update(sockets)
+
+    def open(self, addresses: Sequence[str]) -> list[str]:
+        """Open what is not open yet; return the keys of what is new. Raises UsageError, and then opens none."""
+        new: list[str] = []
+        try:
+            for text, key in zip(addresses, keys_of(addresses), strict=True):
+                if key not in self.sockets:
+                    self.sockets[key] = self._take_inherited(key) or self._open_all(text, key)
+                    new.append(key)
+        except UsageError:
+            self.close(new)
+            raise
+        return new
+
+    def _open_all(self, text: str, key: str) -> list[socket.socket]:
+        if key.startswith("unix:"):
+            return [open_listener(text)]
+        # A socket without SO_REUSEPORT finds out whether the port is taken, with it two instances would share one.
+        with open_listener(text) as probe:
+            port = probe.getsockname()[1]
+        text = f"{text.rpartition(':')[0]}:{port}"
+        opened: list[socket.socket] = []
+        try:
+            for _ in range(self.n_slots):
+                opened.append(open_listener(text, reuse_port=True))
+        except UsageError:
+            for sock in opened:
+                sock.close()
+            raise
+        return opened
+
+    def _take_inherited(self, key: str) -> list[socket.socket]:
+        taken = [sock for sock in self._inherited if is_bound_to(sock, key)]
+        self._inherited = [sock for sock in self._inherited if sock not in taken]
+        for sock in taken:
+            sock.setblocking(False)
+        return taken
+
+    def close_unclaimed(self) -> list[str]:
+        """Close inherited sockets that no address asked for; return what they are bound to."""
+        names = [str(sock.getsockname()) for sock in self._inherited]
+        for sock in self._inherited:
+            sock.close()
+        self._inherited = []
+        return names
+
+    def keep_only(self, addresses: Iterable[str]) -> None:
+        """Close the sockets of all other addresses."""
+        kept = keys_of(addresses)
+        self.close([key for key in self.sockets if key not in kept])
+
+    def close(self, keys: Iterable[str]) -> None:
+        """Close the sockets of some addresses."""
+        for key in keys:
+            for sock in self.sockets.pop(key):
+                sock.close()
+
+    def close_all(self) -> None:
+        """Close everything."""
+        self.close(list(self.sockets))
+
+    def send(self, channel: Channel, keys: Iterable[str] | None = None) -> None:
+        """Send the sockets of some addresses, or of all, in as many messages as it takes."""
+        wanted = self.sockets if keys is None else keys
+        items = [(key, sock.fileno()) for key in wanted for sock in self.sockets[key]]
+        for at in range(0, len(items), FDS_MOST):
+            part = items[at : at + FDS_MOST]
+            channel.send("sockets", [fd for _, fd in part], keys=[key for key, _ in part])
+
+
+def is_bound_to(sock: socket.socket, key: str) -> bool:
+    """Return True if a socket listens on the address `key`."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        path = name.decode() if isinstance(name, bytes) else name
+        return key == "unix:" + path.replace("\0", "@")
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return key == f"{host}:{name[1]}"
+
+
+def received(keys: Sequence[str], fds: Sequence[int]) -> dict[str, list[socket.socket]]:
+    """Put together what `SlotSockets.send` sent."""
+    sockets: dict[str, list[socket.socket]] = {}
+    for key, fd in zip(keys, fds, strict=True):
+        sockets.setdefault(key, []).append(socket.socket(fileno=fd))
+    return sockets

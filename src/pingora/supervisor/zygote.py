@@ -1,0 +1,136 @@
+"""The process of a generation: loads the program once, says what it wants, then forks workers on demand.
+
+It has no event loop, no connection and one thread, so a fork is a clean copy; and most of its memory stays shared. It
+ends when its supervisor does.
+"""
+
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+
+import pingora
+from pingora.program import Program
+from pingora.server import Server, UsageError
+from pingora.supervisor import say
+from pingora.supervisor.board import Board
+from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals
+from pingora.supervisor.sockets import keys_of, received
+
+PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
+
+
+def check_threads() -> None:
+    """Refuse to go on with more than one thread: a forked worker would lack the others. Raises UsageError."""
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    n_unnamed = len(os.listdir("/proc/self/task")) - 1 - len(others)
+    if n_unnamed > 0:
+        others.append(f"{n_unnamed} started outside Python")
+    if others:
+        raise UsageError(
+            f"the program has started threads while it was loaded: {', '.join(others)}; workers are forked and would "
+            "lack them. Start them in worker_start()"
+        )
+
+
+class Zygote:
+    """A loaded program that waits to be forked."""
+
+    def __init__(self, server: Server, channel: Channel) -> None:
+        self._server = server
+        self._channel = channel
+        self._board: Board | None = None
+        self._sockets: dict[str, list[socket.socket]] = {}
+        self._drain_s = 0.0
+
+    def run(self) -> None:
+        """Report and serve the supervisor until it closes the channel. In a forked worker this does not return."""
+        addresses = [address for site in self._server.sites for address in site.addresses]
+        keys_of(addresses)  # the supervisor opens them, errors of use are found here
+        self._channel.send("loaded", protocol=PROTOCOL, version=pingora.__version__, addresses=addresses)
+        gc.collect()
+        gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
+        while (message := self._channel.receive()) is not None:
+            if message.kind == "board":
+                self._board = Board(message.fds[0])
+                self._drain_s = message["drain"]
+            elif message.kind == "sockets":
+                for key, sockets in received(message["keys"], message.fds).items():
+                    self._sockets.setdefault(key, []).extend(sockets)
+            elif message.kind == "fork":
+                self._fork(message)
+            else:
+                message.close_fds()
+
+    def _fork(self, message: Message) -> None:
+        """Fork a worker whose parent is the supervisor: the process between ends at once, and its orphan is adopted."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    if os.fork():
+                        os._exit(0)
+                except OSError as error:
+                    say(f"cannot start a worker: {error.strerror}")
+                    os._exit(1)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                self._run_worker(message)
+            os.waitpid(pid, 0)
+        except OSError as error:  # no process or memory to be had
+            say(f"cannot start a worker: {error.strerror}")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        message.close_fds()  # the supervisor sees the end of the channel if there is no worker
+
+    def _run_worker(self, message: Message) -> None:
+        """In the child; does not return."""
+        code = 1
+        try:
+            self._channel.close()
+            assert self._board is not None
+            self._place_sockets()
+            channel = Channel(socket.socket(fileno=message.fds[0]))
+            Life(self._server, Birth(message["number"], channel, self._board, self._sockets, self._drain_s)).run()
+            code = 0
+        except BaseException as error:
+            say(f"worker {os.getpid()} failed: {type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
+        finally:
+            os._exit(code)
+
+    def _place_sockets(self) -> None:
+        keys = iter(keys_of(address for site in self._server.sites for address in site.addresses))
+        for site in self._server.sites:
+            site.bound = {address: self._sockets[next(keys)] for address in site.addresses}
+
+
+def load_and_run(channel: Channel) -> None:
+    """Be the generation of the program that the supervisor names."""
+    message = channel.receive()
+    if message is None:
+        return
+    try:
+        program = Program.from_message(message["program"])
+        sys.argv = [program.file.partition(":")[0]] if program.file else ["pingora"]
+        server = program.load()
+        server.check()
+        check_threads()
+        ignore_supervisor_signals()  # again: the program may have its own
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        Zygote(server, channel).run()
+    except UsageError as error:
+        channel.send("refused", text=str(error))
+
+
+def main() -> None:
+    """Run as `python -m pingora.supervisor.zygote FD`."""
+    ignore_supervisor_signals()
+    load_and_run(Channel(socket.socket(fileno=int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Worker processes: replaced when they die, none left behind."""
+
+import json
+import os
+import re
+import signal
+
+import pytest
+from conversations import wait_until
+from running import PROGRAM, is_running
+
+DIES = """
+class Dies(Proxy):
+    @property
+    def upstreams(self):
+        if os.getpid() != PARENT:
+            raise RuntimeError("no database")
+        return Proxy.upstreams
+
+server = pingora.Server()
+server.add_proxy(Dies(), "unix:PATH")
+"""
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["supervisor alone", "the whole group, as a terminal does"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_cleanly_and_leaves_no_orphan(start, number, to_group):
+    proxy = start("--workers", "3")
+    proxy.get()
+    workers = proxy.workers(3)
+    if to_group and number == signal.SIGINT:
+        os.killpg(proxy.process.pid, number)
+        _, errors = proxy.process.communicate(timeout=60)
+        code = proxy.process.returncode
+    else:
+        code, _, errors = proxy.end(number)
+    assert (code, errors) == (0, "")
+    assert not any(map(is_running, workers))
+
+
+def test_a_worker_that_is_killed_is_replaced(start):
+    proxy = start("--workers", "1")
+    first = proxy.get()
+    os.kill(first, signal.SIGKILL)
+    second = proxy.get()
+    assert second != first
+    code, _, errors = proxy.end()
+    assert code == 0
+    assert f"pingora: worker {first} was killed by SIGKILL, starting another now\n" in errors
+
+
+def test_workers_that_die_at_start_are_started_again_more_and_more_slowly(start):
+    proxy = start("--workers", "1", source=PROGRAM + DIES)
+    delays = []
+    failures = []
+    for line in proxy.process.stderr:
+        if "failed: " in line:
+            failures.append(line.partition("failed: ")[2])
+        if found := re.search(r"ended with code 1, starting another in (\S+) s", line):
+            delays.append(found[1])
+        if len(delays) == 4:
+            break
+    assert delays == ["0.1", "0.2", "0.4", "0.8"]
+    assert failures == ["RuntimeError: no database\n"] * 4
+    assert proxy.end()[0] == 0
+
+
+def test_workers_end_if_the_supervisor_is_killed(start):
+    proxy = start("--workers", "2")
+    proxy.get()
+    workers = proxy.workers(2)
+    proxy.process.kill()
+    proxy.process.wait(60)
+    wait_until(lambda: not any(map(is_running, workers)))
+
+
+def test_a_worker_that_does_not_end_is_killed(start):
+    proxy = start("--workers", "2", "--grace", "0")
+    with proxy.send("/block"):
+        assert proxy.process.stdout.readline() == "blocks\n"
+        workers = proxy.workers(2)
+        code, _, errors = proxy.end()
+    assert code == 0
+    assert re.search(r"pingora: worker \d+ does not end, killing it\n", errors)
+    assert not any(map(is_running, workers))
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_second_signal_cuts_what_still_runs(start, workers):
+    proxy = start("--workers", workers, "--grace", "3600")
+    with proxy.send("/slow") as client:
+        assert proxy.process.stdout.readline() == "slow\n"
+        proxy.process.send_signal(signal.SIGTERM)
+        wait_until(proxy.is_refusing)  # the first signal has come
+        assert proxy.end()[0] == 0
+        assert client.recv(1) == b""
+
+
+def test_cycles_that_hooks_make_are_freed_in_a_worker(start):
+    proxy = start("--workers", "1")
+    proxy.get("/cycle")
+    assert proxy.process.stdout.readline() == "freed\n"
+    assert proxy.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parse"),
+    [
+        (["--access-log", "json"], lambda line: json.loads(line)["status"]),
+        (["--access-log", "combined"], lambda line: int(line.split('" ')[1].split()[0])),
+    ],
+    ids=["json", "combined"],
+)
+def test_workers_lose_no_access_line(start, arguments, parse):
+    proxy = start("--workers", "2", *arguments)
+    for _ in range(50):
+        proxy.get()
+    code, output, _ = proxy.end()
+    assert code == 0
+    assert [parse(line) for line in output.splitlines()] == [200] * 50
