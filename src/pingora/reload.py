@@ -202,10 +202,6 @@ class Replaced:
         users += [service.plan.proxy for service in self._services]
         if any(proxy is user for user in users):
             return
-        self.close_unused(proxy)
-
-    def close_unused(self, proxy: Any) -> None:
-        """Call `close()` of a proxy object that serves nothing."""
         task = self._serving.loop.create_task(close_proxy(proxy))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -5,7 +5,6 @@ import contextlib
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
 import weakref
@@ -13,18 +12,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-import uvloop
-
 from pingora import reload
 from pingora.limits import Limits
 from pingora.load_balancing import LoadBalancer
-from pingora.observe import logs
 from pingora.observe.collector import Collector
 from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks
 from pingora.reload import Change, Replaced
 from pingora.retry import RetryPolicy
-from pingora.supervisor import Supervisor
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
@@ -37,9 +32,8 @@ from pingora_c.upstream.address import Address, parse_address
 log = logging.getLogger("pingora")
 
 BACKLOG = 4096
-LOSSES_S = 1.0  # between two looks at how many lines of output were dropped
+WORKER_STOP_S = 5.0  # that a proxy's worker_stop may take
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
-LOG_LEVELS = ("debug", "info", "warning", "error")
 FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}
 
 
@@ -142,8 +136,7 @@ class Report:
 class Server:
     """Listeners and their proxies.
 
-    `access_log` is "combined", "json" or "off"; None means "off". `log_level` is what of the error log is written by a
-    process that only serves: "debug", "info", "warning" or "error". `limits` are those of client connections. `trusted`
+    `access_log` is "combined", "json" or "off"; None means "off". `limits` are those of client connections. `trusted`
     names the networks of proxies in front, such as "10.0.0.0/8": their X-Forwarded-* fields are kept and continued,
     those of all other clients are replaced. `forwarded` says which fields tell upstreams about the client:
     "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off".
@@ -154,7 +147,6 @@ class Server:
         *,
         limits: Limits | None = None,
         access_log: str | None = None,
-        log_level: str = "info",
         trusted: Iterable[str] = (),
         forwarded: str = "x-forwarded",
     ) -> None:
@@ -163,10 +155,7 @@ class Server:
         if access_log is not None and access_log not in ACCESS_FORMATS:
             raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
         self.limits = limits or Limits()
-        if log_level not in LOG_LEVELS:
-            raise ValueError(f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {log_level!r}")
         self.access_log = access_log
-        self.log_level = log_level
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.forwarded = forwarded
         self.sites: list[Site] = []
@@ -176,9 +165,6 @@ class Server:
         if not isinstance(proxy, ProxyHttp):
             raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
         self.sites.append(Site(proxy, [listen] if isinstance(listen, str) else list(listen)))
-
-    def follow_changes(self, serving: "Serving") -> None:
-        """Begin to look for changes of what this server was made of. Default: there are none."""
 
     def check(self) -> None:
         """Find what makes serving impossible. Raises UsageError."""
@@ -192,7 +178,7 @@ class Server:
                 )
 
     def bind(self) -> None:
-        """Open all listening sockets. Raises UsageError."""
+        """Open all listening sockets that are not open yet. Raises UsageError."""
         self.check()
         for site in self.sites:
             for address in site.addresses:
@@ -209,24 +195,26 @@ class Server:
     def run(self, workers: int = 1, *, grace: float = 5.0) -> None:
         """Serve until SIGINT or SIGTERM. `workers=0` serves in the present process, else in that many forked ones.
 
-        Running requests then have `grace` seconds; a second signal cuts them. Exits with code 2 and one line on stderr
-        if it cannot start.
+        After SIGTERM running requests have `grace` seconds; SIGINT, or a second signal, cuts them. Exits with code 2
+        and one line on stderr if it cannot start.
         """
         if is_loading.get():
             raise UsageError('server.run() belongs under `if __name__ == "__main__":` in a file for `pingora run`')
         if workers < 0:
             raise ValueError(f"workers: expected 0 or more, got {workers}")
+        if workers:
+            from pingora.supervisor.embedded import supervise  # only here: who serves inside a program needs none of it
+
+            supervise(self, workers, grace)
+            return
+        from pingora.foreground import serve_until_signal
+
         try:
             self.bind()
         except UsageError as error:
             print(f"pingora: {error}", file=sys.stderr)
             sys.exit(2)
-        if workers == 0:
-            serve_until_signal(self, grace)
-        else:
-            Supervisor(
-                lambda lifeline: serve_until_signal(self, grace, lifeline), self.close_listeners, workers, grace
-            ).run()
+        serve_until_signal(self, grace)
 
 
 serving_here: "weakref.WeakSet[Serving]" = weakref.WeakSet()
@@ -245,7 +233,7 @@ os.register_at_fork(after_in_child=close_listeners_in_child)
 
 
 class Serving:
-    """Services that run on a loop."""
+    """Services that run on a loop. They accept clients after `start()` and `accept()`."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
         self.server = server
@@ -255,6 +243,7 @@ class Serving:
         self.reactor = Reactor(loop)
         self.services: list[ProxyService] = []
         self.listeners: dict[socket.socket, Listener] = {}
+        self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them
         self.replaced = Replaced(self)
         self.watchdog: Watchdog | None = None
         self.collector: Collector | None = None
@@ -289,8 +278,26 @@ class Serving:
         )
 
     def listen(self, service: ProxyService, sock: socket.socket) -> None:
-        """Have a service accept from a listening socket."""
+        """Give a listening socket to a service."""
         self.listeners[sock] = service.listen(os.dup(sock.fileno()))
+        if self.is_accepting:
+            self.listeners[sock].watch()
+
+    async def start(self) -> None:
+        """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""
+        for proxy in self.proxies:
+            await proxy.worker_start()
+
+    @property
+    def proxies(self) -> list[ProxyHttp]:
+        """The proxy objects, each once."""
+        return list({id(site.proxy): site.proxy for site in self.server.sites}.values())
+
+    def accept(self) -> None:
+        """Accept clients on all listeners."""
+        self.is_accepting = True
+        for listener in self.listeners.values():
+            listener.watch()
 
     def watch(self) -> None:
         """Start a watchdog that knows the hooks of the present server, in place of the one that runs."""
@@ -308,7 +315,8 @@ class Serving:
     def addresses(self) -> list[str]:
         """Where it listens, with the ports that were chosen for port 0."""
         names = [sock.getsockname() for site in self.server.sites for sock in site.sockets]
-        return [f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}" for name in names]
+        texts = [f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}" for name in names]
+        return list(dict.fromkeys(texts))
 
     def prepare(self, server: Server) -> Change:
         """Build aside what serves `server`; nothing that runs changes yet. Raises UsageError, or as make_plan does.
@@ -353,16 +361,42 @@ class Serving:
                 counted[name] = counted.get(name, 0) + value
         return counted
 
-    async def drain(self, seconds: float) -> None:
-        """Stop accepting, let running requests finish for up to `seconds`, then cut."""
+    @property
+    def n_connections(self) -> int:
+        """Open client connections."""
+        return sum(service.n_connections for service in self.services)
+
+    def stop_accepting(self) -> None:
+        """Close the listeners. Open connections go on; their next answer says Connection: close."""
         for service in self.services:
             service.stop_listening()
+        self.listeners.clear()
         self.server.close_listeners()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while sum(service.close_idle() for service in self.services) and loop.time() < deadline:  # noqa: ASYNC110
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting, close idle connections, let running requests finish for up to `seconds`, then cut."""
+        self.stop_accepting()
+        deadline = self.loop.time() + seconds
+        while sum(service.close_idle() for service in self.services) and self.loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+        await self.stop()
+
+    async def retire(self, seconds: float) -> None:
+        """Stop accepting and serve what is connected for up to `seconds`, then cut.
+
+        Idle connections stay open until their next answer: closing one at once would race with a request on its way.
+        """
+        self.stop_accepting()
+        deadline = self.loop.time() + seconds
+        while self.n_connections and self.loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Cut what is left, then let every proxy end what its worker_start began."""
         self.close()
+        for proxy in self.proxies:
+            await stop_proxy(proxy)
 
     def close(self) -> None:
         """Cut all connections and leave the loop."""
@@ -374,6 +408,14 @@ class Serving:
         for service in self.services:
             service.close()
         self.reactor.close()
+
+
+async def stop_proxy(proxy: ProxyHttp) -> None:
+    """Let a proxy end what its worker_start began; what goes wrong is logged."""
+    try:
+        await asyncio.wait_for(proxy.worker_stop(), WORKER_STOP_S)
+    except Exception:
+        log.exception("%s.worker_stop failed", type(proxy).__name__)
 
 
 @contextlib.asynccontextmanager
@@ -396,73 +438,10 @@ async def serve(
     try:
         serving = Serving(server, asyncio.get_running_loop(), None)
         try:
+            await serving.start()
+            serving.accept()
             yield serving
         finally:
             await serving.drain(grace)
     finally:
         server.close_listeners()
-
-
-async def serve_forever(server: Server, output: "Output", grace: float, lifeline: int | None) -> None:
-    """Serve until SIGTERM, or SIGINT outside a worker, asks for the end; a second one cuts what still runs."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Semaphore(0)
-    loop.add_signal_handler(signal.SIGTERM, asked.release)
-    if lifeline is None:
-        loop.add_signal_handler(signal.SIGINT, asked.release)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # none was lost meanwhile
-    serving = Serving(server, loop, output.stdout)
-    server.follow_changes(serving)
-    if lifeline is not None:
-        serving.own_collector()
-        loop.add_reader(lifeline, on_supervisor_gone, loop, lifeline, asked)
-    reports = loop.create_task(output.report_losses())
-    await asked.acquire()
-    draining = loop.create_task(serving.drain(grace))
-    cut = loop.create_task(asked.acquire())
-    await asyncio.wait((draining, cut), return_when=asyncio.FIRST_COMPLETED)
-    for task in (draining, cut, reports):
-        task.cancel()
-    serving.close()
-
-
-def on_supervisor_gone(loop: asyncio.AbstractEventLoop, lifeline: int, asked: asyncio.Semaphore) -> None:
-    """End as after a SIGTERM."""
-    loop.remove_reader(lifeline)
-    log.warning("the supervisor is gone, ending")
-    asked.release()
-
-
-class Output:
-    """stdout and stderr of a process that serves: print(), logging and access lines through bounded writers."""
-
-    def __init__(self, level: str) -> None:
-        self.stdout, self.stderr = LogWriter(1), LogWriter(2)
-        self._losses = logs.Losses({"stdout": self.stdout, "stderr": self.stderr}, self.stderr)
-        self._undo = logs.configure(self.stdout, self.stderr, level.upper())
-
-    async def report_losses(self) -> None:
-        """Say now and then how many lines were lost."""
-        while True:
-            await asyncio.sleep(LOSSES_S)
-            self._losses.look()
-
-    def close(self) -> None:
-        """Write what is left, for at most a second each, and give the streams back."""
-        self._losses.look(is_last=True)
-        self._undo()
-        for writer in (self.stdout, self.stderr):
-            writer.close()
-
-
-def serve_until_signal(server: Server, grace: float, lifeline: int | None = None) -> None:
-    """Serve in the present process.
-
-    `lifeline` is what a worker has of its supervisor. A worker's garbage collector is ours; the user's program keeps
-    its own.
-    """
-    output = Output(server.log_level)
-    try:
-        uvloop.run(serve_forever(server, output, grace, lifeline))
-    finally:
-        output.close()
