@@ -133,14 +133,14 @@ def test_curl_is_served_and_sigterm_ends_it_cleanly(origin_factory, tmp_path, wo
     path = tmp_path / "proxy.sock"
     command = [*PINGORA, "run", "--from", f"unix:{path}", "--to", f"http://{origin.address}", "--workers", workers]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as proxy:
-        answer = subprocess.run(
-            [*CURL, "--unix-socket", str(path), "http://localhost/a?b=c"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        proxy.send_signal(signal.SIGTERM)
         try:
+            answer = subprocess.run(
+                [*CURL, "--unix-socket", str(path), "http://localhost/a?b=c"],
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            proxy.send_signal(signal.SIGTERM)
             output, errors = proxy.communicate(timeout=20)
         finally:
             proxy.kill()
