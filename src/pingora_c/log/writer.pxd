@@ -44,7 +44,7 @@ cdef class LogWriter:
     cdef object thread             # the threading.Thread that runs the loop; None before its start
     cdef object __weakref__
 
-    # Queue `size` bytes (a whole line with its "\n", or several) and return 1; or drop them all, count one dropped
-    # line and return 0. Never blocks, never raises; callable with or without the GIL (the first line takes it, to
-    # start the thread).
+    # Queue `size` bytes (a whole line with its "\n", or several) and return 1; or drop them all and return 0. Either
+    # way each line is counted, a last one without its end too. Never blocks, never raises; callable with or without
+    # the GIL (the first line takes it, to start the thread).
     cdef int put(self, const char* data, size_t size) noexcept nogil

@@ -53,21 +53,23 @@ cdef void init_locks(LogWriter self) noexcept nogil:
     self.is_ready = True
 
 
-cdef uint64_t count_lines(LogWriter self, uint64_t start, uint64_t stop) noexcept nogil:
-    """Count the line ends among the ring's positions start to stop."""
-    cdef uint64_t lines = 0
-    cdef size_t at, size
-    cdef const char* found
-    while start < stop:
-        at = start % self.capacity
-        size = min(self.capacity - at, <size_t>(stop - start))
-        found = <const char*>memchr(self.ring + at, c"\n", size)
-        if found == NULL:
-            start += size
-        else:
-            start += found - (self.ring + at) + 1
-            lines += 1
-    return lines
+cdef uint64_t line_ends(const char* data, size_t size) noexcept nogil:
+    cdef uint64_t n = 0
+    cdef const char* end = data + size
+    cdef const char* found = <const char*>memchr(data, c"\n", size)
+    while found != NULL:
+        n += 1
+        data = found + 1
+        found = <const char*>memchr(data, c"\n", end - data)
+    return n
+
+
+cdef uint64_t line_ends_in_ring(LogWriter self, uint64_t start, uint64_t stop) noexcept nogil:
+    """The same for the ring's positions start to stop."""
+    cdef size_t at = start % self.capacity
+    cdef size_t size = <size_t>(stop - start)
+    cdef size_t first = min(self.capacity - at, size)
+    return line_ends(self.ring + at, first) + line_ends(self.ring, size - first)
 
 
 cdef uint64_t write_out(LogWriter self, uint64_t start, uint64_t stop) noexcept nogil:
@@ -117,7 +119,7 @@ cdef void write_batch(LogWriter self) noexcept nogil:
     if reached < stop:
         # Full disk, reader gone, device error: the lines are lost and counted, the next batch tries again.
         self.error_count += 1
-        self.dropped_count += count_lines(self, reached, stop)
+        self.dropped_count += line_ends_in_ring(self, reached, stop)
     self.written_at = stop
     pthread_cond_broadcast(&self.has_news)
 
@@ -205,10 +207,11 @@ cdef class LogWriter:
 
     cdef int put(self, const char* data, size_t size) noexcept nogil:
         cdef uint64_t used
+        cdef uint64_t n_lines = line_ends(data, size) + (size > 0 and data[size - 1] != c"\n")
         cdef size_t at, first
         pthread_mutex_lock(&self.lock)
         if self.is_closing or size > self.capacity - (self.put_at - self.written_at):
-            self.dropped_count += 1
+            self.dropped_count += n_lines
             pthread_mutex_unlock(&self.lock)
             return 0
         at = self.put_at % self.capacity
@@ -217,7 +220,7 @@ cdef class LogWriter:
         memcpy(self.ring, data + first, size - first)
         used = self.put_at - self.taken_at
         self.put_at += size
-        self.line_count += 1
+        self.line_count += n_lines
         if used == 0 or (used < self.capacity // 4 <= used + size):
             pthread_cond_signal(&self.has_work)
         pthread_mutex_unlock(&self.lock)

@@ -67,6 +67,14 @@ def test_line_longer_than_the_ring_is_dropped(tmp_path):
     assert (writer.lines, writer.dropped) == (1, 1)
 
 
+def test_each_line_of_one_write_is_counted(tmp_path):
+    with (tmp_path / "log").open("wb") as file, LogWriter(file.fileno(), 4096) as writer:
+        assert writer.write(b"a\n\nb\n")
+        assert writer.write(b"c\nunfinished")
+        assert not writer.write(b"z\n" * 2049)
+        assert (writer.lines, writer.dropped) == (5, 2049)
+
+
 def test_stalled_reader_never_blocks_the_producer_and_drops_are_counted(pipe):
     reader, end = pipe
     writer = LogWriter(end.fileno(), 4096)
