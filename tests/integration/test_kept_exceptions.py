@@ -62,7 +62,7 @@ class Proxy(pingora.ProxyHttp):
             kept.append(error)
         return pingora.Response(200, {}, "hello")
 
-server = pingora.Server()
+server = pingora.Server(limits=pingora.Limits(connection_requests=None))
 server.add_proxy(Proxy(), "unix:PATH")
 """
 
@@ -157,7 +157,8 @@ def test_memory_stays_flat_and_waits_short_while_a_hook_keeps_exceptions(path):
         f"{runs} full runs, the longest of all took {longest_s * 1000:.1f} ms"
     )
     assert runs >= 2
-    assert peaks[0] - sizes[0] < 96 * MIB, "64 MiB of growth call for a run"
+    # What is kept, what comes in 10 s, and 64 MiB of growth beyond what earlier runs left free.
+    assert peaks[0] - sizes[0] < 192 * MIB
     assert peaks[1] - peaks[0] < 16 * MIB, "what is no longer kept is freed"
     assert longest_s < 0.25
     if IS_LONG:
