@@ -353,9 +353,9 @@ class Serving:
         return sum(service.n_requests for service in self.services), sum(service.n_active for service in self.services)
 
     @property
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, float]:
         """What was counted so far in this process, by Prometheus name with labels; docs/counters.md lists them."""
-        counted: dict[str, int] = {}
+        counted: dict[str, float] = {} if self.collector is None else self.collector.counters()
         for name, value in zip(COUNTER_NAMES, self.reactor.counters.values(), strict=True):
             if name:
                 counted[name] = counted.get(name, 0) + value

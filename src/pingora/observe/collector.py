@@ -23,6 +23,7 @@ LOOK_S = 0.5  # between two looks at whether the worker is idle
 LONG_PAUSE_S = 0.1
 REPORT_EVERY_S = 60.0  # at most one warning in this time
 BYTES_PER_BLOCK = 80  # of memory per allocated block: 91 measured for kept exceptions, less for small objects
+PAUSES_NAME = "pingora_collector_pause_seconds"
 BOUNDS_S = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
 
 
@@ -41,6 +42,17 @@ class Pauses:
         self.total_s += seconds
         self.longest_s = max(self.longest_s, seconds)
         self.buckets[sum(seconds > bound for bound in BOUNDS_S)] += 1
+
+    def counters(self, generation: int) -> dict[str, float]:
+        """Return the histogram of Prometheus: each bucket counts those of the buckets below it too."""
+        counted: dict[str, float] = {}
+        total = 0
+        for bound, n in zip((*BOUNDS_S, "+Inf"), self.buckets, strict=True):
+            total += n
+            counted[f'{PAUSES_NAME}_bucket{{generation="{generation}",le="{bound}"}}'] = total
+        counted[f'{PAUSES_NAME}_count{{generation="{generation}"}}'] = self.count
+        counted[f'{PAUSES_NAME}_sum{{generation="{generation}"}}'] = self.total_s
+        return counted
 
 
 def resident_bytes() -> int:
@@ -109,6 +121,13 @@ class Collector:
         if self._loop is not None:
             gc.collect()
             self._note_full_run()
+
+    def counters(self) -> dict[str, float]:
+        """Return the pauses of all generations, by Prometheus name with labels."""
+        counted: dict[str, float] = {}
+        for generation, pauses in enumerate(self.pauses):
+            counted |= pauses.counters(generation)
+        return counted
 
     def _note_full_run(self) -> None:
         self._full_at = time.monotonic()

@@ -153,6 +153,19 @@ def test_pauses_are_counted_in_their_bucket(seconds, bucket):
     assert pauses.longest_s == pauses.total_s == seconds
 
 
+def test_pauses_are_a_histogram_among_the_counters(busy):
+    collector = Collector(busy)
+    for seconds in (0.0, 0.002, 0.3, 9.0):
+        collector.pauses[2].add(seconds)
+    counted = collector.counters()
+    bounds = (*map(str, BOUNDS_S), "+Inf")
+    buckets = [counted[f'pingora_collector_pause_seconds_bucket{{generation="2",le="{bound}"}}'] for bound in bounds]
+    assert buckets == [1, 1, 2, 2, 2, 2, 3, 4]
+    assert counted['pingora_collector_pause_seconds_count{generation="2"}'] == 4
+    assert counted['pingora_collector_pause_seconds_sum{generation="2"}'] == pytest.approx(9.302)
+    assert counted['pingora_collector_pause_seconds_count{generation="0"}'] == 0
+
+
 def test_a_long_pause_is_logged_but_not_each_one(busy, caplog):
     collector = Collector(busy, look_s=NEVER_S)
 
