@@ -117,7 +117,7 @@ def test_help_of_run_shows_examples_and_every_option():
     for expected in (
         "--from",
         "--to",
-        "--workers N",
+        "--workers N|auto",
         "--access-log",
         "--grace",
         "pingora run gateway.py:edge --workers 4",

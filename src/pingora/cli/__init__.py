@@ -1,15 +1,18 @@
-"""The command line: `pingora run`, `pingora version`."""
+"""The command line: `pingora run`, `pingora version`; `operate` has what is for an instance that runs."""
 
 import signal
 import sys
+from typing import Any
 
 import click
 
 import pingora
+from pingora.cli import operate
 from pingora.program import Program
 from pingora.server import ACCESS_FORMATS, UsageError
+from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.main import run_instance
-from pingora.supervisor.options import Options
+from pingora.supervisor.options import Options, auto_workers
 
 EXAMPLES = """\b
 Examples:
@@ -31,17 +34,32 @@ def version() -> None:
     click.echo(f"pingora {pingora.__version__} (Python {sys.version.split()[0]})")
 
 
+class Workers(click.IntRange):
+    """A number of workers, or "auto"."""
+
+    def __init__(self) -> None:
+        super().__init__(0, WORKERS_MOST)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn "auto" into the number of processors."""
+        return auto_workers() if value == "auto" else super().convert(value, param, ctx)
+
+
+for command in operate.COMMANDS:
+    cli.add_command(command)
+
+
 @cli.command(epilog=EXAMPLES)
 @click.argument("program", required=False, metavar="[FILE.py[:NAME]]")
 @click.option("--from", "listen", multiple=True, metavar="ADDR", help="Listen on host:port, :port or unix:/path.")
 @click.option("--to", "upstream", multiple=True, metavar="URL", help="Send to http://host:port; several balance.")
 @click.option(
     "--workers",
-    default=1,
+    default="1",
     show_default=True,
-    type=click.IntRange(0, 256),
-    metavar="N",
-    help="Worker processes; one that dies is replaced. 0 serves in this process, for debuggers.",
+    type=Workers(),
+    metavar="N|auto",
+    help="Worker processes; one that dies is replaced. auto: one per processor; 0: this process.",
 )
 @click.option(
     "--access-log",
@@ -72,6 +90,13 @@ def version() -> None:
     metavar="SECONDS",
     help="A worker that shows no sign of life for so long is replaced; 0: never.",
 )
+@click.option(
+    "--control", metavar="PATH", help="Of the control socket. Default: NAME.sock beside the pid file or in /run."
+)
+@click.option("--name", metavar="NAME", help="Of the instance, for `pingora status`. Default: that of the file.")
+@click.option("--pid-file", metavar="PATH", help="Write the supervisor's process id there.")
+@click.option("--access-log-file", metavar="PATH", help="In place of stdout; SIGUSR1 opens it anew.")
+@click.option("--error-log-file", metavar="PATH", help="In place of stderr; SIGUSR1 opens it anew.")
 def run(
     program: str | None,
     listen: tuple[str, ...],
@@ -81,6 +106,11 @@ def run(
     grace: float,
     drain: float,
     stuck_after: float,
+    control: str | None,
+    name: str | None,
+    pid_file: str | None,
+    access_log_file: str | None,
+    error_log_file: str | None,
 ) -> None:
     """Serve a proxy written in Python, or a plain one.
 
@@ -93,7 +123,18 @@ def run(
     except UsageError as error:
         fail(str(error))
     if server is None:
-        sys.exit(run_instance(wanted, Options(workers=workers, grace=grace, drain=drain, stuck_after=stuck_after)))
+        options = Options(
+            workers=workers,
+            grace=grace,
+            drain=drain,
+            stuck_after=stuck_after,
+            control=control,
+            name=name or wanted.name,
+            pid_file=pid_file,
+            access_log_file=access_log_file,
+            error_log_file=error_log_file,
+        )
+        sys.exit(run_instance(wanted, options))
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # until run() has handlers for them
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end

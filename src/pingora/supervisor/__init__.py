@@ -5,8 +5,9 @@
 | `instance` | the supervisor: its signals, and what to do when something ends | supervisor |
 | `generation`, `worker` | the supervisor's side of a generation and of a worker | supervisor |
 | `sockets` | the listening sockets of all worker slots | supervisor |
+| `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |
-| `control`, `paths`, `pid_file`, `notify`, `limits` | operators, systemd, the system | supervisor |
+| `control`, `paths` | the socket for operators, and where it is | supervisor, command line |
 | `zygote` | loads the program, forks workers | generation |
 | `life`, `slots` | a worker from start to end; which listeners it watches | worker |
 | `channel`, `board` | messages between them; memory that they share | all |

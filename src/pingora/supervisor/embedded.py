@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from pingora.server import Server, UsageError
 from pingora.supervisor import Refused, say
@@ -42,7 +43,9 @@ def supervise(server: Server, workers: int, grace: float) -> None:
             return started.pop()
 
         async def run() -> int:
-            supervisor = Supervisor(Options(workers=workers, grace=grace), start)
+            supervisor = Supervisor(
+                Options(workers=workers, grace=grace, name=Path(sys.argv[0]).stem or "pingora"), start
+            )
             supervisor.sockets.adopt(take_sockets(server))
             return await supervisor.run()
 

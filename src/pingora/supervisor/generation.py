@@ -130,6 +130,13 @@ class Generation:
         for worker in self.workers:
             worker.retire(seconds)
 
+    def reopen_logs(self) -> None:
+        """Let all its processes write to what descriptors 1 and 2 are here."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._channel.send("reopen", [1, 2])
+        for worker in self.workers:
+            worker.send("reopen", (1, 2))
+
     async def refuses(self) -> None:
         """Wait until its workers accept nobody any more; not longer than it takes one that can answer."""
         if waiting := [worker.refuses for worker in self.workers]:

@@ -5,19 +5,24 @@ It imports no user code, opens all listening sockets, and does one operation (re
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from pingora.server import UsageError
-from pingora.supervisor import Refused, describe, say
+from pingora.supervisor import Refused, describe, paths, say
 from pingora.supervisor.backoff import LONGEST_DELAY_S, Backoff
 from pingora.supervisor.board import Board, now_ms
 from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.control import Command, ControlSocket, remove_pid_file, write_pid_file
 from pingora.supervisor.generation import Generation
+from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.options import Options
 from pingora.supervisor.sockets import SlotSockets
+from pingora.supervisor.status import describe_instance
 from pingora.supervisor.worker import Worker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
@@ -35,14 +40,15 @@ class Supervisor:
         self.started_at = time.time()
         self.n_reloads = 0
         self._start_process = start
-        self._board = Board.create()
-        self._board.n_workers = options.workers
+        self.board = Board.create()
+        self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
         self.generation: Generation | None = None
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
         self._n_generations = 0
         self._backoff = [Backoff() for _ in range(options.workers)]
         self._busy = asyncio.Lock()
+        self.control: ControlSocket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
         self.ended = asyncio.Event()
@@ -57,6 +63,7 @@ class Supervisor:
             signal.SIGTERM: lambda: self.stop(self.options.grace),
             signal.SIGQUIT: lambda: self.stop(self.options.grace),
             signal.SIGHUP: lambda: self._spawn_task(self.reload()),
+            signal.SIGUSR1: self.reopen_logs,
         }
         for number in SIGNALS:
             loop.add_signal_handler(number, actions.get(number, lambda: None))
@@ -64,6 +71,7 @@ class Supervisor:
         try:
             return await self._run()
         finally:
+            await self._close_control()
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the loop's handlers end with it
 
     async def _run(self) -> int:
@@ -84,6 +92,52 @@ class Supervisor:
             task.cancel()
         return 0
 
+    async def _open_control(self) -> None:
+        """Make the control socket and the pid file. Raises Refused if one that was asked for cannot be made."""
+        options = self.options
+        pid_file = Path(options.pid_file) if options.pid_file else None
+        explicit = options.control or os.environ.get(paths.ENVIRONMENT)
+        path = Path(explicit) if explicit else pid_file.with_suffix(".sock") if pid_file else None
+        try:
+            path, sock = (path, paths.bind(path)) if path else paths.bind_default(options.name)
+        except Refused as error:
+            if path:
+                raise
+            say(f"{error}; only signals control this instance")
+            return
+        self.control = ControlSocket(path, sock, self._commands())
+        await self.control.start()
+        if pid_file:
+            write_pid_file(pid_file)
+
+    def _commands(self) -> dict[str, Command]:
+        async def status(question: dict[str, Any]) -> dict[str, Any]:
+            return {"status": describe_instance(self)}
+
+        async def stop(question: dict[str, Any]) -> dict[str, Any]:
+            self.stop(0.0 if question.get("now") else self.options.grace)
+            await self.ended.wait()
+            return {"text": "stopped"}
+
+        async def reload(question: dict[str, Any]) -> dict[str, Any]:
+            return {"text": await self.reload()}
+
+        return {"status": status, "stop": stop, "reload": reload}
+
+    async def _close_control(self) -> None:
+        if self.options.pid_file:
+            remove_pid_file(Path(self.options.pid_file))
+        if self.control is not None:
+            await self.control.close()
+
+    @property
+    def state(self) -> str:
+        """What it does, in a word."""
+        if self.is_stopping:
+            return "stopping"
+        is_serving = self.generation is not None and any(worker.is_serving for worker in self.generation.workers)
+        return "serving" if is_serving else "starting"
+
     @property
     def generations(self) -> list[Generation]:
         """All, the present one last."""
@@ -93,6 +147,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         async with self._busy:
+            await self._open_control()
             self._take_over(await self._load(None))
             for number in range(self.options.workers):
                 self._start_worker(number)
@@ -107,7 +162,7 @@ class Supervisor:
         try:
             await asyncio.wait_for(generation.loaded(), timeout)
             new = self.sockets.open(generation.addresses)
-            generation.equip(self._board, self.sockets, self.options.drain)
+            generation.equip(self.board, self.sockets, self.options.drain)
         except BaseException as error:
             self.sockets.close(new)
             self._discard(generation)
@@ -159,7 +214,7 @@ class Supervisor:
     def _on_worker_ended(self, generation: Generation, worker: Worker, status: int | None) -> None:
         is_present = generation is self.generation
         if is_present and worker.is_serving:
-            self._board.clear(worker.number)
+            self.board.clear(worker.number)
         if not is_present or self.is_stopping:
             return
         delay = self._backoff[worker.number].delay_after(worker.is_serving)
@@ -190,7 +245,7 @@ class Supervisor:
             if self.generation is None or not limit_ms or self.is_stopping:
                 continue
             for worker in self.generation.workers:
-                last = self._board.last_beat(worker.number)
+                last = self.board.last_beat(worker.number)
                 if was_paused or not worker.is_serving or not last or now_ms() - last < limit_ms:
                     worker.stuck_since = 0.0
                 elif not worker.stuck_since:
@@ -199,6 +254,16 @@ class Supervisor:
                     worker.kill(signal.SIGABRT)
                 elif now - worker.stuck_since > MARGIN_S:
                     worker.kill(signal.SIGKILL)
+
+    def reopen_logs(self) -> None:
+        """Write to new files where the old ones were moved away."""
+        try:
+            open_log_files(self.options.log_files)
+        except Refused as error:
+            say(str(error))
+            return
+        for generation in self.generations:
+            generation.reopen_logs()
 
     # Reloading
 
@@ -260,7 +325,7 @@ class Supervisor:
         if self.is_stopping:
             seconds = 0.0
         self.is_stopping = True
-        self._board.is_ready = False
+        self.board.is_ready = False
         self.sockets.close_all()
         for generation in self.generations:
             generation.stop(seconds)

@@ -35,6 +35,13 @@ def ignore_supervisor_signals() -> None:
         signal.signal(number, lambda number, frame: None)
 
 
+def replace_output(message: Message) -> None:
+    """Make descriptors 1 and 2 those that a message brought."""
+    for number, fd in zip((1, 2), message.fds, strict=False):
+        os.dup2(fd, number)
+    message.close_fds()
+
+
 @dataclass
 class Birth:
     """What a worker is given: its place among the workers, and the seconds that it has if the supervisor dies."""
@@ -108,9 +115,7 @@ class Life:
             elif order.kind == "accept":
                 slots.start()
             elif order.kind == "reopen":
-                for number, fd in zip((1, 2), order.fds, strict=False):
-                    os.dup2(fd, number)
-                order.close_fds()
+                replace_output(order)
                 output.reopen()
             elif order.kind in ("retire", "stop"):
                 slots.stop()

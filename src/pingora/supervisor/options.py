@@ -16,6 +16,13 @@ class Options:
     control: str | None = None  # path of the control socket; None: a default
     name: str = "pingora"  # of the default control socket
     pid_file: str | None = None
+    access_log_file: str | None = None  # in place of stdout
+    error_log_file: str | None = None  # in place of stderr
+
+    @property
+    def log_files(self) -> dict[int, str]:
+        """The files by the descriptor that they replace."""
+        return {fd: path for fd, path in ((1, self.access_log_file), (2, self.error_log_file)) if path}
 
 
 def auto_workers() -> int:

@@ -12,6 +12,7 @@ from pingora.supervisor.board import Board, now_ms
 from pingora_c.net.listener import Listener
 
 BEAT_S = 0.025  # between two signs of life, and two looks at those of others
+BEATS_PER_COUNT = 20
 STALE_MS = 100  # without a sign of life, until others accept from a worker's slots
 
 
@@ -19,8 +20,10 @@ class Slots:
     """The listeners of a worker, by slot. Nothing is accepted before `start()`."""
 
     def __init__(self, serving: Serving, sockets: dict[str, list[socket.socket]], board: Board, worker: int) -> None:
+        self._serving = serving
         self._board = board
         self._worker = worker
+        self._beats = 0
         self._shared: list[Listener] = []  # sockets that exist once, for all workers
         self._by_slot: dict[int, list[Listener]] = {}
         for of_address in sockets.values():
@@ -47,6 +50,9 @@ class Slots:
     def _beat(self) -> None:
         self._board.beat(self._worker)
         self._handle = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+        if self._beats % BEATS_PER_COUNT == 0:
+            self._board.count(self._worker, *self._serving.activity(), self._serving.n_connections)
+        self._beats += 1
         wanted = self._wanted()
         if wanted != self._watched:
             for slot in wanted - self._watched:

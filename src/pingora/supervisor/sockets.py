@@ -4,6 +4,7 @@ A socket is closed only when its address goes away: closing one resets the clien
 sockets that systemd opened exist once and are shared by all workers.
 """
 
+import os
 import socket
 from collections.abc import Iterable, Sequence
 
@@ -76,15 +77,19 @@ class SlotSockets:
         return opened
 
     def _take_inherited(self, key: str) -> list[socket.socket]:
-        taken = [sock for sock in self._inherited if is_bound_to(sock, key)]
+        taken = [sock for sock in self._inherited if name_of(sock) == key]
         self._inherited = [sock for sock in self._inherited if sock not in taken]
         for sock in taken:
             sock.setblocking(False)
         return taken
 
+    def names(self) -> list[str]:
+        """Give the addresses, with the ports that were chosen for port 0."""
+        return [name_of(of_address[0]) for of_address in self.sockets.values()]
+
     def close_unclaimed(self) -> list[str]:
         """Close inherited sockets that no address asked for; return what they are bound to."""
-        names = [str(sock.getsockname()) for sock in self._inherited]
+        names = [name_of(sock) for sock in self._inherited]
         for sock in self._inherited:
             sock.close()
         self._inherited = []
@@ -114,14 +119,12 @@ class SlotSockets:
             channel.send("sockets", [fd for _, fd in part], keys=[key for key, _ in part])
 
 
-def is_bound_to(sock: socket.socket, key: str) -> bool:
-    """Return True if a socket listens on the address `key`."""
+def name_of(sock: socket.socket) -> str:
+    """Give the address that a socket is bound to."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        path = name.decode() if isinstance(name, bytes) else name
-        return key == "unix:" + path.replace("\0", "@")
-    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return key == f"{host}:{name[1]}"
+        return "unix:" + os.fsdecode(name).replace("\0", "@")
+    return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
 def received(keys: Sequence[str], fds: Sequence[int]) -> dict[str, list[socket.socket]]:

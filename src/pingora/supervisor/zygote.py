@@ -18,7 +18,7 @@ from pingora.server import Server, UsageError
 from pingora.supervisor import say
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
-from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals
+from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, received
 
 PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
@@ -61,6 +61,8 @@ class Zygote:
             elif message.kind == "sockets":
                 for key, sockets in received(message["keys"], message.fds).items():
                     self._sockets.setdefault(key, []).extend(sockets)
+            elif message.kind == "reopen":
+                replace_output(message)
             elif message.kind == "fork":
                 self._fork(message)
             else:

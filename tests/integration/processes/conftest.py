@@ -11,8 +11,8 @@ from running import PROGRAM, Running
 def start(tmp_path):
     running = []
 
-    def start(*arguments, source=PROGRAM):
-        running.append(Running(tmp_path, source, arguments))
+    def start(*arguments, source=PROGRAM, directory=tmp_path):
+        running.append(Running(directory, source, arguments))
         return running[-1]
 
     yield start

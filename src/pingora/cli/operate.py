@@ -1,0 +1,58 @@
+"""Commands for an instance that runs: `pingora status`, `reload`, `stop`. Each waits for the outcome and says it."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pingora.supervisor import Refused, paths
+from pingora.supervisor.control import ask
+from pingora.supervisor.status import render
+
+
+def of_instance(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which instance is meant."""
+    control = click.option("--control", metavar="PATH", help="Its control socket. Default: $PINGORA_CONTROL.")
+    name = click.option("--name", metavar="NAME", help="Its name, if several run.")
+    return control(name(command))
+
+
+def ask_instance(control: str | None, name: str | None, command: str, **fields: Any) -> dict[str, Any]:
+    """Ask the instance that is meant; what it refuses is one line and exit code 1."""
+    try:
+        return ask(paths.find(control, name), command, **fields)
+    except Refused as error:
+        click.echo(f"pingora: {error}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@of_instance
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(control: str | None, name: str | None, as_json: bool) -> None:
+    """Show the processes of a running instance."""
+    found = ask_instance(control, name, "status")["status"]
+    click.echo(json.dumps(found, indent=2) if as_json else render(found))
+
+
+@click.command()
+@of_instance
+def reload(control: str | None, name: str | None) -> None:
+    """Load the program anew, beside what runs; what is connected is not touched.
+
+    Exit code 1: it was refused, for the reason that is printed, and nothing has changed.
+    """
+    click.echo(ask_instance(control, name, "reload")["text"])
+
+
+@click.command()
+@of_instance
+@click.option("--now", is_flag=True, help="Cut running requests.")
+def stop(control: str | None, name: str | None, now: bool) -> None:
+    """Stop an instance; running requests have the seconds of its --grace."""
+    click.echo(ask_instance(control, name, "stop", now=now)["text"])
+
+
+COMMANDS = (status, reload, stop)
