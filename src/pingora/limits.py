@@ -40,6 +40,7 @@ RULES = {
     "keep_alive": Rule(0.001, DAY, "seconds"),
     "body_timeout": Rule(0.001, DAY, "seconds"),
     "write_timeout": Rule(0.001, DAY, "seconds"),
+    "tunnel_timeout": Rule(0.001, DAY, "seconds"),
     "head_bytes": Rule(256, 65536, "bytes"),
     "target_bytes": Rule(1, 65536, "bytes"),
     "fields": Rule(1, 256, "fields"),
@@ -77,6 +78,7 @@ class Limits:
     body_rate: int = 256  # bytes per second of a request body, on average over any body_timeout: 408
     body_bytes: int | None = None  # of a request body: 413
     write_timeout: float = 60.0  # without progress while the client takes nothing
+    tunnel_timeout: float = 3600.0  # without a byte either way in a tunnel: cut
     head_bytes: int = 32768  # 431
     target_bytes: int = 8192  # 414
     fields: int = 128  # 431
@@ -96,6 +98,7 @@ class Limits:
             "body_ms": int(self.body_timeout * 1000),
             "body_rate": self.body_rate,
             "body_bytes": UNLIMITED if self.body_bytes is None else self.body_bytes,
+            "tunnel_ms": int(self.tunnel_timeout * 1000),
             "write_ms": int(self.write_timeout * 1000),
             "head_bytes": self.head_bytes,
             "target_bytes": self.target_bytes,

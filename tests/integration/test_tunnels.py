@@ -1,14 +1,15 @@
-"""Tunnels whose ends do not come together. What passes through a whole one is in test_websocket.py."""
+"""When a tunnel begins, and how it ends. What passes through a whole one is in test_websocket.py."""
 
 import os
 import socket
 import threading
+import time
 
 import pytest
 from conversations import Forwarding, wait_until
 from inside import RESET, narrow, settle
 
-from pingora import HttpPeer
+from pingora import HttpPeer, Limits, Response
 from pingora.testing import read_all
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
@@ -82,3 +83,171 @@ def test_an_origin_that_ended_its_side_and_takes_no_more_is_given_up(proxy_facto
             may_end.set()
         wait_until(lambda: proxy.serving.activity()[1] == 0)
     may_end.set()
+
+
+# -- when it begins
+
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+REFUSED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Denies(Forwarding):
+    def request_filter(self, session, ctx):
+        return Response(403, body="denied")
+
+
+@pytest.mark.parametrize("kind", [Forwarding, Denies])
+def test_bytes_behind_an_upgrade_that_is_refused_are_not_read_as_requests(proxy_factory, origin_factory, kind):
+    """They may be of the protocol that the client hoped for."""
+    origin = origin_factory(REFUSED)
+    answer = proxy_factory(kind(origin.address)).exchange(UPGRADE + SMUGGLED)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+    assert not any(b"smuggled" in head for head in origin.heads)
+
+
+def test_bytes_behind_an_upgrade_wait_for_the_101(proxy_factory, origin_factory):
+    may_switch = threading.Event()
+    early, later = [], []
+
+    def script(connection, data):
+        assert may_switch.wait(10)
+        early.append(data.partition(b"\r\n\r\n")[2])
+        connection.sendall(SWITCHING)
+        later.append(read_all(connection))
+
+    proxy = proxy_factory(Forwarding(origin_factory(script).address))
+    with proxy.connect() as client:
+        client.sendall(UPGRADE + SMUGGLED)
+        settle(proxy)
+        may_switch.set()
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == SWITCHING
+    assert (early, later) == ([b""], [SMUGGLED])
+
+
+@pytest.mark.parametrize("extra", [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_request_with_a_body_is_forwarded_without_its_upgrade(proxy_factory, origin_factory, extra):
+    body = b"hello" if b"Length" in extra else b"5\r\nhello\r\n0\r\n\r\n"
+    origin = origin_factory(SWITCHING)
+    answer = proxy_factory(Forwarding(origin.address)).exchange(
+        UPGRADE.replace(b"Connection", extra + b"Connection") + body
+    )
+    assert b"pgrade" not in origin.heads[0]
+    assert answer.startswith(b"HTTP/1.1 502 "), "nobody asked for the 101"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"H2C, x", b"HTTP/2.0", b"TLS/1.2"])
+def test_an_upgrade_to_http_or_tls_is_forwarded_as_a_plain_request(proxy_factory, origin_factory, protocol):
+    origin = origin_factory(REFUSED)
+    proxy = proxy_factory(Forwarding(origin.address))
+    request = UPGRADE.replace(b"Upgrade: x", b"HTTP2-Settings: AAMAAABk\r\nUpgrade: " + protocol)
+    assert proxy.exchange(request * 2).count(b"hello") == 2
+    assert b"pgrade" not in origin.heads[0]
+    assert b"ettings" not in origin.heads[0]
+
+
+# -- how it ends
+
+
+def switching(and_then):
+    def script(connection, data):
+        connection.sendall(SWITCHING)
+        and_then(connection)
+
+    return script
+
+
+def tunnel_through(proxy):
+    client = proxy.connect(10)
+    client.sendall(UPGRADE)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += client.recv(len(SWITCHING) - len(head))
+    assert head == SWITCHING
+    return client
+
+
+@pytest.mark.parametrize("first", ["client", "origin"])
+def test_each_side_may_go_on_after_the_other_has_ended(proxy_factory, origin_factory, first):
+    got = []
+
+    def answer_the_end(connection):
+        got.append(read_all(connection))
+        for _ in range(100):
+            connection.sendall(b"o" * 10_000)
+
+    def end_and_listen(connection):
+        connection.sendall(b"o" * 1_000_000)
+        connection.shutdown(socket.SHUT_WR)
+        got.append(read_all(connection))
+
+    proxy = proxy_factory(
+        Forwarding(origin_factory(switching(answer_the_end if first == "client" else end_and_listen)).address)
+    )
+    with tunnel_through(proxy) as client:
+        if first == "client":
+            client.sendall(b"c" * 1_000_000)
+            client.shutdown(socket.SHUT_WR)
+            assert read_all(client) == b"o" * 1_000_000
+        else:
+            assert read_all(client) == b"o" * 1_000_000
+            client.sendall(b"c" * 1_000_000)
+            client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: got)
+    assert got == [b"c" * 1_000_000]
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.close()
+
+
+def test_a_reset_of_the_origin_is_one_for_the_client(proxy_factory, origin_factory):
+    proxy = proxy_factory(Forwarding(origin_factory(switching(reset)).address))
+    with tunnel_through(proxy) as client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_a_reset_of_the_client_is_one_for_the_origin(proxy_factory, origin_factory):
+    ends = []
+
+    def note_the_end(connection):
+        try:
+            ends.append(connection.recv(1))
+        except ConnectionResetError:
+            ends.append("reset")
+
+    proxy = proxy_factory(Forwarding(origin_factory(switching(note_the_end)).address))
+    reset(tunnel_through(proxy))
+    wait_until(lambda: ends)
+    assert ends == ["reset"]
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_a_tunnel_in_which_nothing_moves_is_cut(proxy_factory, origin_factory, caplog):
+    ends = []
+    script = switching(lambda connection: ends.append(read_all(connection)))
+    proxy = proxy_factory(Forwarding(origin_factory(script).address), Limits(tunnel_timeout=0.1))
+    with tunnel_through(proxy) as client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+    wait_until(lambda: ends and "tunnel_timeout" in caplog.text)
+    assert proxy.serving.activity()[1] == 0
+
+
+@pytest.mark.parametrize("talks", ["client", "origin"])
+def test_a_tunnel_in_which_one_side_talks_goes_on(proxy_factory, origin_factory, talks):
+    def talk(connection):
+        for _ in range(12):
+            time.sleep(0.1)  # in all longer than the limit, which nothing in between comes near
+            connection.sendall(b"x")
+        connection.shutdown(socket.SHUT_WR)
+
+    script = switching(talk if talks == "origin" else read_all)
+    proxy = proxy_factory(Forwarding(origin_factory(script).address), Limits(tunnel_timeout=1.0))
+    with tunnel_through(proxy) as client:
+        if talks == "client":
+            talk(client)
+        assert read_all(client) == (b"x" * 12 if talks == "origin" else b"")

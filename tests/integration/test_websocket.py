@@ -265,6 +265,14 @@ def test_a_quiet_tunnel_outlives_the_limits_of_bodies(origin, proxy_to):
             assert client.recv(timeout=10) == str(i)
 
 
+def test_pings_keep_a_tunnel_from_its_limit(origin, proxy_to):
+    address, _ends = origin(echo, ping_interval=None)
+    with client_of(proxy_to(address, limits=Limits(tunnel_timeout=1.0)), ping_interval=0.1) as client:
+        time.sleep(1.5)  # the limit, and the quarter of it after which the proxy looks again
+        client.send("hello")
+        assert client.recv(timeout=10) == "hello"
+
+
 def test_a_receiver_that_pauses_holds_the_sender_back_and_loses_nothing(origin, proxy_to):
     chunk = os.urandom(MIB)
     progress = []

@@ -51,6 +51,7 @@ cdef class Connection(EventSource):
     cdef bint is_blocked         # the socket takes nothing; an OUT edge will come
     cdef bint is_broken          # a write failed; nothing is written any more
     cdef bint is_closed
+    cdef bint resets             # close with RST
     cdef bint in_turn            # inside read_turn
 
     # Take over the descriptor and register. -1: out of descriptors or memory; the caller closes it.

@@ -424,15 +424,17 @@ cdef class Connection(EventSource):
     cdef void close(self) noexcept:
         if not self.is_closed:
             self.detach()
-            self.transport.close()
+            if self.resets:
+                self.transport.reset()
+            else:
+                self.transport.close()
             self.reactor.bury(self)
             if not self.in_turn:
                 self.free_pending()
 
     cdef void reset(self) noexcept:
-        if not self.is_closed:
-            self.detach()
-            self.transport.reset()
+        self.resets = True
+        self.close()
 
     # -- defaults for what subclasses override
 

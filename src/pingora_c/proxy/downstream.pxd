@@ -27,6 +27,7 @@ cdef struct ServerLimits:
     uint32_t body_ms           # between reads of a request body: 408
     uint32_t body_rate         # bytes per second of it on average over any body_ms, 0: none; 408
     uint64_t body_bytes        # 413
+    uint32_t tunnel_ms         # without a byte either way: cut, a quarter of it later at most
     uint32_t write_ms          # without progress while the client takes nothing: cut
     uint32_t head_bytes        # 431
     uint32_t target_bytes      # 414
@@ -54,6 +55,9 @@ cdef class H1Server(Connection):
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint64_t head_at_us       # when the head's first byte was read
     cdef uint32_t n_exchanges
+    cdef uint64_t moved_before     # of a tunnel: bytes read and written when it was looked at last
+    cdef uint64_t linger_end_us    # when lingering ends at the latest
+    cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved
     cdef bint is_sending           # the last exchange ended before its request's body: more bytes will come
     cdef bint is_resting           # paused until its next turn, since it had enough requests in this one
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
@@ -72,6 +76,8 @@ cdef class H1Server(Connection):
     cdef void end_exchange(self, bint reusable) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept
+    cdef void keep_lingering(self) noexcept
+    cdef void watch_tunnel(self) noexcept
     cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
     cdef void note_client(self, const sockaddr_storage* address) noexcept
     cdef void arm(self, uint32_t delay_ms) noexcept

@@ -20,7 +20,9 @@ from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS,
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
-from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW
+from pingora_c.proxy.failure cimport (
+    CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
+)
 from pingora_c.proxy.refusal cimport (
     REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, REFUSED_TRACE,
     refusal_reason, refusal_status,
@@ -30,7 +32,8 @@ from pingora_c.stats.counters cimport ANSWERS, CLOSED_IDLE, CLOSED_REQUESTS, REF
 
 cdef enum:
     FIELDS_MAX = 256
-    LINGER_MS = 2000
+    LINGER_MS = 2000           # without a byte
+    LINGER_MOST_MS = 30000
     HEADS_PER_TURN = 32
 
 
@@ -90,6 +93,7 @@ cdef class H1Server(Connection):
         while used < size and not self.is_closed:
             if self.stream is None:
                 if self.state >= SERVER_FLUSHING:
+                    self.keep_lingering()
                     return size
                 if self.is_blocked and self.unsent() > HIGH_WATER:
                     self.pause()       # it reads no answers: no more requests until it does
@@ -104,10 +108,11 @@ cdef class H1Server(Connection):
             elif self.stream.body_done or self.stream.body_paused:
                 break
             else:
-                self.arm(self.application.limits.body_ms)
-                if self.stream.is_too_slow(size - used):
-                    self.fail(CLIENT_TOO_SLOW)
-                    break
+                if not self.stream.is_tunnel:
+                    self.arm(self.application.limits.body_ms)
+                    if self.stream.is_too_slow(size - used):
+                        self.fail(CLIENT_TOO_SLOW)
+                        break
                 part = self.stream.decode(data + used, size - used)
             if part == 0:
                 break
@@ -257,9 +262,28 @@ cdef class H1Server(Connection):
             self.close()
             return
         self.state = SERVER_LINGERING
+        self.linger_end_us = now_us() + <uint64_t>1000 * LINGER_MOST_MS
         self.transport.shutdown()
         self.arm(LINGER_MS)
         self.resume()
+
+    cdef void keep_lingering(self) noexcept:
+        """A client that goes on sending has not seen the answer yet; closing now would take it back with a reset."""
+        cdef uint64_t at_us = now_us()
+        if self.state == SERVER_LINGERING and at_us < self.linger_end_us:
+            self.arm(<uint32_t>min(<uint64_t>LINGER_MS, (self.linger_end_us - at_us) // 1000 + 1))
+
+    cdef void watch_tunnel(self) noexcept:
+        """Cut a tunnel in which nothing moves for tunnel_ms, seen four times in that time."""
+        cdef uint64_t moved = self.bytes_read + self.bytes_written
+        if moved != self.moved_before:
+            self.moved_before = moved
+            self.quiet_quarters = 0
+        elif self.quiet_quarters == 4:
+            self.fail(TUNNEL_TIMEOUT)
+            return
+        self.quiet_quarters += 1
+        self.arm(self.application.limits.tunnel_ms // 4 + 1)
 
     cdef void on_writable(self) noexcept:
         if self.state == SERVER_FLUSHING:
@@ -278,8 +302,10 @@ cdef class H1Server(Connection):
             self.close()
         elif self.stream.is_tunnel and code == IO_EOF:
             self.stream.end_body(None)
-        elif not self.stream.body_done or code != IO_EOF:
+        elif code != IO_EOF:
             self.fail(CLIENT_GONE)
+        elif not self.stream.body_done:
+            self.fail(CLIENT_TRUNCATED)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
         if is_reset:
@@ -298,7 +324,9 @@ cdef class H1Server(Connection):
         if self.state == SERVER_HEAD:
             self.refuse(REFUSED_SLOW_HEAD)
         elif self.state == SERVER_EXCHANGE:
-            if not self.stream.body_done and not self.stream.body_paused and not self.stream.is_tunnel:
+            if self.stream.is_tunnel:
+                self.watch_tunnel()
+            elif not self.stream.body_done and not self.stream.body_paused:
                 self.fail(CLIENT_TIMEOUT)
         elif self.is_blocked:
             self.arm(self.application.limits.keep_alive_ms)   # it still takes answers
@@ -348,6 +376,7 @@ cdef class H1ServerStream(H1Stream):
             self.close_after = True
             self.framing.kind = BODY_TUNNEL
             self.body_done = False
+            self.server.watch_tunnel()
         elif head.status_code == 204:
             how.framing = self.out_framing = FRAME_NONE
         elif self.to_head or head.status_code == 304:
@@ -427,6 +456,9 @@ cdef class H1ServerStream(H1Stream):
             # the answer is cut: the client must see it (RFC 9112 §8)
             self.server.stream = None
             self.server.flush()
-            self.server.close()
+            if self.out_framing == FRAME_CLOSE:
+                self.server.reset()        # an end would be the proper one
+            else:
+                self.server.close()
         else:
             self.server.end_exchange(reusable)

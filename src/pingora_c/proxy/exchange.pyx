@@ -18,8 +18,9 @@ from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.downstream cimport H1ServerStream
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CLIENT_GONE, CONNECT_REFUSED, HOOK_RAISED, NO_MEMORY, NO_UPSTREAM, OK, TOTAL_TIMEOUT, TRY_TIMEOUT,
-    UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status, is_upstream_failure, make_error,
+    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_MEMORY, NO_UPSTREAM, OK,
+    TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status,
+    is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
@@ -392,6 +393,11 @@ cdef class Exchange(Phases):
 
     cdef void on_failure(self, bint is_client, int kind) noexcept:
         if self.state >= SESSION_LOGGING:
+            return
+        if kind == CLIENT_TRUNCATED and self.response_sent:
+            self.drop_filters(True)
+            if self.up is not None:
+                self.up.cut_request()      # its answer may still be whole
             return
         if is_client or self.response_sent:
             self.fail(kind)

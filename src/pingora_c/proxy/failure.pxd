@@ -7,6 +7,7 @@ cdef enum FailureKind:
     OK = 0
     CLIENT_GONE             # no answer is possible
     CLIENT_BAD_BODY         # 400
+    CLIENT_TRUNCATED        # 400  it ended its side within the body
     CLIENT_TIMEOUT          # 408  the body stopped coming
     CLIENT_TOO_SLOW         # 408  the body came more slowly than Limits.body_rate
     BODY_TOO_LARGE          # 413  past Limits.body_bytes, or the limit of read_body
@@ -20,6 +21,7 @@ cdef enum FailureKind:
     UPSTREAM_TIMEOUT        # 504  to the first byte or between reads
     TRY_TIMEOUT             # 504  one attempt took longer than RetryPolicy.try_timeout
     TOTAL_TIMEOUT           # 504  all attempts together took longer than RetryPolicy.total_timeout
+    TUNNEL_TIMEOUT          # nothing moved in a tunnel: cut
     UPSTREAM_STATUS         # an answer with a status of RetryPolicy.statuses; only ever retried
     HOOK_RAISED             # 500
     HOOK_TIMEOUT            # 504

@@ -47,6 +47,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.head_ms = limits["head_ms"]
     given.keep_alive_ms = limits["keep_alive_ms"]
     given.body_ms = limits["body_ms"]
+    given.tunnel_ms = limits["tunnel_ms"]
     given.write_ms = limits["write_ms"]
     given.head_bytes = limits["head_bytes"]
     given.target_bytes = limits["target_bytes"]

@@ -44,6 +44,8 @@ cdef class H1ClientStream(H1Stream):
     cdef bint request_written  # the head was
     cdef uint8_t n_interim     # 1xx answers so far
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept
+    # The request's body ended too early: the origin sees that, and its answer still comes.
+    cdef void cut_request(self) noexcept
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     # The owner is done; a connection that is fit goes back to the pool.

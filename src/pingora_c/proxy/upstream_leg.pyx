@@ -79,7 +79,7 @@ cdef class H1Client(Connection):
             self.fail(CONNECT_REFUSED)
         elif not stream.head_done:
             self.fail(UPSTREAM_CLOSED)
-        elif stream.is_tunnel or (stream.framing.kind == BODY_CLOSE and code == IO_EOF):
+        elif (stream.is_tunnel or stream.framing.kind == BODY_CLOSE) and code == IO_EOF:
             stream.end_body(None)
         elif not stream.body_done:
             self.fail(UPSTREAM_TRUNCATED)
@@ -161,6 +161,11 @@ cdef class H1ClientStream(H1Stream):
         self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
         return H1Stream.send_end(self, trailers)
 
+    cdef void cut_request(self) noexcept:
+        self.out_done = True
+        self.framing.keep_alive = False
+        self.client.shutdown_write()
+
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head and announce it; 0 while it is incomplete or after a failure."""
         cdef Py_ssize_t used = -1
@@ -233,7 +238,10 @@ cdef class H1ClientStream(H1Stream):
         if client.is_closed:
             return
         if not fit:
-            client.close()
+            if self.is_tunnel and not is_complete:
+                client.reset()     # what is cut must not look as if it had ended
+            else:
+                client.close()
             return
         client.state = CLIENT_IDLE
         client.is_paused = False

@@ -1,0 +1,283 @@
+"""Exchanges that end before their time: an answer before the request's body, a client or an origin that leaves."""
+
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import h11
+import pytest
+from conversations import Forwarding, wait_until
+from inside import RESET
+
+from pingora import Response
+from pingora.testing import read_all
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"
+CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
+SENT = 400_000  # more than the kernel keeps where nobody reads, less than the whole body
+
+
+def end(connection, is_reset):
+    if is_reset:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    else:
+        connection.shutdown(socket.SHUT_WR)
+    connection.close()
+
+
+# -- an answer before the request's body ends
+
+
+def keeps_reading(connection, _data):
+    connection.sendall(TOO_LARGE)
+    while connection.recv(65536):
+        pass
+
+
+def closes(connection, _data):
+    connection.sendall(TOO_LARGE)
+    connection.close()  # bytes that it has not read make this a reset
+
+
+def ends_its_side(connection, _data):
+    connection.sendall(TOO_LARGE)
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(65536):
+        pass
+
+
+class Refuses(Forwarding):
+    def request_filter(self, session, ctx):
+        return Response(413, body="big")
+
+
+class RefusesLater(Forwarding):
+    def request_body_filter(self, session, chunk, end, ctx):
+        return Response(413, body="big")
+
+
+def upload_and_read(proxy):
+    """Send on whatever comes, as a client does that reads only when it has sent, or cannot send any more."""
+    with proxy.connect(10) as client:
+        client.sendall(POST)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(SENT // 10_000):
+                client.sendall(bytes(10_000))
+        return read_all(client)
+
+
+@pytest.mark.parametrize("script", [keeps_reading, closes, ends_its_side, Refuses, RefusesLater])
+def test_an_answer_before_the_body_ends_arrives_1000_times_of_1000(proxy_factory, origin_factory, script):
+    is_hook = isinstance(script, type)
+    origin = origin_factory(keeps_reading if is_hook else script)
+    proxy = proxy_factory((script if is_hook else Forwarding)(origin.address))
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda _: upload_and_read(proxy), range(1000)))
+    whole = [a for a in answers if a.startswith(b"HTTP/1.1 413 ") and a.endswith(b"\r\n\r\nbig")]
+    assert len(whole) == 1000
+    assert all(b"\r\nConnection: close\r\n" in answer for answer in whole)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_a_refused_head_is_answered_although_the_client_sends_on(proxy_factory):
+    proxy = proxy_factory(Forwarding("127.0.0.1:1"))
+    for _ in range(200):
+        with proxy.connect() as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                client.sendall(bytes(SENT))
+            assert read_all(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_client_that_sends_for_longer_than_an_answer_lingers_reads_it(proxy_factory):
+    """Each byte shows that it is still at it."""
+    proxy = proxy_factory(Refuses("127.0.0.1:1"))
+    with proxy.connect() as client:
+        client.sendall(POST)
+        for _ in range(7):
+            time.sleep(0.4)  # a little longer in all than a quiet connection lingers
+            client.sendall(b"x" * 1000)
+        assert read_all(client).endswith(b"\r\n\r\nbig")
+
+
+def test_bytes_behind_an_early_answer_are_never_a_request(proxy_factory, origin_factory):
+    origin = origin_factory(keeps_reading)
+    proxy = proxy_factory(Forwarding(origin.address))
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    with proxy.connect() as client:
+        client.sendall(POST)
+        head = client.recv(65536)
+        client.sendall(smuggled * 10)
+        client.shutdown(socket.SHUT_WR)
+        assert (head + read_all(client)).count(b"HTTP/1.1 ") == 1
+    assert len(origin.heads) == 1
+
+
+# -- a client that ends within its body
+
+
+def gives_what_it_got(got):
+    def script(connection, data):
+        with contextlib.suppress(ConnectionResetError):
+            while more := connection.recv(65536):
+                data += more
+        got.append(data.partition(b"\r\n\r\n")[2])
+
+    return script
+
+
+@pytest.mark.parametrize("head", [POST, CHUNKED_POST], ids=["length", "chunked"])
+def test_a_client_that_ends_its_side_within_the_body_is_answered_400(proxy_factory, origin_factory, head):
+    got = []
+    proxy = proxy_factory(Forwarding(origin_factory(gives_what_it_got(got)).address))
+    answer = proxy.exchange(head + b"5\r\nhello\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"client_truncated" in answer
+    wait_until(lambda: got)
+    assert got[0] in (b"", b"5\r\nhello\r\n", b"5\r\nhello"), "it must not look as if it were whole"
+
+
+def test_an_answer_that_has_begun_goes_on_although_the_client_ends_within_the_body(proxy_factory, origin_factory):
+    ended = threading.Event()
+
+    def script(connection, _data):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        while connection.recv(65536):
+            pass
+        ended.set()
+        connection.sendall(b"world")
+
+    proxy = proxy_factory(Forwarding(origin_factory(script).address))
+    with proxy.connect() as client:
+        client.sendall(POST)
+        answer = b""
+        while not answer.endswith(b"hello"):
+            answer += client.recv(65536)
+        client.shutdown(socket.SHUT_WR)
+        assert ended.wait(10), "the origin does not see that the body has ended"
+        assert read_all(client) == b"world"
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+@pytest.mark.parametrize("when", ["in the head", "in the body", "before the answer", "in the answer"])
+@pytest.mark.parametrize("is_reset", [False, True], ids=["FIN", "RST"])
+def test_a_client_that_leaves_takes_its_exchange_with_it(proxy_factory, origin_factory, when, is_reset):
+    at_origin, left = threading.Event(), threading.Event()
+    ended = []
+
+    def script(connection, _data):
+        if when == "in the answer":
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        at_origin.set()
+        assert left.wait(10)
+        try:
+            if when == "in the answer":
+                for _ in range(1000):
+                    connection.sendall(bytes(100_000))
+            else:
+                while connection.recv(65536):
+                    pass
+        finally:
+            ended.append(True)
+
+    proxy = proxy_factory(Forwarding(origin_factory(script).address))
+    client = proxy.connect()
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    client.sendall({"in the head": whole[:-2], "in the body": POST + b"x"}.get(when, whole))
+    if when != "in the head":
+        assert at_origin.wait(10)
+    if when == "before the answer" and not is_reset:
+        client.close()  # a half-close as far as anybody can see: the origin is still waited for
+        left.set()
+        wait_until(lambda: proxy.serving.activity()[1] == 1)
+        return
+    end(client, is_reset)
+    left.set()
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+    wait_until(lambda: ended or when == "in the head")
+
+
+# -- an origin that ends at any point
+
+BODY = b"hello, world"
+HEAD = b"HTTP/1.1 200 OK\r\nX-A: b\r\n"
+ANSWERS = {
+    "length": HEAD + b"Content-Length: 12\r\n\r\n" + BODY,
+    "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n",
+    "trailers": HEAD + b"Transfer-Encoding: chunked\r\n\r\nc\r\n" + BODY + b"\r\n0\r\nX-T: 1\r\n\r\n",
+    "close": HEAD + b"\r\n" + BODY,
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + HEAD + b"Content-Length: 12\r\n\r\n" + BODY,
+    "empty": HEAD + b"Content-Length: 0\r\n\r\n",
+}
+
+
+def read_as_client(data, is_reset):
+    """What a strict client makes of an answer: (status, body), or (status, None) if it can see that it is cut."""
+    parser = h11.Connection(h11.CLIENT)
+    parser.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
+    parser.send(h11.EndOfMessage())
+    parser.receive_data(data)
+    status, body = None, b""
+    try:
+        if not is_reset:
+            parser.receive_data(b"")
+        while True:
+            event = parser.next_event()
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                return status, body
+            elif event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                return status, None
+    except h11.RemoteProtocolError:
+        return status, None
+
+
+def ask(proxy, request):
+    """Read to the end of the connection; also whether that was a reset."""
+    data = bytearray()
+    with proxy.connect(10) as client:
+        client.sendall(request)
+        try:
+            while more := client.recv(65536):
+                data += more
+        except ConnectionResetError:
+            return bytes(data), True
+    return bytes(data), False
+
+
+@pytest.mark.parametrize("is_1_0", [False, True], ids=["1.1", "1.0"])
+@pytest.mark.parametrize("is_reset", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_an_origin_may_end_behind_every_byte_of_its_answer(proxy_factory, origin_factory, kind, is_reset, is_1_0):
+    """What is whole arrives, what is not is 502 or a cut that the client can see."""
+    answer = ANSWERS[kind]
+    cuts = itertools.count()
+
+    def script(connection, _data):
+        connection.sendall(answer[: next(cuts)])
+        end(connection, is_reset)
+
+    proxy = proxy_factory(Forwarding(origin_factory(script).address))
+    request = b"GET / HTTP/1.%d\r\nHost: a\r\nConnection: close\r\n\r\n" % (not is_1_0)
+    head_size = answer.rindex(HEAD) + len(answer[answer.rindex(HEAD) :].partition(b"\r\n\r\n")[0]) + 4
+    is_to_end = kind == "close"
+    for cut in range(len(answer) + 1):
+        got = read_as_client(*ask(proxy, request))
+        if cut < head_size:
+            assert got[0] == 502, (cut, got)
+            assert got[1] is not None
+        elif is_to_end and not is_reset:
+            assert got == (200, answer[head_size:cut]), cut
+        elif cut == len(answer) and not is_to_end:
+            assert got == (200, b"" if kind == "empty" else BODY), cut
+        else:
+            assert got == (200, None), cut
+    assert next(cuts) == len(answer) + 1, "each request was sent once"
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
