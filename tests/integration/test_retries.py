@@ -14,6 +14,7 @@ NOBODY = "127.0.0.1:1"
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
 PUT = post(b"hello").replace(b"POST", b"PUT")
+EMPTY_CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"
 
 
 def hang_up(connection, data):
@@ -87,6 +88,7 @@ def test_a_new_connection_that_dies_is_tried_again_by_policy(
         pytest.param(PUT, 200, id="PUT with a body"),
         pytest.param(post(b""), 502, id="POST, of which the origin may have done its work"),
         pytest.param(post(b"hello"), 502, id="POST with a body"),
+        pytest.param(EMPTY_CHUNKED, 502, id="POST with an empty chunked body, which was sent whole"),
     ],
 )
 def test_a_reused_connection_that_dies_is_tried_again_if_that_is_safe(

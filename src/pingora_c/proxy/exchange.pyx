@@ -266,7 +266,9 @@ cdef class Exchange(Phases):
         attempt.started_us = self.started_us
         attempt.request_sent = self.request_sent
         attempt.can_replay = self.can_replay()
-        attempt.has_unsent_body = self.down.framing.kind != BODY_NONE and self.received_bytes == 0
+        # an empty body that has ended was sent whole with its last chunk
+        attempt.has_unsent_body = (self.down.framing.kind != BODY_NONE and self.received_bytes == 0
+                                   and not self.down.body_done)
         attempt.is_idempotent = is_idempotent(<Method>self.request_head.method_id)
         attempt.was_stale = self.is_reused and self.up is not None and not self.up.got_bytes
         return rules_allow(&self.plan.retry, &attempt, kind)

@@ -6,7 +6,7 @@ from pingora_c.proxy.plan cimport RetryRules
 cdef struct Attempt:
     uint32_t number          # 1 for the first
     uint64_t started_us      # when the request began
-    bint has_unsent_body     # the request has a body, of which no byte came yet
+    bint has_unsent_body     # the request has a body, of which neither a byte nor the end came yet
     bint request_sent        # its head, or more
     bint can_replay          # all of the body that came is kept
     bint is_idempotent       # RFC 9110 §9.2.2
