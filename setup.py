@@ -44,6 +44,7 @@ EXTENSIONS = [
     "h1.encode",
     "h1.probe",
     "net.timer",
+    "net.admission",
     "net.reactor",
     "net.transport",
     "net.connection",

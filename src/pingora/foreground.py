@@ -5,6 +5,7 @@ import signal
 
 import uvloop
 
+from pingora.limits import raise_descriptor_limit
 from pingora.observe.output import Output
 from pingora.server import Server, Serving
 
@@ -34,6 +35,7 @@ async def serve_forever(server: Server, output: Output, grace: float) -> None:
 
 def serve_until_signal(server: Server, grace: float) -> None:
     """Serve in the present process. The user's program keeps its garbage collector."""
+    raise_descriptor_limit()
     output = Output()
     try:
         uvloop.run(serve_forever(server, output, grace))

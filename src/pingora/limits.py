@@ -1,6 +1,8 @@
 """Limits of client connections: their defaults, what range each has, and one message that names all that is wrong."""
 
+import contextlib
 import dataclasses
+import resource
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +50,8 @@ RULES = {
     "blocked_after": Rule(0.01, DAY, "seconds", also=(None,)),
     "body_bytes": Rule(0, 10**12, "bytes", also=(None,)),
     "body_rate": Rule(1, 10**9, "bytes per second", also=(0,)),
+    "connections": Rule(1, 10**6, "connections"),
+    "client_connections": Rule(1, 10**6, "connections", also=(None,)),
     "connection_requests": Rule(1, 10**9, "requests", also=(None,)),
 }
 
@@ -82,6 +86,8 @@ class Limits:
     head_bytes: int = 32768  # 431
     target_bytes: int = 8192  # 414
     fields: int = 128  # 431
+    connections: int = 16384  # of clients, per worker: accepting pauses
+    client_connections: int | None = None  # of one client address, per worker: closed at once
     connection_requests: int | None = 10000  # of one connection: the last answer says that it ends
     hook_timeout: float = 60.0  # of one asynchronous hook: 504
     blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
@@ -103,5 +109,14 @@ class Limits:
             "head_bytes": self.head_bytes,
             "target_bytes": self.target_bytes,
             "fields": self.fields,
+            "connections": self.connections,
+            "client_connections": self.client_connections or 0,
             "requests": UNLIMITED if self.connection_requests is None else self.connection_requests,
         }
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many descriptors as it may; the usual 1024 are for programs that call select()."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -16,6 +16,7 @@ from pingora import reload
 from pingora.limits import Limits
 from pingora.load_balancing import LoadBalancer
 from pingora.observe.collector import Collector
+from pingora.observe.notices import Notices
 from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks
 from pingora.reload import Change, Replaced
@@ -247,6 +248,8 @@ class Serving:
         self.replaced = Replaced(self)
         self.watchdog: Watchdog | None = None
         self.collector: Collector | None = None
+        self.notices = Notices(lambda: self.counters, self.reactor.admission)
+        self.notices.start(loop)
         try:
             for site in server.sites:
                 service = ProxyService(self.reactor, self.plan_of(server, site))
@@ -401,6 +404,7 @@ class Serving:
     def close(self) -> None:
         """Cut all connections and leave the loop."""
         serving_here.discard(self)
+        self.notices.stop()
         if self.watchdog is not None:
             self.watchdog.stop()
         if self.collector is not None:

@@ -139,10 +139,10 @@ def test_a_body_that_drips_is_cut_although_bytes_keep_coming(proxy_factory, orig
 
 
 def test_a_body_that_drips_is_taken_without_a_rate(proxy_factory, origin_factory):
-    proxy = proxy_factory(Proxy(origin_factory(answer)), Limits(body_timeout=10 * SOON, body_rate=0))
+    proxy = proxy_factory(Proxy(origin_factory(answer)), Limits(body_timeout=1.0, body_rate=0))
     with proxy.connect(30) as client:
-        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 50\r\n\r\n")
-        assert drip(client, bytes(50)).startswith(b"HTTP/1.1 200 ")
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 300\r\n\r\n")
+        assert drip(client, bytes(300)).startswith(b"HTTP/1.1 200 ")
 
 
 def test_time_in_which_the_proxy_takes_nothing_does_not_count_as_slow(proxy_factory, origin_factory):
@@ -208,3 +208,4 @@ def test_a_client_that_takes_nothing_is_cut_after_write_timeout(proxy_factory, o
         while proxy.serving.activity()[1]:  # until the session has ended, although we have read nothing
             time.sleep(0.005)
         assert len(read_all(client)) < size
+    assert proxy.serving.counters['pingora_failures_total{reason="client_stalled"}'] == 1

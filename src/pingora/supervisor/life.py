@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from pingora.limits import raise_descriptor_limit
 from pingora.observe.output import Output
 from pingora.server import Server, Serving
 from pingora.supervisor.board import Board
@@ -70,6 +71,7 @@ class Life:
         os.register_at_fork(after_in_child=self._channel.close)  # a hook's child does not speak for the worker
         ignore_supervisor_signals()
         faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
+        raise_descriptor_limit()
         output = Output()
         try:
             uvloop.run(self._main(output))

@@ -18,6 +18,6 @@ cdef class Listener(EventSource):
     cdef bint is_watched        # False: clients wait in the kernel's queue, or another process takes them
     # Take over `fd`; watch() begins to accept.
     cdef int start(self, Reactor reactor, int fd, Acceptor acceptor) except -1
-    cdef void pause_accepting(self) noexcept
+    cdef void pause_accepting(self, int shortage) noexcept
     cdef void resume_accepting(self) noexcept
     cdef void close(self) noexcept

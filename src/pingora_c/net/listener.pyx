@@ -4,6 +4,7 @@ cimport cython
 from pingora_c.lib.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, socklen_t
 from pingora_c.lib.unistd cimport close as close_fd
+from pingora_c.net.admission cimport SHORT_OF_DESCRIPTORS
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.stats.counters cimport ACCEPT_PAUSES
 
@@ -40,25 +41,29 @@ cdef class Listener(EventSource):
         return 0
 
     cdef void on_event(self, uint32_t events) noexcept:
-        cdef int fd, _turn
+        cdef int fd, shortage, _turn
         cdef sockaddr_storage address
         cdef socklen_t size
         for _turn in range(ACCEPTS_PER_TURN):
             if self.is_closed:
+                return
+            shortage = self.reactor.admission.shortage(self.reactor.n_sources)
+            if shortage:
+                self.pause_accepting(shortage)
                 return
             size = sizeof(address)
             fd = accept4(self.fd, <sockaddr*>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
                 self.acceptor.on_accept(fd, &address)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
-                self.pause_accepting()
+                self.pause_accepting(SHORT_OF_DESCRIPTORS)
                 return
             else:
                 return   # drained, or the client is gone already
 
-    cdef void pause_accepting(self) noexcept:
-        """Out of descriptors: look away for PAUSE_MS instead of being woken at once again."""
-        self.reactor.counted[<int>ACCEPT_PAUSES] += 1
+    cdef void pause_accepting(self, int shortage) noexcept:
+        """Look away for PAUSE_MS instead of being woken at once again; who waits stays in the kernel's queue."""
+        self.reactor.counted[<int>ACCEPT_PAUSES + shortage] += 1
         self.reactor.remove(self, self.fd)
         self.reactor.set_timer(&self.timer, PAUSE_MS)
 

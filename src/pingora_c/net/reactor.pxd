@@ -13,6 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.lib.epoll cimport epoll_event
 from pingora_c.lib.socket cimport iovec
+from pingora_c.net.admission cimport Admission
 from pingora_c.net.timer cimport Timer, Wheel
 from pingora_c.stats.counters cimport Counters
 
@@ -69,6 +70,7 @@ cdef class Reactor:
     cdef uint64_t now_ms      # time at the start of this entry
     cdef uint64_t ticks
     cdef readonly Counters counters
+    cdef readonly Admission admission
     cdef uint64_t* counted    # the cells of `counters`: counted[REQUESTS] += 1
     cdef object loop          # asyncio loop, None when polled by hand
     cdef object tick_handle   # outstanding call_soon(tick), None if there is none

@@ -88,6 +88,7 @@ cdef class Reactor:
         cdef epoll_event event
         self.counters = Counters() if counters is None else counters
         self.counted = self.counters.cells
+        self.admission = Admission()
         self.epoll_fd = self.timer_fd = -1
         self.scratch = <char*>malloc(SCRATCH_SIZE)
         self.slots = <Slot*>calloc(FIRST_SLOTS, sizeof(Slot))

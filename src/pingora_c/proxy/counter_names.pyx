@@ -1,10 +1,11 @@
 """The names of the counters, in Prometheus' manner: what ends in _total only grows, the others go up and down."""
+from pingora_c.net.admission cimport SHORT_OF_CONNECTIONS, SHORT_OF_DESCRIPTORS
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLOSED_IDLE, CLOSED_REQUESTS, CONNECTIONS_ACCEPTED,
-    CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS, REQUESTS,
-    REQUESTS_ACTIVE, RETRIES,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED,
+    CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS,
+    REQUESTS, REQUESTS_ACTIVE, RETRIES,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -22,8 +23,11 @@ cdef tuple make_names():
     names[<int>REQUESTS_ACTIVE] = "pingora_requests_active"
     names[<int>ATTEMPTS] = "pingora_upstream_attempts_total"
     names[<int>RETRIES] = "pingora_retries_total"
-    names[<int>ACCEPT_PAUSES] = "pingora_accept_pauses_total"
+    names[<int>ACCEPT_PAUSES + SHORT_OF_CONNECTIONS] = 'pingora_accept_pauses_total{reason="connections"}'
+    names[<int>ACCEPT_PAUSES + SHORT_OF_DESCRIPTORS] = 'pingora_accept_pauses_total{reason="descriptors"}'
+    names[<int>CLIENTS_REFUSED] = 'pingora_connections_refused_total{reason="client_connections"}'
     names[<int>CLOSED_IDLE] = 'pingora_connections_closed_total{reason="keep_alive"}'
+    names[<int>CLOSED_STALLED] = 'pingora_connections_closed_total{reason="client_stalled"}'
     names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     for i in range(1, 6):

@@ -32,6 +32,8 @@ cdef struct ServerLimits:
     uint32_t head_bytes        # 431
     uint32_t target_bytes      # 414
     uint32_t fields            # 431
+    uint32_t connections       # of the worker: none more is accepted
+    uint32_t client_connections    # of one address, 0: any number; closed at once
     uint64_t requests          # of one connection, then it ends
 
 
@@ -65,6 +67,7 @@ cdef class H1Server(Connection):
     cdef uint16_t client_port
     cdef object plan               # the service's, when it last saw a request here
     cdef bint is_trusted           # by that plan: X-Forwarded-* of this client are kept
+    cdef object client_key         # of Admission
     cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
     cdef void watch_writing(self) noexcept
     cdef void on_write_timeout(self) noexcept

@@ -21,14 +21,14 @@ from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.failure cimport (
-    CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
+    CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.refusal cimport (
     REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, REFUSED_TRACE,
     refusal_reason, refusal_status,
 )
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport ANSWERS, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
+from pingora_c.stats.counters cimport ANSWERS, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, REFUSALS
 
 cdef enum:
     FIELDS_MAX = 256
@@ -79,7 +79,8 @@ cdef class H1Server(Connection):
             self.watch_writing()       # slow, but taking
         else:
             self.free_queue()
-            self.fail(CLIENT_GONE)
+            self.reactor.counted[<int>CLOSED_STALLED] += self.stream is None
+            self.fail(CLIENT_STALLED)
 
     cdef void on_ready(self) noexcept:
         if self.is_resting:

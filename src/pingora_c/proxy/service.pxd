@@ -16,4 +16,5 @@ cdef class ProxyService(Application):
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
     cdef int meet(self, H1Server server) except -1
     cdef bint trusts(self, str client) except -1
+    # 0; 1 if the client has too many connections: the caller closes it
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1

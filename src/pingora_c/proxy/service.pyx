@@ -20,7 +20,7 @@ from pingora_c.proxy.plan cimport (
     UPSTREAM_RESPONSE_TRAILER_FILTER, Plan, RetryRules,
 )
 from pingora_c.proxy.task cimport TaskStarter
-from pingora_c.stats.counters cimport CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
+from pingora_c.stats.counters cimport CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
 from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -52,6 +52,8 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.head_bytes = limits["head_bytes"]
     given.target_bytes = limits["target_bytes"]
     given.fields = limits["fields"]
+    given.connections = limits["connections"]
+    given.client_connections = limits["client_connections"]
     given.body_rate = limits["body_rate"]
     given.body_bytes = limits["body_bytes"]
     given.requests = limits["requests"]
@@ -124,6 +126,7 @@ cdef class ProxyService(Application):
         plan.pool = self.pool
         self.plan = plan
         self.limits = plan.limits
+        self.reactor.admission.set_limits(plan.limits.connections, plan.limits.client_connections)
 
     def adopt(self, Plan plan not None, on_idle):
         """Begin sessions on `plan` from now on, also those of open connections; running ones end on the plan they have.
@@ -161,18 +164,24 @@ cdef class ProxyService(Application):
             accepted = self.accept_or_raise(fd, address)
         except:
             pass   # ignored: no memory for one more connection
-        if accepted < 0:
+        if accepted != 0:
             close(fd)
 
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1:
         cdef H1Server server = H1Server.__new__(H1Server)
-        cdef PlainTransport transport = PlainTransport.new(fd)
+        cdef PlainTransport transport
         server.application = self
         server.note_client(address)
         self.meet(server)
+        server.client_key = self.reactor.admission.join(address, server.is_trusted)
+        if server.client_key is NotImplemented:
+            self.reactor.counted[<int>CLIENTS_REFUSED] += 1
+            return 1
+        transport = PlainTransport.new(fd)
         self.servers.add(server)
         if server.open(self.reactor, transport) < 0:
             self.servers.discard(server)
+            self.reactor.admission.leave(server.client_key)
             transport.fd = -1
             raise MemoryError
         server.arm(self.limits.keep_alive_ms)
@@ -182,6 +191,7 @@ cdef class ProxyService(Application):
 
     cdef void on_server_closed(self, H1Server server) noexcept:
         self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1
+        self.reactor.admission.leave(server.client_key)
         try:
             self.servers.discard(server)
         except:

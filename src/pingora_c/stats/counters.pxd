@@ -20,8 +20,10 @@ cdef enum Counter:
     ANSWERS                    # + status // 100, of every head that was written to a client
     ATTEMPTS = ANSWERS + 6     # upstreams that were tried
     RETRIES                    # attempts behind a request's first
-    ACCEPT_PAUSES
+    ACCEPT_PAUSES              # + Shortage
+    CLIENTS_REFUSED = ACCEPT_PAUSES + 3    # connections beyond Limits.client_connections
     CLOSED_IDLE                # client connections closed after Limits.keep_alive
+    CLOSED_STALLED             # the same, after Limits.write_timeout between two requests
     CLOSED_REQUESTS            # the same, after Limits.connection_requests
     LOOP_BLOCKED               # longer than Limits.blocked_after
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
