@@ -57,6 +57,7 @@ EXTENSIONS = [
     "upstream.peer",
     "upstream.pool",
     "log.writer",
+    "log.record",
     "log.access",
     "proxy.failure",
     "proxy.refusal",

@@ -14,9 +14,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from types import MappingProxyType
 from typing import Any
 
+from pingora_c.log.record import direct_log, message_of, write_record
 from pingora_c.log.writer import LogWriter
 
 log = logging.getLogger("pingora.log")
@@ -25,11 +25,6 @@ STARTED = time.time()
 LEVEL_NAMES = {getattr(logging, name): name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
 LOOKS_PER_REPORT = 10  # while lines go on being lost
 LONGEST_PENDING = 65536  # characters of an unfinished line that are kept back; then it goes out as it is
-MILLISECONDS = tuple(f".{millisecond:03d}Z " for millisecond in range(1000))
-CONTROLS = MappingProxyType(
-    {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)}
-    | {0x2028: "\\u2028", 0x2029: "\\u2029"}
-)
 
 
 class BytesToWriter(io.RawIOBase):
@@ -166,15 +161,13 @@ class PlainRecord(logging.LogRecord):
 class LogHandler(logging.Handler):
     """A logging handler that writes `2026-11-24T19:40:37.123Z INFO gateway: message` through a LogWriter.
 
-    It takes no lock (the writer has one), asks for no caller's place and formats no time twice within a second. With
-    `setFormatter` it becomes an ordinary handler that still never waits.
+    It takes no lock (the writer has one) and asks for no caller's place. With `setFormatter` it becomes an ordinary
+    handler that still never waits.
     """
 
     def __init__(self, writer: LogWriter, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
-        self._write = writer.write
-        self._second = -1
-        self._second_text = ""
+        self._writer = writer
 
     def createLock(self) -> None:
         """Have none: Handler's own acquire and release then do nothing."""
@@ -192,42 +185,22 @@ class LogHandler(logging.Handler):
         if self.formatter is not None:
             self._emit_formatted(self.formatter, record)
             return
-        message = record.msg
-        if record.args or message.__class__ is not str:
-            message = self._message_of(message, record.args)
-        if not message.isprintable():
-            message = message.translate(CONTROLS).replace("\n", "\n  ")
-        created = record.created
-        second = int(created)
-        if second != self._second:
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        millisecond = MILLISECONDS[int((created - second) * 1000)]
-        line = f"{self._second_text}{millisecond}{record.levelname} {record.name}: {message}\n"
-        if record.exc_info or record.exc_text or record.stack_info:
-            line += self._trace_of(record)
-        self._write(line)
+        message = message_of(record.msg, record.args)
+        has_trace = record.exc_info or record.exc_text or record.stack_info
+        trace = self._trace_of(record) if has_trace else ""
+        write_record(self._writer, record.created, record.levelname, record.name, message, trace)
 
     def _emit_formatted(self, formatter: logging.Formatter, record: logging.LogRecord) -> None:
         try:
-            self._write(formatter.format(record) + "\n")
+            self._writer.write(formatter.format(record) + "\n")
         except Exception:
             self.handleError(record)
-
-    def _message_of(self, message: Any, arguments: Any) -> str:
-        try:
-            text = str(message)
-            return text % arguments if arguments else text
-        except Exception as error:
-            return f"{message!r} (arguments {arguments!r} do not fit: {error})"
 
     def _trace_of(self, record: logging.LogRecord) -> str:
         text = record.exc_text or ""
         if record.exc_info and not text:
             text = "".join(traceback.format_exception(*record.exc_info))
-        if record.stack_info:
-            text = f"{text.rstrip()}\n{record.stack_info}"
-        return "".join(f"  {line}\n" for line in text.translate(CONTROLS).strip("\n").split("\n"))
+        return f"{text.rstrip()}\n{record.stack_info}" if record.stack_info else text
 
 
 class Losses:
@@ -281,6 +254,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
     switches = {name: getattr(logging, name) for name in names if hasattr(logging, name)}
     streams = sys.stdout, sys.stderr
     old_level = root.level
+    usual_log = logging.Logger._log
     handler = None if root.handlers else LogHandler(stderr)
 
     def flush() -> None:
@@ -297,6 +271,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
             root.removeHandler(handler)
             root.setLevel(old_level)
             logging.setLogRecordFactory(factory)
+            logging.Logger._log = usual_log  # type: ignore[method-assign]
             for name, value in switches.items():
                 setattr(logging, name, value)
 
@@ -311,5 +286,6 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
             setattr(logging, name, False)
         if factory is logging.LogRecord:
             logging.setLogRecordFactory(PlainRecord)
+        logging.Logger._log = direct_log(stderr, handler)  # type: ignore[method-assign]
     atexit.register(flush)
     return restore

@@ -1,4 +1,6 @@
 """Per-byte helpers for ASCII text. Inline: they run once per byte."""
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 from pingora_c.lib.ascii cimport PG_LOWER, PG_TOKEN
 
 cdef inline bint is_token(const char* text, size_t size) noexcept nogil:
@@ -21,3 +23,16 @@ cdef inline bint equals_nocase(const char* a, const char* b, size_t size) noexce
 
 cdef inline bint is_digit(char c) noexcept nogil:
     return 48 <= c <= 57
+
+cdef inline char* put_decimal(char* out, uint64_t number) noexcept nogil:
+    """Write `number` in decimal, at most 20 bytes; return where it ended."""
+    cdef char digits[20]
+    cdef int at = 20
+    while True:
+        at -= 1
+        digits[at] = <char>(48 + number % 10)
+        number //= 10
+        if number == 0:
+            break
+    memcpy(out, digits + at, 20 - at)
+    return out + 20 - at

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from pingora_c.base.ascii cimport equals_nocase
+from pingora_c.base.ascii cimport equals_nocase, put_decimal
 from pingora_c.base.clock cimport DATE_SIZE, date_text
 from pingora_c.h1.max_forwards cimport HOPS_UNLIMITED, max_forwards
 from pingora_c.http.field cimport (
@@ -60,18 +60,6 @@ cdef inline char* put(char* out, const char* text, size_t size) noexcept nogil:
     return out + size
 
 
-cdef inline char* put_number(char* out, uint64_t number) noexcept nogil:
-    cdef char digits[20]
-    cdef int at = 20
-    while True:
-        at -= 1
-        digits[at] = <char>(48 + number % 10)
-        number //= 10
-        if number == 0:
-            break
-    return put(out, digits + at, 20 - at)
-
-
 cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint drop_aliases) noexcept nogil:
     cdef Field* field
     cdef uint32_t i
@@ -109,7 +97,7 @@ cdef char* put_connection(char* out, const Outgoing* how) noexcept nogil:
 cdef char* put_framing(char* out, const Outgoing* how) noexcept nogil:
     if how.framing == FRAME_LENGTH:
         out = put(out, b"Content-Length: ", 16)
-        out = put_number(out, how.length)
+        out = put_decimal(out, how.length)
         out = put(out, b"\r\n", 2)
     elif how.framing == FRAME_CHUNKED:
         out = put(out, b"Transfer-Encoding: chunked\r\n", 28)
@@ -258,7 +246,7 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
         out = put_standard_forwarded(out, &head.block, how)
     if hops >= 0:
         out = put(out, b"Max-Forwards: ", 14)
-        out = put_number(out, <uint64_t>hops - 1 if hops else 0)
+        out = put_decimal(out, <uint64_t>hops - 1 if hops else 0)
         out = put(out, b"\r\n", 2)
     if how.is_upgrade:
         out = put_upgrade(out, &head.block)
@@ -272,7 +260,7 @@ cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) n
     cdef const char* phrase
     cdef const char* date
     out = put(out, b"HTTP/1.1 ", 9)
-    out = put_number(out, head.status_code)
+    out = put_decimal(out, head.status_code)
     out[0] = 32
     out += 1
     if head.reason.size:

@@ -9,3 +9,4 @@ cdef extern from "<time.h>" nogil:
     int CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_REALTIME_COARSE
     int clock_gettime(int clock, timespec* now)
     tm* gmtime_r(const time_t* seconds, tm* parts)
+    size_t strftime(char* out, size_t room, const char* pattern, const tm* parts)

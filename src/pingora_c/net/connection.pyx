@@ -418,7 +418,7 @@ cdef class Connection(EventSource):
         if self.reactor.dirty is self:
             self.reactor.dirty = None
             self.reactor.n_gather = 0
-        self.reactor.remove(self, self.transport.fd)
+        self.reactor.forget(self)
         self.free_queue()
 
     cdef void close(self) noexcept:

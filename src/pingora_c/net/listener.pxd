@@ -1,5 +1,5 @@
 """A listening socket in the reactor. Accepts what is waiting, pauses when descriptors run out, knows no protocol."""
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.reactor cimport EventSource, Reactor
 from pingora_c.net.timer cimport Timer
@@ -16,6 +16,8 @@ cdef class Listener(EventSource):
     cdef Timer timer            # ends a pause
     cdef bint is_closed
     cdef bint is_watched        # False: clients wait in the kernel's queue, or another process takes them
+    cdef int streak             # turns in a row in which somebody waited
+    cdef uint64_t last_tick     # of the last of them
     # Take over `fd`; watch() begins to accept.
     cdef int start(self, Reactor reactor, int fd, Acceptor acceptor) except -1
     cdef void pause_accepting(self, int shortage) noexcept

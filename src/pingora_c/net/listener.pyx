@@ -10,6 +10,7 @@ from pingora_c.stats.counters cimport ACCEPT_PAUSES
 
 cdef enum:
     ACCEPTS_PER_TURN = 64
+    STREAK = 8
     PAUSE_MS = 100
 
 
@@ -41,10 +42,14 @@ cdef class Listener(EventSource):
         return 0
 
     cdef void on_event(self, uint32_t events) noexcept:
-        cdef int fd, shortage, _turn
+        cdef int fd, shortage, _turn, burst
         cdef sockaddr_storage address
         cdef socklen_t size
-        for _turn in range(ACCEPTS_PER_TURN):
+        # One is there, and being told again costs less than asking in vain: several only when they keep coming.
+        self.streak = self.streak + 1 if self.reactor.ticks == self.last_tick + 1 else 0
+        self.last_tick = self.reactor.ticks
+        burst = 1 if self.streak < STREAK else ACCEPTS_PER_TURN
+        for _turn in range(burst):
             if self.is_closed:
                 return
             shortage = self.reactor.admission.shortage(self.reactor.n_sources)
@@ -59,6 +64,7 @@ cdef class Listener(EventSource):
                 self.pause_accepting(SHORT_OF_DESCRIPTORS)
                 return
             else:
+                self.streak = 0
                 return   # drained, or the client is gone already
 
     cdef void pause_accepting(self, int shortage) noexcept:

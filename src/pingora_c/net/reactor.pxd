@@ -80,10 +80,12 @@ cdef class Reactor:
 
     cdef void enter(self) noexcept
     cdef void leave(self) noexcept
-    # Register `fd` for `source`; the table holds a reference until remove(). -1 with errno set on failure.
+    # Register `fd` for `source`; the table holds a reference until remove() or forget(). -1 with errno set on failure.
     cdef int add(self, EventSource source, int fd, bint is_listener) noexcept
-    # Deregister before the descriptor is closed.
+    # Deregister; the descriptor stays open.
     cdef void remove(self, EventSource source, int fd) noexcept
+    # The same for a descriptor that is closed next, which ends its registration.
+    cdef void forget(self, EventSource source) noexcept
     cdef void make_ready(self, EventSource source) noexcept
     # Keep `thing` alive until the outermost leave().
     cdef void bury(self, object thing) noexcept

@@ -212,14 +212,17 @@ cdef class Reactor:
         return 0
 
     cdef void remove(self, EventSource source, int fd) noexcept:
-        cdef uint32_t slot = source.slot
         cdef epoll_event event
-        if slot == NO_SLOT:
+        if source.slot == NO_SLOT:
             return
         event.events = 0
-        if fd >= 0 and self.epoll_fd >= 0:
-            # explicit, since a registration outlives close() while another process holds the description
-            epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, fd, &event)
+        epoll_ctl(self.epoll_fd, EPOLL_CTL_DEL, fd, &event)
+        self.forget(source)
+
+    cdef void forget(self, EventSource source) noexcept:
+        cdef uint32_t slot = source.slot
+        if slot == NO_SLOT:
+            return
         source.slot = NO_SLOT
         self.slots[slot].source = NULL
         self.slots[slot].generation += 1

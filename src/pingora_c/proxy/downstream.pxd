@@ -83,6 +83,7 @@ cdef class H1Server(Connection):
     cdef void watch_tunnel(self) noexcept
     cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
     cdef void note_client(self, const sockaddr_storage* address) noexcept
+    cdef void note_ipv4(self, const uint8_t* host) noexcept
     cdef void arm(self, uint32_t delay_ms) noexcept
 
 

@@ -3,6 +3,7 @@ cimport cython
 
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset, strlen
+from pingora_c.base.ascii cimport put_decimal
 from pingora_c.base.clock cimport now_us
 from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
@@ -350,14 +351,26 @@ cdef class H1Server(Connection):
     cdef void note_client(self, const sockaddr_storage* address) noexcept:
         cdef const void* host = NULL
         if address.ss_family == AF_INET:
-            host = &(<const sockaddr_in*>address).sin_addr
             self.client_port = ntohs((<const sockaddr_in*>address).sin_port)
+            self.note_ipv4(<const uint8_t*>&(<const sockaddr_in*>address).sin_addr)
+            return
         elif address.ss_family == AF_INET6:
             host = &(<const sockaddr_in6*>address).sin6_addr
             self.client_port = ntohs((<const sockaddr_in6*>address).sin6_port)
         if host == NULL or inet_ntop(address.ss_family, host, self.client_ip, sizeof(self.client_ip)) == NULL:
             memcpy(self.client_ip, b"unix", 5)
         self.client_ip_size = <uint8_t>strlen(self.client_ip)
+
+    cdef void note_ipv4(self, const uint8_t* host) noexcept:
+        """What inet_ntop does, which prints with vfprintf: a fifth of a connection's instructions."""
+        cdef char* out = self.client_ip
+        cdef int i
+        for i in range(4):
+            if i:
+                out[0] = c"."
+                out += 1
+            out = put_decimal(out, host[i])
+        self.client_ip_size = <uint8_t>(out - self.client_ip)
 
 
 @cython.final

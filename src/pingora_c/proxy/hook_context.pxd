@@ -14,6 +14,7 @@ cdef class HookContext:
 
     @staticmethod
     cdef HookContext new(Plan plan, object session)
+    cdef int set_variable(self, object variable, object value) except -1
     # Around every call of a hook: `enter` gives the time that `leave` wants back.
     cdef uint64_t enter(self) except? 1
     cdef int leave(self, uint64_t since_us) except -1

@@ -1,6 +1,7 @@
 """Hook contexts. Own the contextvars.Context of a session."""
 cimport cython
 
+from cpython.contextvars cimport PyContext_Copy, PyContextVar_Set
 from pingora_c.base.clock cimport now_us
 from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
 
@@ -14,8 +15,16 @@ cdef class HookContext:
         cdef HookContext made = HookContext.__new__(HookContext)
         made.plan = plan
         made.session = session
-        made.context = plan.reactor.context.copy()   # not the present one, which may be another session's
+        made.context = PyContext_Copy(plan.reactor.context)   # not the present one, which may be another session's
         return made
+
+    cdef int set_variable(self, object variable, object value) except -1:
+        PyContext_Enter(self.context)
+        try:
+            PyContextVar_Set(variable, value)
+        finally:
+            PyContext_Exit(self.context)
+        return 0
 
     cdef uint64_t enter(self) except? 1:
         PyContext_Enter(self.context)

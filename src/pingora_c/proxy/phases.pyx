@@ -16,6 +16,9 @@ from pingora_c.proxy.response import Response
 from pingora_c.upstream.balancer import NoUpstream
 
 
+cdef object CoroutineType = types.CoroutineType
+
+
 cdef str request_line(object head):
     return f"{head.method} {head.target}"
 
@@ -78,7 +81,7 @@ cdef class Phases(Relay):
                 result = self.call(phase, hook)
             finally:
                 self.hooks.leave(since_us)
-            if type(result) is types.CoroutineType:
+            if result is not None and type(result) is CoroutineType:
                 result = self.hooks.start(result, &is_done)
                 if not is_done:
                     return self.wait_for(phase, result)
@@ -91,7 +94,7 @@ cdef class Phases(Relay):
             if self.plan.hooks[<int>UPSTREAM_PEER] is not None:     # else no hook's choice is ever used
                 if self.scope is None:
                     self.scope = SelectionScope()
-                self.hooks.context.run(selection_scope.set, self.scope)
+                self.hooks.set_variable(selection_scope, self.scope)
         return 0
 
     cdef uint32_t hook_limit_ms(self, int phase) except? 1:

@@ -15,9 +15,7 @@ from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
 from pingora_c.lib.generator cimport PyIter_Send
 
 cdef bint has_eager_start = sys.version_info >= (3, 12)
-cdef object current_task = tasks.current_task
-cdef object enter_task = tasks._enter_task
-cdef object leave_task = tasks._leave_task
+cdef dict current_tasks = {} if has_eager_start else tasks._current_tasks      # by loop; what asyncio itself looks into
 
 
 class EagerTask(asyncio.Future):
@@ -131,18 +129,17 @@ cdef object first_step(object task, object coroutine, object loop, object contex
     """Resume `coroutine` once as `task`; what it returned (`is_done`) or yielded."""
     cdef PyObject* result = NULL
     cdef object value
-    cdef object outer = current_task(loop)
-    if outer is not None:
-        leave_task(loop, outer)
-    enter_task(loop, task)
+    cdef object outer = current_tasks.get(loop)
+    current_tasks[loop] = task
     PyContext_Enter(context)
     try:
         is_done[0] = PyIter_Send(coroutine, None, &result) == 0
     finally:
         PyContext_Exit(context)
-        leave_task(loop, task)
-        if outer is not None:
-            enter_task(loop, outer)
+        if outer is None:
+            current_tasks.pop(loop, None)
+        else:
+            current_tasks[loop] = outer
     value = <object>result
     Py_DECREF(value)
     return value

@@ -279,6 +279,7 @@ def losses(caplog):
     """A function that looks, and the lines that it reported."""
     stdout, stderr = Drops(), Drops()
     handler = LogHandler(stderr)
+    handler.setFormatter(logging.Formatter())  # so that it asks for nothing but write()
     log = logging.getLogger("pingora.log")
     log.addHandler(handler)
     losses = Losses({"stdout": stdout, "stderr": stderr}, stderr)

@@ -1,0 +1,12 @@
+"""Lines of the standard library's log records, and the short way of a logging call into a LogWriter.
+
+A line is `2026-11-24T19:40:37.123Z INFO gateway: message`. A call of `log.info(…)` that only our handler would see
+makes no LogRecord: `direct_log` makes a `Logger._log` that writes the line at once, and takes the standard library's
+way whenever anybody else could see the record: another handler, a filter, a formatter, a subclass of Logger, a record
+factory, or a method of Logger that was replaced.
+"""
+from pingora_c.log.writer cimport LogWriter
+
+
+# Write the line of a message, whose arguments are in it already. Controls are escaped, lines after the first indented.
+cdef int put_record(LogWriter writer, double created, str level, str name, str message, str trace) except -1

@@ -1,0 +1,157 @@
+"""Lines of log records. Owns the text of the present second."""
+import logging
+from collections.abc import Mapping
+
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, gmtime_r, strftime, time_t, timespec, tm
+
+cdef enum:
+    STAMP_SIZE = 25        # "2026-11-24T19:40:37.123Z "
+    LINE_MAX = 2048        # longer lines are made as a str
+    SECOND_MAX = 253402300799     # the end of the year 9999
+
+cdef char[32] stamp
+cdef int64_t stamp_second = -1
+
+cdef dict logging_globals = logging.__dict__      # a module's own look-up of attributes costs five times as much
+cdef object Logger = logging.Logger
+cdef object RootLogger = logging.RootLogger
+cdef dict LEVEL_NAMES = {getattr(logging, name): name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
+cdef dict CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)}
+CONTROLS.update({0x2028: "\\u2028", 0x2029: "\\u2029"})
+
+
+def escaped(str text not None):
+    """Give `text` with its controls as escapes, but for line ends and tabs."""
+    return text.translate(CONTROLS)
+
+
+def message_of(message, arguments):
+    """Give what a record says; one whose arguments do not fit says so."""
+    try:
+        text = message if type(message) is str else str(message)
+        return text % arguments if arguments else text
+    except Exception as error:
+        return f"{message!r} (arguments {arguments!r} do not fit: {error})"
+
+
+cdef void write_stamp(double created) noexcept:
+    """Put the time into `stamp`, STAMP_SIZE bytes."""
+    global stamp_second
+    cdef int64_t second = <int64_t>created if 0 <= created <= SECOND_MAX else 0
+    cdef int milliseconds = <int>((created - <double>second) * 1000) if second else 0
+    cdef time_t at = second
+    cdef tm parts
+    if second != stamp_second:
+        gmtime_r(&at, &parts)
+        strftime(stamp, sizeof(stamp), b"%Y-%m-%dT%H:%M:%S.000Z ", &parts)
+        stamp_second = second
+    stamp[20] = <char>(48 + milliseconds // 100)
+    stamp[21] = <char>(48 + milliseconds // 10 % 10)
+    stamp[22] = <char>(48 + milliseconds % 10)
+
+
+cdef inline bint is_plain(const char* text, Py_ssize_t size) noexcept:
+    """True if it is printable ASCII, so that nothing has to be escaped."""
+    cdef Py_ssize_t i
+    cdef unsigned char odd = 0
+    for i in range(size):
+        odd |= (<unsigned char>text[i] < 32) | (<unsigned char>text[i] > 126)
+    return not odd
+
+
+cdef int put_record(LogWriter writer, double created, str level, str name, str message, str trace) except -1:
+    cdef Py_ssize_t level_size = 0, name_size = 0, message_size = 0
+    cdef const char* level_at = NULL
+    cdef const char* name_at = NULL
+    cdef const char* message_at = NULL
+    cdef char[LINE_MAX] line
+    cdef char* out = line
+    write_stamp(created)
+    try:
+        level_at = PyUnicode_AsUTF8AndSize(level, &level_size)
+        name_at = PyUnicode_AsUTF8AndSize(name, &name_size)
+        message_at = PyUnicode_AsUTF8AndSize(message, &message_size)
+    except UnicodeEncodeError:
+        message_size = LINE_MAX      # a lone surrogate, which the writer escapes
+    if trace or STAMP_SIZE + level_size + name_size + message_size + 4 > LINE_MAX or not is_plain(
+            message_at, message_size):
+        return put_text(writer, level, name, message, trace)
+    memcpy(out, stamp, STAMP_SIZE)
+    out += STAMP_SIZE
+    memcpy(out, level_at, level_size)
+    out += level_size
+    out[0] = c" "
+    memcpy(out + 1, name_at, name_size)
+    out += 1 + name_size
+    out[0] = c":"
+    out[1] = c" "
+    memcpy(out + 2, message_at, message_size)
+    out += 2 + message_size
+    out[0] = c"\n"
+    writer.put(line, out + 1 - line)
+    return 0
+
+
+cdef int put_text(LogWriter writer, str level, str name, str message, str trace) except -1:
+    """The same for what has to be escaped, is long or has a traceback. `stamp` is made."""
+    text = message if message.isprintable() else escaped(message).replace("\n", "\n  ")
+    line = f"{stamp[:STAMP_SIZE].decode('ascii')}{level} {name}: {text}\n"
+    if trace:
+        line += "".join([f"  {part}\n" for part in escaped(trace).strip("\n").split("\n")])
+    writer.write(line)
+    return 0
+
+
+def write_record(LogWriter writer not None, double created, str level not None, str name not None,
+                 str message not None, str trace=""):
+    """Write one record; `trace` follows it, indented."""
+    put_record(writer, created, level, name, message, trace)
+
+
+cdef bint is_alone(logger, handler, level) except -1:
+    """Whether `handler`, at the root, would be all that sees a record of `logger`."""
+    kind = type(logger)
+    if kind is not Logger and kind is not RootLogger or logger.filters:
+        return False
+    while logger.parent is not None:
+        if logger.handlers or not logger.propagate:
+            return False
+        logger = logger.parent
+    handlers = logger.handlers
+    return (len(handlers) == 1 and handlers[0] is handler and not handler.filters and handler.formatter is None
+            and level >= handler.level)
+
+
+cdef int log_at_once(LogWriter writer, logger, level, message, args) except -1:
+    cdef timespec now
+    cdef double created
+    cdef str name = LEVEL_NAMES.get(level) or logging.getLevelName(level)
+    if args and len(args) == 1 and args[0] and type(args[0]) is not str and isinstance(args[0], Mapping):
+        args = args[0]       # log.info("%(a)s", {"a": 1}), as LogRecord has it
+    clock_gettime(CLOCK_REALTIME, &now)
+    created = <double>now.tv_sec + <double>now.tv_nsec / 1e9
+    return put_record(writer, created, name, logger.name, message_of(message, args), "")
+
+
+def direct_log(LogWriter writer not None, handler not None):
+    """Make a `Logger._log` that writes what only `handler` would see to `writer`, without a LogRecord.
+
+    `handler` is at the root logger. The record factory and the methods of Logger that are there now are those that may
+    be left out.
+    """
+    usual = Logger._log
+    make, handle, call = Logger.makeRecord, Logger.handle, Logger.callHandlers
+    factory = logging.getLogRecordFactory()
+
+    def _log(self, level, msg, args, exc_info=None, extra=None, stack_info=False, stacklevel=1):
+        if (exc_info or extra or stack_info or logging_globals["_logRecordFactory"] is not factory
+                or Logger.makeRecord is not make or Logger.handle is not handle or Logger.callHandlers is not call
+                or not is_alone(self, handler, level)):
+            usual(self, level, msg, args, exc_info, extra, stack_info, stacklevel)
+        else:
+            log_at_once(writer, self, level, msg, args)
+
+    return _log

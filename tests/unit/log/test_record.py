@@ -1,0 +1,222 @@
+"""Logging calls that make no LogRecord."""
+
+import logging
+import os
+import re
+
+import pytest
+
+from pingora.observe.logs import configure
+from pingora_c.log.record import write_record
+from pingora_c.log.writer import LogWriter
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
+
+
+class Written:
+    """What was written since it was asked last."""
+
+    def __init__(self, path):
+        self.path = path
+        self.writer = LogWriter(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        self.seen = 0
+
+    def __call__(self):
+        assert self.writer.flush(10)
+        whole = self.path.read_text()
+        new, self.seen = whole[self.seen :], len(whole)
+        return new
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """A function that sets logging up as a worker has it: in the test, since pytest adds handlers after fixtures."""
+    written = Written(tmp_path / "log")
+    undo = []
+
+    def configured():
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        undo.append(configure(written.writer, written.writer))
+        return written
+
+    yield configured
+    monkeypatch.undo()
+    for restore in undo:
+        restore()
+    written.writer.close()
+
+
+class Seen(logging.Handler):
+    """Keeps the messages of records."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def no_records(monkeypatch):
+    """Let a LogRecord fail the test."""
+
+    def install():
+        monkeypatch.setattr("pingora.observe.logs.LogHandler.emit", lambda *_: pytest.fail("a record was made"))
+
+    return install
+
+
+MESSAGES = [
+    ("plain 100%",),
+    ("%s %d", "a", 1),
+    ("%(a)s", {"a": 1}),
+    ("%s", {}),
+    ("%s", ["a"]),
+    ("%s", ""),
+    (ValueError("x"),),
+    (ValueError("%s"), "y"),
+    ("%d", "a"),
+    ("é\u2028",),
+    ("a\nb\r\x1b[31m\x00\x7f",),
+    ("tab\t",),
+    ("lone \ud800",),
+    ("long " + 3000 * "x",),
+    ("",),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: ascii(message)[:30])
+@pytest.mark.parametrize("level", [logging.INFO, logging.CRITICAL, 35])
+def test_line_is_the_same_as_that_of_a_record(start, no_records, message, level):
+    written = start()
+    log = logging.getLogger("a.b")
+    log.addFilter(lambda record: True)
+    log.log(level, *message)
+    log.filters.clear()
+    with_record = written()
+    no_records()
+    log.log(level, *message)
+    at_once = written()
+    assert STAMP.match(at_once)
+    assert at_once.partition(" ")[2] == with_record.partition(" ")[2]
+
+
+def watch_with(kind, seen, monkeypatch):
+    """Make `seen` one more observer of what the logger "a.b" says, and give the logger."""
+    log = logging.getLogger("a.b")
+    root = logging.getLogger()
+
+    def note(record):
+        seen.emit(record)
+        return True
+
+    if kind == "handler":
+        monkeypatch.setattr(log, "handlers", [seen])
+    elif kind == "handler of a parent":
+        monkeypatch.setattr(logging.getLogger("a"), "handlers", [seen])
+    elif kind == "handler of the root":
+        monkeypatch.setattr(root, "handlers", [*root.handlers, seen])
+    elif kind == "filter":
+        monkeypatch.setattr(log, "filters", [note])
+    elif kind == "filter of the handler":
+        monkeypatch.setattr(root.handlers[0], "filters", [note])
+    elif kind == "record factory":
+        usual = logging.getLogRecordFactory()
+
+        def factory(*args, **kwargs):
+            record = usual(*args, **kwargs)
+            seen.emit(record)
+            return record
+
+        monkeypatch.setattr(logging, "_logRecordFactory", factory)
+    elif kind == "subclass":
+
+        class Own(logging.Logger):
+            def handle(self, record):
+                seen.emit(record)
+
+        log = Own("a.b")
+        log.parent = root
+    else:
+        usual_method = getattr(logging.Logger, kind)
+
+        def replaced(self, *args):
+            result = usual_method(self, *args)
+            seen.emit(result or args[0])
+            return result
+
+        monkeypatch.setattr(logging.Logger, kind, replaced)
+    return log
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "handler",
+        "handler of a parent",
+        "handler of the root",
+        "filter",
+        "filter of the handler",
+        "record factory",
+        "subclass",
+        "makeRecord",
+        "handle",
+        "callHandlers",
+    ],
+)
+def test_whoever_else_listens_gets_a_record(start, monkeypatch, kind):
+    start()
+    seen = Seen()
+    log = watch_with(kind, seen, monkeypatch)
+    log.warning("to %s", "all")
+    assert seen.messages == ["to all"]
+
+
+def test_formatter_of_the_handler_is_asked(start, monkeypatch):
+    written = start()
+    monkeypatch.setattr(logging.getLogger().handlers[0], "formatter", logging.Formatter("mine: %(message)s"))
+    logging.getLogger("a").warning("m")
+    assert written() == "mine: m\n"
+
+
+def test_levels_and_propagation_decide_as_always(start, monkeypatch):
+    written = start()
+    log = logging.getLogger("a.b")
+    log.debug("below the level")
+    monkeypatch.setattr(logging.getLogger().handlers[0], "level", logging.ERROR)
+    log.warning("below the level of the handler")
+    log.error("written")
+    monkeypatch.setattr(log, "disabled", True)
+    log.error("disabled")
+    assert written().partition(" ")[2] == "ERROR a.b: written\n"
+
+
+def test_exception_and_extra_take_the_usual_way(start):
+    written = start()
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        logging.getLogger("a").exception("failed")
+    logging.getLogger("a").warning("more", extra={"tenant": 1})
+    failed, traceback, *_, last, more = written().splitlines()
+    assert failed.endswith("ERROR a: failed")
+    assert traceback == "  Traceback (most recent call last):"
+    assert last == "  ValueError: bad"
+    assert more.endswith("WARNING a: more")
+
+
+@pytest.mark.parametrize(
+    ("created", "stamp"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z "),
+        (1795549237.9999, "2026-11-24T19:40:37.999Z "),
+        (-1.0, "1970-01-01T00:00:00.000Z "),
+        (float("nan"), "1970-01-01T00:00:00.000Z "),
+        (1e300, "1970-01-01T00:00:00.000Z "),
+    ],
+)
+def test_time_is_in_utc_and_never_out_of_range(start, created, stamp):
+    written = start()
+    write_record(written.writer, created, "INFO", "a", "m")
+    assert written() == f"{stamp}INFO a: m\n"
