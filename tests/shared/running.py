@@ -84,6 +84,17 @@ class Running:
                 answer += more
         return answer.partition(b"\r\n\r\n")[2].decode()
 
+    def connect(self, target):
+        """Send a request to `port`, which whoever started the proxy has found out; return the connection."""
+        client = socket.create_connection(("127.0.0.1", self.port), 60)
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        return client
+
+    def is_refusing_port(self):
+        """True if it listens on `port` no more."""
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == errno.ECONNREFUSED
+
     def is_refusing(self):
         """True if it listens no more."""
         with socket.socket(socket.AF_UNIX) as client:

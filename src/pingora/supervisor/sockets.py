@@ -4,6 +4,7 @@ A socket is closed only when its address goes away: closing one resets the clien
 sockets that systemd opened exist once and are shared by all workers.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -101,9 +102,11 @@ class SlotSockets:
         self.close([key for key in self.sockets if key not in kept])
 
     def close(self, keys: Iterable[str]) -> None:
-        """Close the sockets of some addresses."""
+        """Close the sockets of some addresses, in all processes that have them: an older generation may."""
         for key in keys:
             for sock in self.sockets.pop(key):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
                 sock.close()
 
     def close_all(self) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 
 import pingora
@@ -74,12 +75,15 @@ class Zygote:
         try:
             pid = os.fork()
             if pid == 0:
+                between = os.getpid()
                 try:
                     if os.fork():
                         os._exit(0)
                 except OSError as error:
                     say(f"cannot start a worker: {error.strerror}")
                     os._exit(1)
+                while os.getppid() == between:  # until then nobody could wait for us
+                    time.sleep(0.0005)
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 self._run_worker(message)
             os.waitpid(pid, 0)

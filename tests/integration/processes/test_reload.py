@@ -3,6 +3,7 @@
 import signal
 import socket
 
+import pytest
 from conversations import wait_until
 from running import PROGRAM, is_running
 
@@ -75,6 +76,24 @@ def test_a_program_that_cannot_be_loaded_changes_nothing(start):
     assert line == f"pingora: reload refused: {proxy.file}:2: ZeroDivisionError: division by zero\n"
     assert proxy.get() == pid
     assert proxy.end()[::2] == (0, "")
+
+
+def test_addresses_come_and_go(start):
+    proxy = start("--workers", "2", "--drain", "20")
+    proxy.get()
+    other = proxy.path.with_name("other.sock")
+    with request(proxy.path):  # so that the first generation stays
+        for number in range(2, 8):
+            more = f'server.add_proxy(Proxy(), ["unix:{other}", "127.0.0.1:0"])\n' if number % 2 == 0 else ""
+            proxy.write(PROGRAM + more)
+            proxy.process.send_signal(signal.SIGHUP)
+            assert proxy.process.stderr.readline() == f"pingora: generation {number} has taken over\n"
+            if number % 2 == 0:
+                request(other).close()
+            else:
+                with pytest.raises(ConnectionRefusedError):
+                    request(other)
+    assert proxy.end()[0] == 0
 
 
 FAILS_IN_WORKER_2 = PROGRAM.replace(

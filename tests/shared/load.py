@@ -1,0 +1,138 @@
+"""Clients that keep asking while something happens to the proxy, and count what became of each request."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+SLICE = b"x" * 1000
+
+
+@dataclass
+class Outcome:
+    """What became of the requests. A wait is from connect to the end of the answer."""
+
+    answered: int = 0
+    unanswered: int = 0  # the connection ended before the first byte of an answer
+    cut: int = 0  # it ended inside the answer
+    refused: int = 0  # it could not be made
+    longest_s: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self):
+        return self.unanswered + self.cut + self.refused
+
+
+class Load:
+    """A number of clients with kept connections and of such with a new one per request, in a thread of their own.
+
+    `streams` more send an upload and read a download that take `stream_s` seconds each.
+    """
+
+    def __init__(self, port, kept=8, new=4, streams=0, stream_s=1.0):
+        self.outcome = Outcome()
+        self._port = port
+        self._counts = kept, new, streams
+        self._stream_s = stream_s
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        self.wait_for_answers(20)
+        return self
+
+    def __exit__(self, *_):
+        self._ending.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "a client waits for ever"
+
+    def wait_for_answers(self, number):
+        """Return when so many more requests have been answered."""
+        wanted = self.outcome.answered + number
+        give_up = time.monotonic() + 30
+        while self.outcome.answered < wanted:
+            assert time.monotonic() < give_up, self.outcome
+            time.sleep(0.005)
+
+    async def _run(self):
+        kept, new, streams = self._counts
+        clients = [self._keep_asking(True) for _ in range(kept)] + [self._keep_asking(False) for _ in range(new)]
+        clients += [work() for _ in range(streams) for work in (self._keep_uploading, self._keep_downloading)]
+        await asyncio.gather(*clients)
+
+    async def _connect(self):
+        try:
+            return await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError as error:
+            self.outcome.refused += 1
+            self.outcome.reasons.append(repr(error))
+            await asyncio.sleep(0.01)
+            return None
+
+    async def _keep_asking(self, is_kept):
+        connection = None
+        while not self._ending.is_set():
+            started = time.monotonic()
+            connection = connection or await self._connect()
+            if connection is None:
+                continue
+            is_open = await self._exchange(*connection, REQUEST)
+            self.outcome.longest_s = max(self.outcome.longest_s, time.monotonic() - started)
+            if not (is_kept and is_open):
+                connection[1].close()
+                connection = None
+            await asyncio.sleep(0.002)
+        if connection:
+            connection[1].close()
+
+    async def _exchange(self, reader, writer, request):
+        """Send a request and read the answer; return whether the connection stays open."""
+        head = b""
+        try:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await self._read_body(reader, head)
+        except (asyncio.IncompleteReadError, OSError) as error:
+            partial = head or getattr(error, "partial", b"")
+            if partial:
+                self.outcome.cut += 1
+            else:
+                self.outcome.unanswered += 1
+            self.outcome.reasons.append(repr(error))
+            return False
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        self.outcome.answered += 1
+        return b"connection: close" not in head.lower()
+
+    async def _read_body(self, reader, head):
+        lower = head.lower()
+        if b"chunked" in lower:
+            while size := int(await reader.readline(), 16):
+                await reader.readexactly(size + 2)
+            await reader.readexactly(2)
+        else:
+            await reader.readexactly(int(lower.partition(b"content-length:")[2].split()[0]))
+
+    async def _keep_downloading(self):
+        while not self._ending.is_set():
+            if connection := await self._connect():
+                await self._exchange(*connection, b"GET /download HTTP/1.1\r\nHost: a\r\n\r\n")
+                connection[1].close()
+
+    async def _keep_uploading(self):
+        while not self._ending.is_set():
+            if connection := await self._connect():
+                head = f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {20 * len(SLICE)}\r\n\r\n".encode()
+                try:
+                    connection[1].write(head)
+                    for _ in range(19):
+                        connection[1].write(SLICE)
+                        await connection[1].drain()
+                        await asyncio.sleep(self._stream_s / 20)
+                except OSError:
+                    pass  # the exchange below says what became of it
+                await self._exchange(*connection, SLICE)
+                connection[1].close()
