@@ -62,6 +62,7 @@ EXTENSIONS = [
     "proxy.failure",
     "proxy.refusal",
     "proxy.counter_names",
+    "proxy.error_page",
     "proxy.stream",
     "proxy.h1_stream",
     "proxy.downstream",

@@ -8,11 +8,12 @@ import os
 import socket
 import sys
 import weakref
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from pingora import reload
+from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
 from pingora.load_balancing import LoadBalancer
 from pingora.observe.collector import Collector
@@ -25,6 +26,7 @@ from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.counter_names import COUNTER_NAMES
+from pingora_c.proxy.error_page import ErrorPages
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService, make_plan
@@ -133,6 +135,10 @@ class Report:
             attempts,
         )
 
+    def refused(self, reason: str, status: int, client: str) -> None:
+        """Log a message that was refused before there was a request."""
+        log.warning("refused: %s, status %d, client %s", reason, status, client)
+
 
 class Server:
     """Listeners and their proxies.
@@ -141,6 +147,9 @@ class Server:
     names the networks of proxies in front, such as "10.0.0.0/8": their X-Forwarded-* fields are kept and continued,
     those of all other clients are replaced. `forwarded` says which fields tell upstreams about the client:
     "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off".
+
+    `error_pages` gives, by status, what is answered where no hook answers: a Response, bytes of HTML, or the path of a
+    file, which is read now. `reason_header` names a header field that tells clients the reason of such an answer.
     """
 
     def __init__(
@@ -150,6 +159,8 @@ class Server:
         access_log: str | None = None,
         trusted: Iterable[str] = (),
         forwarded: str = "x-forwarded",
+        error_pages: Mapping[int, ErrorPage] | None = None,
+        reason_header: str | None = None,
     ) -> None:
         if forwarded not in FORWARDED_FIELDS:
             raise ValueError(f"forwarded: expected one of {', '.join(FORWARDED_FIELDS)}, got {forwarded!r}")
@@ -159,6 +170,7 @@ class Server:
         self.access_log = access_log
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.forwarded = forwarded
+        self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
         self.sites: list[Site] = []
 
     def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str]) -> None:
@@ -278,6 +290,7 @@ class Serving:
             hook_limits=dict(site.proxy.hook_timeouts),
             trusted=server.trusted,
             forwarded=FORWARDED_FIELDS[server.forwarded],
+            pages=server.pages,
         )
 
     def listen(self, service: ProxyService, sock: socket.socket) -> None:
@@ -430,13 +443,17 @@ async def serve(
     limits: Limits | None = None,
     trusted: Iterable[str] = (),
     forwarded: str = "x-forwarded",
+    error_pages: Mapping[int, ErrorPage] | None = None,
+    reason_header: str | None = None,
     grace: float = 5.0,
 ) -> AsyncIterator[Serving]:
     """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
 
-    `limits`, `trusted` and `forwarded` are those of Server. At the end running requests get `grace` seconds.
+    The options are those of Server. At the end running requests get `grace` seconds.
     """
-    server = Server(limits=limits, trusted=trusted, forwarded=forwarded)
+    server = Server(
+        limits=limits, trusted=trusted, forwarded=forwarded, error_pages=error_pages, reason_header=reason_header
+    )
     server.add_proxy(proxy, listen)
     server.bind()
     try:

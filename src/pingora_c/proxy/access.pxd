@@ -9,5 +9,5 @@ cdef enum AccessFormat:
     ACCESS_COMBINED = 1
     ACCESS_JSON = 2
 
-# Complete `record` from the request and the last peer (or None), format it and queue the line.
+# Complete `record` from the request and the last peer (each may be None), format it and queue the line.
 cdef int write_record(Plan plan, AccessRecord* record, RequestHead head, HttpPeer peer) except -1

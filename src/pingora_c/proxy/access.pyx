@@ -31,16 +31,18 @@ cdef int write_record(Plan plan, AccessRecord* record, RequestHead head, HttpPee
     cdef size_t size
     cdef bytes upstream
     clock_gettime(CLOCK_REALTIME, &now)
-    record.method = log_text(head.block.base + head.method.at, head.method.size)
-    record.target = log_text(head.block.base + head.target.at, head.target.size)
-    record.host = text_of(head, NAME_HOST)
-    record.referer = text_of(head, NAME_REFERER)
-    record.user_agent = text_of(head, NAME_USER_AGENT)
-    record.request_id = text_of(head, NAME_X_REQUEST_ID)
+    record.minor_version = 1
+    if head is not None:
+        record.minor_version = head.minor
+        record.method = log_text(head.block.base + head.method.at, head.method.size)
+        record.target = log_text(head.block.base + head.target.at, head.target.size)
+        record.host = text_of(head, NAME_HOST)
+        record.referer = text_of(head, NAME_REFERER)
+        record.user_agent = text_of(head, NAME_USER_AGENT)
+        record.request_id = text_of(head, NAME_X_REQUEST_ID)
     if peer is not None:
         upstream = peer.address.text.encode()
         record.upstream = log_text(PyBytes_AS_STRING(upstream), PyBytes_GET_SIZE(upstream))
-    record.minor_version = head.minor
     record.at_ms = now.tv_sec * 1000 + now.tv_nsec // 1000000
     if plan.access_format == ACCESS_JSON:
         size = format_json(record, line, LINE_ROOM)

@@ -10,6 +10,7 @@ from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport Timer
+from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.h1_stream cimport H1Stream
 from pingora_c.proxy.stream cimport StreamOwner
 
@@ -41,10 +42,11 @@ cdef class Application(Acceptor):
     """What a listener serves: makes an owner for each exchange."""
     cdef Reactor reactor
     cdef ServerLimits limits
+    cdef ErrorPages pages
     # Give the stream an owner and start it; -1 without memory.
     cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept
-    # `server` refuses a message that no session saw; a Refusal
-    cdef void on_refused(self, H1Server server, int refusal) noexcept
+    # `server` refuses a message that no session saw, with `size` bytes of a body
+    cdef void on_refused(self, H1Server server, int refusal, size_t size) noexcept
     cdef void on_server_closed(self, H1Server server) noexcept
 
 
@@ -76,6 +78,7 @@ cdef class H1Server(Connection):
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
     cdef void fail(self, int kind) noexcept
     cdef void refuse(self, int refusal) noexcept
+    cdef size_t write_refusal(self, int refusal) except? 1     # bytes of its body
     cdef void end_exchange(self, bint reusable) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept

@@ -1,13 +1,13 @@
 """HTTP/1.1 server connections. Owns the socket of a client; knows sessions only as StreamOwner."""
 cimport cython
 
-from libc.stdio cimport snprintf
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcpy, memset, strlen
 from pingora_c.base.ascii cimport put_decimal
 from pingora_c.base.clock cimport now_us
 from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
-    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, reason_phrase, response_room,
+    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, response_room,
 )
 from pingora_c.h1.framing cimport BODY_TUNNEL, request_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
@@ -21,6 +21,7 @@ from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS,
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
+from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.failure cimport (
     CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
 )
@@ -28,6 +29,7 @@ from pingora_c.proxy.refusal cimport (
     REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, REFUSED_TRACE,
     refusal_reason, refusal_status,
 )
+from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport ANSWERS, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, REFUSALS
 
@@ -46,7 +48,7 @@ cdef class Application:
     cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
         return -1
 
-    cdef void on_refused(self, H1Server server, int refusal) noexcept:
+    cdef void on_refused(self, H1Server server, int refusal, size_t size) noexcept:
         pass
 
     cdef void on_server_closed(self, H1Server server) noexcept:
@@ -213,19 +215,31 @@ cdef class H1Server(Connection):
 
     cdef void refuse(self, int refusal) noexcept:
         """Answer a message that no session saw, then end the connection (security rule 9)."""
-        cdef char text[512]
-        cdef char body[256]
-        cdef int status = refusal_status(refusal)
-        cdef const char* reason = refusal_reason(refusal)
-        cdef int body_size = snprintf(body, sizeof(body), "%d %s: %s\n", status, reason_phrase(status), reason)
-        cdef int size = snprintf(
-            text, sizeof(text), "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
-            "Connection: close\r\n\r\n%s", status, reason_phrase(status), body_size, body)
+        cdef size_t size = 0
+        try:
+            size = self.write_refusal(refusal)
+        except:
+            pass   # ignored: without memory for an answer the connection ends without one
         self.reactor.counted[<int>REFUSALS + refusal] += 1
-        self.reactor.counted[<int>ANSWERS + status // 100] += 1
-        self.application.on_refused(self, refusal)
-        self.write_copy(text, size)
+        self.reactor.counted[<int>ANSWERS + refusal_status(refusal) // 100] += 1
+        self.application.on_refused(self, refusal, size)
         self.begin_close()
+
+    cdef size_t write_refusal(self, int refusal) except? 1:
+        cdef ErrorPages pages = self.application.pages
+        cdef const char* reason = refusal_reason(refusal)
+        cdef Response page = pages.with_reason(pages.page(refusal_status(refusal), reason), reason)
+        cdef Outgoing how
+        cdef char* out = self.reserve(response_room(page.head))
+        if out == NULL:
+            raise MemoryError
+        memset(&how, 0, sizeof(how))
+        how.framing = FRAME_LENGTH
+        how.length = PyBytes_GET_SIZE(page.body)
+        how.close = True
+        self.commit(encode_response(page.head, &how, out))
+        self.write_copy(PyBytes_AS_STRING(page.body), how.length)
+        return how.length
 
     cdef void end_exchange(self, bint reusable) noexcept:
         cdef H1ServerStream stream = self.stream

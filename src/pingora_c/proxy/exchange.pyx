@@ -447,11 +447,9 @@ cdef class Exchange(Phases):
             self.run(FAIL_TO_PROXY)
 
     cdef void default_page(self) noexcept:
-        cdef int status = failure_status(self.failure)
         cdef bint is_sent = False
         try:
-            reason = failure_reason(self.failure).decode("ascii")
-            self.answer(Response(status, {"content-type": "text/plain"}, f"{status} {reason}\n"))
+            self.answer(self.plan.pages.page(failure_status(self.failure), failure_reason(self.failure)))
             is_sent = True
         except:
             pass   # ignored: no memory for a page, the connection is cut
@@ -466,6 +464,8 @@ cdef class Exchange(Phases):
             return 0
         self.was_answered = True
         self.let_upstream_go(False, False)
+        if self.failure:
+            response = self.plan.pages.with_reason(response, failure_reason(self.failure))
         self.response_head = response.head
         return self.send_answer(response)
 

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.log.writer cimport LogWriter
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.proxy.downstream cimport ServerLimits
+from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.upstream.balancer cimport Balancer
 from pingora_c.upstream.pool cimport Pool
@@ -69,6 +70,8 @@ cdef class Plan:
     cdef TaskStarter tasks
     cdef object session_type     # Session, which knows exchanges and so cannot be cimported by them
     cdef object on_hook_error    # callable(hook name, request line, exception)
+    cdef ErrorPages pages
+    cdef object on_refused       # callable(reason, status, client): its line of a message that no session saw
     cdef object on_failure       # callable(summary, ProxyError): the error log's line of a session that failed
     cdef LogWriter access_writer  # None: no access log
     cdef uint8_t access_format   # AccessFormat

@@ -30,6 +30,15 @@ cdef class Response:
             raise TypeError(f"Response: expected a body of bytes, str or an asynchronous iterable of bytes, "
                             f"got {type(body).__name__}")
 
+    cdef Response copy(self):
+        cdef Response copied = Response.__new__(Response)
+        copied.head = self.head.copy()
+        if copied.head is None:
+            raise MemoryError
+        copied.body = self.body
+        copied.stream = self.stream
+        return copied
+
     @property
     def status(self):
         return self.head.status_code

@@ -15,6 +15,8 @@ cdef class ProxyService(Application):
     cdef list listeners
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
     cdef int meet(self, H1Server server) except -1
+    # lines for a message that no session saw
+    cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1
     cdef bint trusts(self, str client) except -1
     # 0; 1 if the client has too many connections: the caller closes it
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1

@@ -6,6 +6,7 @@ from typing import Any, Protocol, final
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.error_page import ErrorPages
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import Plan
 from pingora_c.upstream.balancer import Balancer
@@ -13,6 +14,7 @@ from pingora_c.upstream.balancer import Balancer
 class _Report(Protocol):
     def hook_raised(self, hook: str, request: str, error: BaseException) -> None: ...
     def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None: ...
+    def refused(self, reason: str, status: int, client: str) -> None: ...
 
 def make_plan(
     reactor: Reactor,
@@ -30,6 +32,7 @@ def make_plan(
     hook_limits: dict[str, float],
     trusted: tuple[IPv4Network | IPv6Network, ...],
     forwarded: int,
+    pages: ErrorPages,
 ) -> Plan: ...
 
 @final

@@ -4,14 +4,18 @@ cimport cython
 import ipaddress
 
 from libc.stdint cimport uint32_t
+from libc.string cimport memset
+from pingora_c.base.clock cimport now_us
 from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.unistd cimport close
+from pingora_c.log.access cimport AccessRecord
 from pingora_c.log.writer cimport LogWriter
 from pingora_c.net.listener cimport Listener
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.transport cimport PlainTransport
-from pingora_c.proxy.access cimport ACCESS_OFF
+from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.downstream cimport SERVER_FLUSHING, H1Server, H1ServerStream, ServerLimits
+from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.exchange cimport Exchange
 from pingora_c.proxy.failure cimport CLIENT_GONE
 from pingora_c.proxy.plan cimport (
@@ -19,6 +23,7 @@ from pingora_c.proxy.plan cimport (
     RESPONSE_TRAILER_FILTER, UPSTREAM_PEER, UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_FILTER,
     UPSTREAM_RESPONSE_TRAILER_FILTER, Plan, RetryRules,
 )
+from pingora_c.proxy.refusal cimport refusal_reason, refusal_status
 from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.stats.counters cimport CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
 from pingora_c.upstream.pool cimport Pool
@@ -62,14 +67,14 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
-              int forwarded):
+              int forwarded, ErrorPages pages not None):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
-    upstream, attempts). `trusted` is a tuple of ipaddress networks whose X-Forwarded-* fields are kept, `forwarded`
-    are bits of ForwardedFields. `hook_limits` gives limits in seconds, by the phase's name, where they differ from
-    `hook_timeout`.
+    upstream, attempts) and refused(reason, status, client). `trusted` is a tuple of ipaddress networks whose
+    X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by
+    the phase's name, where they differ from `hook_timeout`.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -94,6 +99,8 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.session_type = Session
     plan.on_hook_error = report.hook_raised
     plan.on_failure = report.failed
+    plan.on_refused = report.refused
+    plan.pages = pages
     plan.access_writer = access_writer
     plan.trusted = trusted
     plan.forwarded = forwarded
@@ -126,6 +133,7 @@ cdef class ProxyService(Application):
         plan.pool = self.pool
         self.plan = plan
         self.limits = plan.limits
+        self.pages = plan.pages
         self.reactor.admission.set_limits(plan.limits.connections, plan.limits.client_connections)
 
     def adopt(self, Plan plan not None, on_idle):
@@ -187,6 +195,28 @@ cdef class ProxyService(Application):
         server.arm(self.limits.keep_alive_ms)
         self.reactor.counted[<int>CONNECTIONS_ACCEPTED] += 1
         self.reactor.counted[<int>CONNECTIONS_OPEN] += 1
+        return 0
+
+    cdef void on_refused(self, H1Server server, int refusal, size_t size) noexcept:
+        try:
+            self.log_refusal(server, refusal, size)
+        except:
+            pass   # ignored: no memory for a line
+
+    cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1:
+        cdef AccessRecord record
+        cdef AccessRecord* filled = &record
+        if self.plan.access_format != ACCESS_OFF:
+            memset(&record, 0, sizeof(record))
+            record.client.at = server.client_ip
+            record.client.size = server.client_ip_size
+            record.status = refusal_status(refusal)
+            record.error = refusal_reason(refusal)
+            record.sent_bytes = size
+            record.total_us = now_us() - server.head_at_us
+            record.connect_us = record.first_byte_us = -1
+            write_record(self.plan, filled, None, None)
+        self.plan.on_refused(refusal_reason(refusal).decode("ascii"), refusal_status(refusal), server.client_text())
         return 0
 
     cdef void on_server_closed(self, H1Server server) noexcept:

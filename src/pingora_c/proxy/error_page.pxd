@@ -1,0 +1,19 @@
+"""What the proxy answers by itself, by status: pages that were configured, else the status and the reason in a line.
+
+The same pages serve sessions that failed and messages that no session saw.
+"""
+cimport cython
+from pingora_c.proxy.response cimport Response
+
+cdef enum:
+    PAGE_HEAD_ROOM = 16384       # of a configured page's head
+
+
+@cython.final
+cdef class ErrorPages:
+    cdef dict pages              # status -> Response, never given out itself
+    cdef bytes reason_header     # name of the field that tells the reason; None: none does
+    # An answer of the caller's own.
+    cdef Response page(self, int status, const char* reason)
+    # `response` if no field tells the reason, else a copy with it: a hook may keep its Response and use it again.
+    cdef Response with_reason(self, Response response, const char* reason)

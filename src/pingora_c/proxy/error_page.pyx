@@ -1,0 +1,47 @@
+"""Error pages. Own the configured answers; know no session and no connection."""
+cimport cython
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+from libc.string cimport strlen
+from pingora_c.h1.encode cimport response_room
+from pingora_c.http.field cimport recognise
+from pingora_c.http.header_block cimport block_set, is_framing_name, is_valid_name
+
+
+@cython.final
+cdef class ErrorPages:
+    """Error pages by status, each a Response with a whole body and that status.
+
+    `reason_header` is the name of a field that tells the reason. Raises ValueError for a page or name that will not do.
+    """
+
+    def __init__(self, pages, reason_header):
+        cdef Response page
+        for status, page in pages.items():
+            if page.stream is not None or page.head.status_code != status:
+                raise ValueError(f"error page {status}: expected a Response({status}) with a whole body, got {page!r}")
+            if response_room(page.head) > PAGE_HEAD_ROOM:
+                raise ValueError(f"error page {status}: its headers are too large")
+        if reason_header is not None:
+            name = reason_header.encode()
+            if not is_valid_name(name, len(name)) or is_framing_name(recognise(name, len(name))):
+                raise ValueError(f"reason_header: expected the name of a header field, got {reason_header!r}")
+            self.reason_header = name
+        self.pages = dict(pages)
+
+    cdef Response page(self, int status, const char* reason):
+        cdef Response configured = self.pages.get(status)
+        if configured is not None:
+            return configured.copy()
+        return Response(status, {"content-type": "text/plain"}, f"{status} {reason.decode('ascii')}\n")
+
+    cdef Response with_reason(self, Response response, const char* reason):
+        cdef Response copy
+        if self.reason_header is None:
+            return response
+        copy = response.copy()
+        if block_set(&copy.head.block, PyBytes_AS_STRING(self.reason_header),
+                     <uint32_t>PyBytes_GET_SIZE(self.reason_header), reason, <uint32_t>strlen(reason)) != 0:
+            raise MemoryError
+        return copy
