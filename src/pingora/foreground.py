@@ -22,6 +22,7 @@ async def serve_forever(server: Server, output: Output, grace: float) -> None:
     try:
         await serving.start()
         serving.accept()
+        server.follow_changes(serving)
         is_patient = await asked.get() == signal.SIGTERM
         draining = loop.create_task(serving.drain(grace if is_patient else 0.0))
         cut = loop.create_task(asked.get())
@@ -36,7 +37,7 @@ async def serve_forever(server: Server, output: Output, grace: float) -> None:
 def serve_until_signal(server: Server, grace: float) -> None:
     """Serve in the present process. The user's program keeps its garbage collector."""
     raise_descriptor_limit()
-    output = Output()
+    output = Output(server.log_level)
     try:
         uvloop.run(serve_forever(server, output, grace))
     finally:

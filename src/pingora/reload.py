@@ -4,14 +4,11 @@ No connection and no running session is touched. Sockets of addresses that stay 
 their service, which gets another plan.
 """
 
-import asyncio
-import functools
-import inspect
-import logging
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pingora.replaced import stop_proxy
 from pingora_c.net.listener import Listener
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService
@@ -20,10 +17,6 @@ from pingora_c.upstream.address import parse_address
 if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
     from pingora.server import Server, Serving, Site
-
-log = logging.getLogger("pingora")
-
-SWEEP_S = 1.0  # between two looks at whether a service that was taken out has connections left
 
 
 @dataclass
@@ -43,6 +36,7 @@ class Change:
     base: "Server"  # what ran when it was prepared
     places: list[Place] = field(default_factory=list)
     kept: set[socket.socket] = field(default_factory=set)  # of the old server
+    started: list["ProxyHttp"] = field(default_factory=list)  # proxies that are new, after their worker_start
 
     def close(self) -> None:
         """Close the listeners that were opened for it; may be called twice."""
@@ -64,7 +58,7 @@ def sockets_by_key(server: "Server") -> dict[tuple[str, bool], list[socket.socke
     return {listen_key(address): sockets for site in server.sites for address, sockets in site.bound.items()}
 
 
-def prepare(serving: "Serving", server: "Server") -> Change:
+async def prepare(serving: "Serving", server: "Server") -> Change:
     """Build aside, see Serving.prepare."""
     open_sockets = sockets_by_key(serving.server)
     change = Change(server, serving.server, kept={sock for sockets in open_sockets.values() for sock in sockets})
@@ -79,10 +73,23 @@ def prepare(serving: "Serving", server: "Server") -> Change:
             Place(site, serving.plan_of(server, site), service)
             for site, service in zip(server.sites, services, strict=True)
         ]
+        for proxy in new_proxies(serving, server):
+            await proxy.worker_start()
+            change.started.append(proxy)
     except BaseException:
         change.close()
+        for proxy in change.started:
+            await stop_proxy(proxy)
         raise
     return change
+
+
+def new_proxies(serving: "Serving", server: "Server") -> list["ProxyHttp"]:
+    """Give the proxy objects that do not run yet, each once."""
+    running = {id(proxy) for proxy in serving.proxies}
+    return [
+        proxy for proxy in {id(site.proxy): site.proxy for site in server.sites}.values() if id(proxy) not in running
+    ]
 
 
 def key_or_none(address: str) -> Any:
@@ -132,6 +139,14 @@ def commit(serving: "Serving", change: Change) -> None:
     serving.watch()
 
 
+def drop(serving: "Serving", change: Change) -> None:
+    """Undo what `prepare` did, see Serving.drop."""
+    change.close()
+    for proxy in change.started:
+        serving.replaced.end(proxy, is_closed=False)
+    change.started = []
+
+
 def listen_to_new(serving: "Serving", change: Change, services: list[ProxyService]) -> None:
     """Accept from sockets that are new, or another site's now; from all of them or, raising OSError, from none."""
     old_places = zip(serving.server.sites, serving.services, strict=False)
@@ -155,63 +170,3 @@ def stop_listeners(listeners: set[Listener], services: list[ProxyService]) -> No
     for listener in listeners:
         for service in services:
             service.stop_listener(listener)
-
-
-class Replaced:
-    """What no session begins on any more but some may still run on: plans, and services of sites that are gone.
-
-    Calls `close()` of a proxy object once neither the present server nor a running session has it.
-    """
-
-    def __init__(self, serving: "Serving") -> None:
-        self._serving = serving
-        self._plans: list[Plan] = []
-        self._services: list[ProxyService] = []
-        self._closing: set[asyncio.Task[Any]] = set()
-
-    def adopt(self, service: ProxyService, plan: Plan) -> None:
-        """Give a service another plan, and wait for the end of what runs on the one before."""
-        before = service.plan
-        self._plans.append(before)
-        service.adopt(plan, functools.partial(self._on_idle, before))
-
-    def _on_idle(self, plan: Plan) -> None:
-        self._plans.remove(plan)
-        self._let_go(plan.proxy)
-
-    def take_out(self, service: ProxyService) -> None:
-        """Let a service end: no new connections; each of the open ones ends after its next answer, or when idle."""
-        if service not in self._services:
-            service.stop_listening()
-            self._services.append(service)
-            self._sweep(service)
-
-    def _sweep(self, service: ProxyService) -> None:
-        if service.n_connections and service in self._serving.services:
-            self._serving.loop.call_later(SWEEP_S, self._sweep, service)
-            return
-        self._services.remove(service)
-        if service in self._serving.services:
-            self._serving.services.remove(service)
-        self._let_go(service.plan.proxy)
-
-    def _let_go(self, proxy: Any) -> None:
-        """Close a proxy object if nobody has it any more."""
-        users: list[object] = [site.proxy for site in self._serving.server.sites]
-        users += [plan.proxy for plan in self._plans]
-        users += [service.plan.proxy for service in self._services]
-        if any(proxy is user for user in users):
-            return
-        task = self._serving.loop.create_task(close_proxy(proxy))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-
-async def close_proxy(proxy: "ProxyHttp") -> None:
-    """Call `close()` of a proxy object that is out of use."""
-    try:
-        result = proxy.close()
-        if inspect.isawaitable(result):
-            await result
-    except Exception:
-        log.exception("close() of %s raised", type(proxy).__name__)

@@ -20,7 +20,8 @@ from pingora.observe.collector import Collector
 from pingora.observe.notices import Notices
 from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks
-from pingora.reload import Change, Replaced
+from pingora.reload import Change
+from pingora.replaced import Replaced, stop_proxy
 from pingora.retry import RetryPolicy
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
@@ -35,8 +36,8 @@ from pingora_c.upstream.address import Address, parse_address
 log = logging.getLogger("pingora")
 
 BACKLOG = 4096
-WORKER_STOP_S = 5.0  # that a proxy's worker_stop may take
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
+LOG_LEVELS = ("debug", "info", "warning", "error")
 FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}
 
 
@@ -143,7 +144,8 @@ class Report:
 class Server:
     """Listeners and their proxies.
 
-    `access_log` is "combined", "json" or "off"; None means "off". `limits` are those of client connections. `trusted`
+    `access_log` is "combined", "json" or "off"; None means "off". `log_level` is what of the error log is written by a
+    process that only serves: "debug", "info", "warning" or "error". `limits` are those of client connections. `trusted`
     names the networks of proxies in front, such as "10.0.0.0/8": their X-Forwarded-* fields are kept and continued,
     those of all other clients are replaced. `forwarded` says which fields tell upstreams about the client:
     "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off".
@@ -157,6 +159,7 @@ class Server:
         *,
         limits: Limits | None = None,
         access_log: str | None = None,
+        log_level: str = "info",
         trusted: Iterable[str] = (),
         forwarded: str = "x-forwarded",
         error_pages: Mapping[int, ErrorPage] | None = None,
@@ -167,7 +170,10 @@ class Server:
         if access_log is not None and access_log not in ACCESS_FORMATS:
             raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
         self.limits = limits or Limits()
+        if log_level not in LOG_LEVELS:
+            raise ValueError(f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {log_level!r}")
         self.access_log = access_log
+        self.log_level = log_level
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.forwarded = forwarded
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
@@ -178,6 +184,9 @@ class Server:
         if not isinstance(proxy, ProxyHttp):
             raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
         self.sites.append(Site(proxy, [listen] if isinstance(listen, str) else list(listen)))
+
+    def follow_changes(self, serving: "Serving") -> None:
+        """Begin to look for changes of what this server was made of. Default: there are none."""
 
     def check(self) -> None:
         """Find what makes serving impossible. Raises UsageError."""
@@ -334,25 +343,26 @@ class Serving:
         texts = [f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}" for name in names]
         return list(dict.fromkeys(texts))
 
-    def prepare(self, server: Server) -> Change:
+    async def prepare(self, server: Server) -> Change:
         """Build aside what serves `server`; nothing that runs changes yet. Raises UsageError, or as make_plan does.
 
-        Opens the listeners of new addresses; those of addresses that stay are kept.
+        Opens the listeners of new addresses, those of addresses that stay are kept; awaits `worker_start` of proxies
+        that are new here, whose exception is raised.
         """
-        return reload.prepare(self, server)
+        return await reload.prepare(self, server)
 
     def commit(self, change: Change) -> None:
         """Serve `change.server` from now on, without touching a connection.
 
-        Sessions that begin now use it, also on open connections, and running ones end as they began; then `close()` of
-        a proxy that is no longer used is called. Raises OSError, and then nothing has changed, if a listener cannot be
-        watched.
+        Sessions that begin now use it, also on open connections, and running ones end as they began. Then `worker_stop`
+        and `close()` of a proxy that is no longer used are called. Raises OSError, and then nothing has changed, if a
+        listener cannot be watched.
         """
         reload.commit(self, change)
 
     def drop(self, change: Change) -> None:
-        """Forget a change: close the listeners that it opened."""
-        change.close()
+        """Forget a change: close the listeners that it opened, and let proxies end what their worker_start began."""
+        reload.drop(self, change)
 
     @property
     def address(self) -> str:
@@ -411,6 +421,7 @@ class Serving:
     async def stop(self) -> None:
         """Cut what is left, then let every proxy end what its worker_start began."""
         self.close()
+        await self.replaced.finish()
         for proxy in self.proxies:
             await stop_proxy(proxy)
 
@@ -425,14 +436,6 @@ class Serving:
         for service in self.services:
             service.close()
         self.reactor.close()
-
-
-async def stop_proxy(proxy: ProxyHttp) -> None:
-    """Let a proxy end what its worker_start began; what goes wrong is logged."""
-    try:
-        await asyncio.wait_for(proxy.worker_stop(), WORKER_STOP_S)
-    except Exception:
-        log.exception("%s.worker_stop failed", type(proxy).__name__)
 
 
 @contextlib.asynccontextmanager

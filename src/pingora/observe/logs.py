@@ -241,6 +241,13 @@ class Losses:
                 self._seen[other] += 1
 
 
+def set_level(level: int | str) -> None:
+    """Log from this level on, unless the program configured logging itself."""
+    root = logging.getLogger()
+    if any(isinstance(handler, LogHandler) for handler in root.handlers):
+        root.setLevel(level.upper() if isinstance(level, str) else level)
+
+
 def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.INFO) -> Callable[[], None]:
     """Send print() and logging of this process through two writers; return a function that undoes it.
 

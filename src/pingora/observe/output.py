@@ -1,7 +1,6 @@
 """The output of a process that serves: stdout and stderr through bounded writers, so that nobody waits for a reader."""
 
 import asyncio
-import logging
 
 from pingora.observe import logs
 from pingora_c.log.writer import LogWriter
@@ -12,10 +11,10 @@ LOSSES_S = 1.0  # between two looks at how many lines were dropped
 class Output:
     """stdout and stderr of a process that serves: print(), logging and access lines through bounded writers."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: str) -> None:
         self.stdout, self.stderr = LogWriter(1), LogWriter(2)
         self._losses = logs.Losses({"stdout": self.stdout, "stderr": self.stderr}, self.stderr)
-        self._undo = logs.configure(self.stdout, self.stderr, logging.INFO)
+        self._undo = logs.configure(self.stdout, self.stderr, level.upper())
 
     async def report_losses(self) -> None:
         """Say now and then how many lines were lost."""

@@ -72,7 +72,7 @@ class Life:
         ignore_supervisor_signals()
         faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
         raise_descriptor_limit()
-        output = Output()
+        output = Output(self._server.log_level)
         try:
             uvloop.run(self._main(output))
         finally:

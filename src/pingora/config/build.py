@@ -1,0 +1,125 @@
+"""From a checked configuration to a Server: names resolved, the hook imported and constructed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pingora.config.hook import construct, find_hook
+from pingora.config.model import Config, UpstreamsTable
+from pingora.config.problems import Source
+from pingora.config.reader import read_tables
+from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, resolve
+from pingora.proxy import ProxyHttp
+from pingora.retry import RetryPolicy
+from pingora.server import Server, Serving
+from pingora_c.upstream.endpoint import Endpoint
+
+SELECTIONS: dict[str, type[Selection]] = {"round_robin": RoundRobin, "ketama": Ketama}
+
+
+@dataclass
+class Hook:
+    """A proxy object, and what its constructor gave it: the file may set both anew, and leave them out again."""
+
+    proxy: ProxyHttp
+    upstreams: LoadBalancer | None
+    retry: RetryPolicy
+
+
+class ConfiguredServer(Server):
+    """A Server that a file describes."""
+
+    def __init__(self, config: Config, hook: Hook, upstreams: LoadBalancer | None) -> None:
+        super().__init__(
+            limits=config.limits,
+            access_log=config.logs.access,
+            log_level=config.logs.level,
+            trusted=config.trusted,
+            forwarded=config.forwarded,
+        )
+        self.config = config
+        self.hook = hook
+        self.add_proxy(hook.proxy, [listener.address for listener in config.listeners])
+        self.site = self.sites[0]
+        self.site.upstreams = upstreams or hook.upstreams
+        self.site.retry = config.retry or hook.retry
+
+    def follow_changes(self, serving: Serving) -> None:
+        """Read the file anew at each SIGHUP of this process."""
+        from pingora.config.reloader import Reloader  # which makes servers of this kind
+
+        Reloader(serving, self).follow_signals()
+
+    def equip_proxy(self) -> None:
+        """Let the proxy object see what its sessions use, when this server begins to run."""
+        self.hook.proxy.upstreams = self.site.upstreams
+        self.hook.proxy.retry = self.site.retry or self.hook.retry
+
+
+def load_config(path: str | Path, text: str | None = None) -> ConfiguredServer:
+    """Make the server that a file, or `text` in its place, describes.
+
+    Imports and constructs the hook, resolves names, which blocks. Raises ConfigError with all that is wrong.
+    """
+    source, tables = read_tables(path, text)
+    endpoints = resolve_endpoints(source, tables.get("upstreams"))
+    config, kind = find_code(source, tables)
+    hook = new_hook(config, kind)
+    upstreams = new_balancer(config, endpoints)
+    source.check()
+    assert hook is not None
+    server = ConfiguredServer(config, hook, upstreams)
+    server.equip_proxy()
+    return server
+
+
+def find_code(source: Source, tables: dict[str, Any]) -> tuple[Config, type[ProxyHttp]]:
+    """Import the hook's class, also for a file with faults, so that all are told. Raises ConfigError."""
+    is_readable = "hook" in tables or "hook" not in source.values
+    kind = find_hook(source, tables.get("hook")) if is_readable else None
+    source.check()
+    assert kind is not None
+    return Config(source=source, **tables), kind
+
+
+def resolve_endpoints(source: Source, upstreams: UpstreamsTable | None) -> list[Endpoint]:
+    """Resolve the names of the upstreams; note what is wrong."""
+    made: list[Endpoint] = []
+    for index, entry in enumerate(upstreams.endpoints if upstreams else []):
+        path = ("upstreams", "endpoints", index)
+        try:
+            made += [Endpoint(address, entry.weight, name=entry.address) for address in resolve(entry.address)]
+        except ValueError as error:
+            is_table = isinstance(source.values["upstreams"]["endpoints"][index], dict)
+            message = str(error).removeprefix(f"address {entry.address!r}: ")
+            source.value_problem((*path, "address") if is_table else path, message)
+    seen: set[Any] = set()
+    for endpoint in made:
+        if endpoint.address in seen:
+            source.value_problem(("upstreams", "endpoints"), f"{endpoint.address} occurs twice")
+        seen.add(endpoint.address)
+    return made
+
+
+def new_hook(config: Config, kind: type[ProxyHttp]) -> Hook | None:
+    """Make the proxy object; None, with the reason noted, if that cannot be."""
+    proxy = construct(config.source, kind, config.hook)
+    if proxy is None:
+        return None
+    hook = Hook(proxy, proxy.upstreams, proxy.retry)
+    if not config.upstreams and not hook.upstreams and kind.upstream_peer is ProxyHttp.upstream_peer:
+        message = f"missing: {kind.__name__} has no upstreams of its own and does not override upstream_peer"
+        config.source.key_problem(("upstreams",), message)
+        return None
+    return hook
+
+
+def new_balancer(config: Config, endpoints: list[Endpoint]) -> LoadBalancer | None:
+    """Make a balancer over resolved endpoints; None without [upstreams], or if that cannot be, which is noted."""
+    if config.upstreams is None or config.source.problems:
+        return None
+    try:
+        return LoadBalancer(endpoints, SELECTIONS[config.upstreams.selection](), key=config.upstreams.key)
+    except ValueError as error:
+        config.source.value_problem(("upstreams", "endpoints"), str(error))
+        return None

@@ -1,0 +1,222 @@
+"""load_config: from a file to a Server, with the user's hook and what can be wrong with it."""
+
+import itertools
+import sys
+import textwrap
+
+import pytest
+
+from pingora import Ketama, LoadBalancer, ProxyHttp, RetryPolicy, RoundRobin
+from pingora.config import ConfigError, load_config
+
+NUMBERS = itertools.count()
+GATEWAY = """\
+import pingora
+
+
+class Gateway(pingora.ProxyHttp):
+    retry = pingora.RetryPolicy(attempts=7)
+
+    def __init__(self, key="k", *, size=1):
+        if key == "bad":
+            raise ValueError("a bad key\\nof two lines")
+        if key == "exit":
+            raise SystemExit(3)
+        if key == "run":
+            pingora.Server().run()
+        self.key = key
+
+    def upstream_peer(self, session, ctx):
+        return None
+
+
+class Needs(pingora.ProxyHttp):
+    def __init__(self, key, /, size):
+        pass
+
+
+class Takes(pingora.ProxyHttp):
+    def __init__(self, **options):
+        self.options = options
+        self.upstreams = pingora.LoadBalancer(["127.0.0.1:1"])
+
+
+class Nothing(pingora.ProxyHttp):
+    pass
+
+
+class Other:
+    pass
+"""
+
+
+class Place:
+    """A directory with a hook module of a name that no other test has."""
+
+    def __init__(self, path):
+        self.path = path
+        self.module = f"gateway_{next(NUMBERS):03}"
+        self.write(GATEWAY)
+
+    def write(self, source):
+        (self.path / f"{self.module}.py").write_text(source)
+
+    def load(self, text):
+        file = self.path / "p.toml"
+        file.write_text(textwrap.dedent(text).replace("MODULE", self.module))
+        return load_config(file)
+
+    def problems(self, text):
+        with pytest.raises(ConfigError) as caught:
+            self.load(text)
+        prefix = f"{self.path / 'p.toml'}:"
+        assert all(problem.startswith(prefix) for problem in caught.value.problems)
+        return [
+            problem.removeprefix(prefix).replace(f"{self.path}/", "").replace(self.module, "MODULE")
+            for problem in caught.value.problems
+        ]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    made = Place(tmp_path)
+    yield made
+    for name in [name for name in sys.modules if name.startswith(made.module)]:
+        del sys.modules[name]
+
+
+def test_a_file_without_a_hook_is_a_plain_proxy(place):
+    server = place.load('listeners = ["127.0.0.1:0"]\nupstreams.endpoints = ["127.0.0.1:1", "127.0.0.1:2"]')
+    (site,) = server.sites
+    assert type(site.proxy) is ProxyHttp
+    assert [str(endpoint.address) for endpoint in site.proxy.upstreams.endpoints] == ["127.0.0.1:1", "127.0.0.1:2"]
+    assert type(site.proxy.upstreams.selection) is RoundRobin
+    assert site.proxy.retry == RetryPolicy()
+    assert (server.access_log, server.log_level) == ("combined", "info")
+
+
+def test_a_file_sets_upstreams_retry_and_the_options_of_a_hook(place):
+    server = place.load("""
+        listeners = ["127.0.0.1:0"]
+        [upstreams]
+        endpoints = [{address = "127.0.0.1:1", weight = 3}]
+        selection = "ketama"
+        key = "uri"
+        [hook]
+        class = "MODULE:Gateway"
+        options = {key = "secret"}
+        [retry]
+        attempts = 2
+    """)
+    proxy = server.sites[0].proxy
+    assert (type(proxy).__name__, proxy.key) == ("Gateway", "secret")
+    assert (type(proxy.upstreams.selection), proxy.upstreams.endpoints[0].weight) == (Ketama, 3)
+    assert proxy.retry == RetryPolicy(attempts=2)
+
+
+def test_what_a_hook_sets_itself_stays_if_the_file_is_silent(place):
+    proxy = place.load('listeners = ["127.0.0.1:0"]\nhook = "MODULE:Gateway"').sites[0].proxy
+    assert (proxy.upstreams, proxy.retry.attempts) == (None, 7)
+    proxy = place.load('listeners = ["127.0.0.1:0"]\n[hook]\nclass = "MODULE:Takes"\noptions.a = 1').sites[0].proxy
+    assert isinstance(proxy.upstreams, LoadBalancer)
+    assert proxy.options == {"a": 1}
+
+
+def test_a_hook_in_a_package_is_found(place):
+    (place.path / place.module).mkdir()
+    (place.path / place.module / "__init__.py").touch()
+    (place.path / place.module / "inner.py").write_text(GATEWAY)
+    (place.path / f"{place.module}.py").unlink()
+    server = place.load('listeners = ["127.0.0.1:0"]\nhook = "MODULE.inner:Gateway"')
+    assert type(server.sites[0].proxy).__name__ == "Gateway"
+
+
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [
+        (
+            '"MODULE_x:Gateway"',
+            '2:8: hook: there is no module MODULE_x beside this file or on the path, did you mean "MODULE"?',
+        ),
+        ('"MODULE:Gatway"', '2:8: hook: MODULE.py has no class Gatway, did you mean "Gateway"?'),
+        ('"MODULE:Xyz"', "2:8: hook: MODULE.py has no class Xyz; there is Gateway, Needs, Takes, Nothing"),
+        ('"MODULE:Other"', "2:8: hook: Other of MODULE.py is no class that extends pingora.ProxyHttp"),
+        ('"MODULE:pingora"', "2:8: hook: pingora of MODULE.py is no class that extends pingora.ProxyHttp"),
+        (
+            '{class = "MODULE:Gateway", options = {kee = 1}}',
+            '2:51: hook.options.kee: Gateway takes no such option, did you mean "key"?',
+        ),
+        ('{class = "MODULE:Needs"}', "2:1: hook.options.size: missing, Needs needs it"),
+        (
+            '{class = "MODULE:Gateway", options = {key = "bad"}}',
+            "2:17: hook.class: Gateway() raised ValueError: a bad key at MODULE.py:9",
+        ),
+        (
+            '{class = "MODULE:Gateway", options = {key = "exit"}}',
+            "2:17: hook.class: Gateway() raised SystemExit: the code called sys.exit(3) at MODULE.py:11",
+        ),
+        (
+            '{class = "MODULE:Gateway", options = {key = "run"}}',
+            '2:17: hook.class: Gateway() raised server.run() belongs under `if __name__ == "__main__":` in a file '
+            "for `pingora run` at MODULE.py:13",
+        ),
+        (
+            '"MODULE:Nothing"',
+            "1:1: upstreams: missing: Nothing has no upstreams of its own and does not override upstream_peer",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_hook_is_told(place, hook, message):
+    assert place.problems(f'listeners = ["127.0.0.1:0"]\nhook = {hook}') == [message]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "import nothing_here",
+            "importing MODULE raised ModuleNotFoundError: No module named 'nothing_here' at MODULE.py:1",
+        ),
+        ("\n1 / 0", "importing MODULE raised ZeroDivisionError: division by zero at MODULE.py:2"),
+        ("x = 1\nif:", "importing MODULE raised SyntaxError: invalid syntax at MODULE.py:2"),
+        ("import sys\nsys.exit()", "importing MODULE raised SystemExit: the code called sys.exit(None) at MODULE.py:2"),
+        ("", "MODULE.py has no class Gateway; it has no class that extends pingora.ProxyHttp"),
+    ],
+)
+def test_what_is_wrong_with_its_module_is_told(place, source, message):
+    place.write(source)
+    assert place.problems('listeners = ["127.0.0.1:0"]\nhook = "MODULE:Gateway"') == [f"2:8: hook: {message}"]
+
+
+def test_a_module_with_a_name_of_the_standard_library_is_told(place):
+    (place.path / "http.py").write_text(GATEWAY)
+    (problem,) = place.problems('listeners = ["127.0.0.1:0"]\nhook = "http:Gateway"')
+    assert problem == "2:8: hook: http.py cannot be imported: the name http belongs to another module; rename it"
+
+
+def test_faults_of_the_file_of_the_hook_and_of_names_are_told_at_once(place):
+    assert place.problems("""
+        listeners = ["127.0.0.1:0"]
+        worker = 3
+        [upstreams]
+        endpoints = ["localhost.invalid:80", {address = "127.1:80"}, "127.0.0.1:1", "127.0.0.1:01"]
+        [hook]
+        class = "MODULE:Gatway"
+    """) == [
+        '3:1: worker: unknown key, did you mean "workers"?',
+        "5:49: upstreams.endpoints[1].address: expected an IPv4 address or an IPv6 address in brackets, not '127.1', "
+        'got "127.1:80"',
+        '7:9: hook.class: MODULE.py has no class Gatway, did you mean "Gateway"?',
+    ]
+    problems = place.problems("""
+        listeners = ["127.0.0.1:0"]
+        [upstreams]
+        endpoints = ["localhost.invalid:80", "127.0.0.1:1", "127.0.0.1:01"]
+        [hook]
+        class = "MODULE:Gatway"
+    """)
+    assert problems[0] == "4:13: upstreams.endpoints: 127.0.0.1:1 occurs twice"
+    assert problems[1].startswith("4:14: upstreams.endpoints[0]: cannot resolve 'localhost.invalid': ")
+    assert problems[2].startswith("6:9: hook.class: MODULE.py has no class Gatway")

@@ -1,0 +1,296 @@
+"""read_config: what a file says, and everything that is wrong with it, each with its place."""
+
+import dataclasses
+import random
+import re
+
+import pytest
+
+from pingora import Limits, RetryPolicy
+from pingora.config import Config, ConfigError, read_config
+from pingora.config.reader import keys_of
+from pingora.supervisor.options import auto_workers
+
+SERVED = 'listeners = [":8080"]\nupstreams.endpoints = ["127.0.0.1:9001"]\n'
+WHOLE = """\
+listeners = ["127.0.0.1:8080", {address = "unix:/run/x.sock"}]
+workers = 4
+grace = "10s"
+trusted = ["10.0.0.0/8", "::1"]
+forwarded = "both"
+
+[upstreams]
+endpoints = ["10.0.0.1:80", {address = "app:80", weight = 3}]
+selection = "ketama"
+key = "header:X-User"
+
+[hook]
+class = "pkg.gateway:Gateway"
+options = {key = "secret", list = [1, 2]}
+
+[limits]
+head_timeout = "500ms"
+keep_alive = 20
+body_timeout = "1m30s"
+head_bytes = "16KiB"
+fields = 64
+hook_timeout = "none"
+blocked_after = "none"
+
+[retry]
+attempts = 5
+try_timeout = "2s"
+total_timeout = "none"
+statuses = [502, 503]
+lost = true
+replay_bytes = "1MiB"
+
+[logs]
+access = "json"
+level = "warning"
+"""
+
+
+def problems_of(text):
+    """Give the messages of a file that cannot be used."""
+    with pytest.raises(ConfigError) as caught:
+        read_config("p.toml", text)
+    return caught.value.problems
+
+
+def test_a_whole_file_is_read():
+    config = read_config("p.toml", WHOLE)
+    assert [listener.address for listener in config.listeners] == ["127.0.0.1:8080", "unix:/run/x.sock"]
+    assert [(endpoint.address, endpoint.weight) for endpoint in config.upstreams.endpoints] == [
+        ("10.0.0.1:80", 1),
+        ("app:80", 3),
+    ]
+    assert (config.upstreams.selection, config.upstreams.key) == ("ketama", "header:X-User")
+    assert (config.hook.cls, config.hook.options) == ("pkg.gateway:Gateway", {"key": "secret", "list": [1, 2]})
+    assert config.limits == Limits(
+        head_timeout=0.5,
+        keep_alive=20,
+        body_timeout=90,
+        head_bytes=16384,
+        fields=64,
+        hook_timeout=0,
+        blocked_after=None,
+    )
+    assert config.retry == RetryPolicy(attempts=5, try_timeout=2, statuses=(502, 503), lost=True, replay_bytes=1048576)
+    assert (config.workers, config.grace, config.forwarded) == (4, 10.0, "both")
+    assert config.trusted == ["10.0.0.0/8", "::1"]
+    assert (config.logs.access, config.logs.level) == ("json", "warning")
+
+
+def test_the_smallest_file_gets_the_defaults():
+    config = read_config("p.toml", SERVED)
+    assert (config.limits, config.retry, config.hook) == (Limits(), None, None)
+    assert (config.workers, config.grace, config.logs.access) == (1, 5.0, "combined")
+
+
+def test_auto_is_the_number_of_processors():
+    assert read_config("p.toml", f'workers = "auto"\n{SERVED}').workers == auto_workers()
+
+
+def test_every_field_of_limits_and_retry_is_a_key():
+    keys = {path for path, _ in keys_of()}
+    for table, kind in (("limits", Limits), ("retry", RetryPolicy)):
+        assert {(table, field.name) for field in dataclasses.fields(kind)} <= keys
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # unknown keys
+        ("[limits]\nhead_timout = 3", '4:1: limits.head_timout: unknown key, did you mean "head_timeout"?'),
+        ("[limits]\nhead-timeout = 3", '4:1: limits.head-timeout: unknown key, did you mean "head_timeout"?'),
+        ("[limit]\nfields = 3", '3:2: limit: unknown key, did you mean "limits"?'),
+        ("[logs]\nworkers = 2", "4:1: logs.workers: unknown key, it belongs at the top, before the first table"),
+        ("fields = 2", "3:1: fields: unknown key, it belongs in [limits]"),
+        ("xyzzy = 2", "3:1: xyzzy: unknown key"),
+        ('"od\\td\\u001b[31m" = 2', '3:1: "od d\N{REPLACEMENT CHARACTER}[31m": unknown key'),
+        # types and ranges
+        ("workers = true", '3:11: workers: expected "auto" or a whole number from 0 to 256, got true'),
+        ("workers = 257", '3:11: workers: expected "auto" or a whole number from 0 to 256, got 257'),
+        ("grace = -1", '3:9: grace: expected 0 to 86400 seconds, or a text such as "30s", "500ms" or "1m30s", got -1'),
+        (
+            'grace = "5"',
+            '3:9: grace: expected seconds, or a text such as "30s", "500ms" or "1m30s", got "5"',
+        ),
+        ("trusted = 1", "3:11: trusted: expected an array, got 1"),
+        (
+            'trusted = ["10.0.0.1/8"]',
+            '3:12: trusted[0]: expected a network such as "10.0.0.0/8" or "::1": 10.0.0.1/8 has host bits set, '
+            'got "10.0.0.1/8"',
+        ),
+        ('forwarded = "x"', '3:13: forwarded: expected "x-forwarded", "forwarded", "both" or "off", got "x"'),
+        ("limits = 3", "3:10: limits: expected a table, got 3"),
+        ("logs = []", "3:8: logs: expected a table, got an array"),
+        ("[limits]\nfields = 1.5", "4:10: limits.fields: expected a whole number, got 1.5"),
+        ("[limits]\nfields = 0", "4:10: limits.fields: expected 1 to 256 fields, got 0"),
+        (
+            "[limits]\nkeep_alive = true",
+            '4:14: limits.keep_alive: expected seconds, or a text such as "30s", "500ms" or "1m30s", got true',
+        ),
+        ('[limits]\nkeep_alive = "2d"', '4:14: limits.keep_alive: expected 0.001 to 86400 seconds, got "2d"'),
+        ("[limits]\nkeep_alive = nan", "4:14: limits.keep_alive: expected 0.001 to 86400 seconds, got nan"),
+        (
+            "[limits]\nblocked_after = 0",
+            '4:17: limits.blocked_after: expected 0.01 to 86400 seconds, or "none", got 0',
+        ),
+        (
+            '[limits]\nhead_bytes = "0.3B"',
+            '4:14: limits.head_bytes: expected bytes, or a text such as "64KiB" or "1MiB", got "0.3B"',
+        ),
+        (
+            f"[limits]\nhead_bytes = 0x{'f' * 400}",
+            "4:14: limits.head_bytes: expected 256 to 65536 bytes, got a huge number",
+        ),
+        ("[retry]\nattempts = 0", "4:12: retry.attempts: expected 1 to 100, got 0"),
+        ('[retry]\nlost = "yes"', '4:8: retry.lost: expected true or false, got "yes"'),
+        (
+            "[retry]\nstatuses = [200]",
+            "4:12: retry.statuses: expected at most 16 from 400 to 599, got an array",
+        ),
+        (
+            '[retry]\nstatuses = ["502"]',
+            "4:12: retry.statuses: expected an array of whole numbers, got an array",
+        ),
+        (
+            "[retry]\ntry_timeout = 1e9",
+            '4:15: retry.try_timeout: expected 0.001 to 86400 seconds, or "none", got 1000000000.0',
+        ),
+        ("[retry]\nreplay_bytes = -1", "4:16: retry.replay_bytes: expected 0 to 1 GiB, got -1"),
+        (
+            'hook = "gateway"',
+            '3:8: hook: expected "module:Class", such as "gateway:Gateway" for the class Gateway in gateway.py, '
+            'got "gateway"',
+        ),
+        ("[hook]\noptions = {}", "3:2: hook.class: missing"),
+        ('[hook]\nclass = "a:B"\noptions = 1', "5:11: hook.options: expected a table, got 1"),
+        # upstreams, which SERVED has already
+        ("[[upstreams.more]]", "3:13: upstreams.more: unknown key"),
+    ],
+    ids=lambda value: value.partition(": ")[2] if ": " in value else None,
+)
+def test_a_fault_is_told_with_its_place(text, message):
+    assert problems_of(SERVED + text) == [f"p.toml:{message}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        (
+            "",
+            [
+                "1:1: listeners: missing",
+                "1:1: upstreams: missing: without a hook there is nothing else that says where to send",
+            ],
+        ),
+        (
+            "listeners = []\nupstreams = {endpoints = []}",
+            [
+                "1:13: listeners: expected at least one address",
+                "2:26: upstreams.endpoints: expected at least one address",
+            ],
+        ),
+        (
+            'hook = "a:B"\nlisteners = [":80", "[::]:81", ":80", 80, "1.1.1.1", "a:1"]',
+            [
+                '2:39: listeners[3]: expected an address such as ":8080", "127.0.0.1:8080" or '
+                '"unix:/run/pingora.sock", got 80',
+                "2:43: listeners[4]: expected 'host:port', '[ipv6]:port' or 'unix:/path', got \"1.1.1.1\"",
+                "2:54: listeners[5]: expected an IPv4 address or an IPv6 address in brackets, not 'a', got \"a:1\"",
+            ],
+        ),
+        (
+            'hook = "a:B"\nlisteners = [":80", "127.0.0.1:81", "127.0.0.1:081", {address = ":80"}]',
+            [
+                "2:37: listeners[2]: the same address as listeners[1]",
+                "2:54: listeners[3]: the same address as listeners[0]",
+            ],
+        ),
+        (
+            'listeners = [":80"]\n[upstreams]\n'
+            'endpoints = ["a:0", {address = "1.2.3:4", weight = 0}, {weight = 1}, 3]\n'
+            'selection = "random"\nkey = "cookie"',
+            [
+                '3:14: upstreams.endpoints[0]: port 0 is outside 1\N{EN DASH}65535, got "a:0"',
+                "3:32: upstreams.endpoints[1].address: expected an IPv4 address or an IPv6 address in brackets, "
+                "not '1.2.3', got \"1.2.3:4\"",
+                "3:52: upstreams.endpoints[1].weight: expected a whole number from 1 to 65535, got 0",
+                "3:56: upstreams.endpoints[2].address: missing",
+                '3:70: upstreams.endpoints[3]: expected an address such as "10.0.0.1:8080", "app.internal:8080" or '
+                '"unix:/run/app.sock", got 3',
+                '4:13: upstreams.selection: expected "round_robin" or "ketama", got "random"',
+                '5:7: upstreams.key: expected "client_ip", "uri", "host" or "header:NAME", got "cookie"',
+            ],
+        ),
+        (
+            'listeners = [":80"]\nupstreams = {endpoints = ["a:1"], selection = "ketama"}',
+            ['2:47: upstreams.selection: ketama needs a key, such as key = "client_ip"'],
+        ),
+        (
+            'listeners = [":80"]\nupstreams = {endpoints = ["a:1"], key = "uri"}',
+            ['2:35: upstreams.key: only selection = "ketama" uses a key'],
+        ),
+    ],
+    ids=["empty", "none", "addresses", "twice", "upstreams", "no key", "a key too many"],
+)
+def test_all_faults_are_told_in_the_order_of_the_file(text, messages):
+    assert problems_of(text) == [f"p.toml:{message}" for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("workers = \n", "1:11: Invalid value"),
+        ("a = 1\na = 2", "2:6: Cannot overwrite a value"),
+        ("[a\n", "1:3: Expected ']' at the end of a table declaration"),
+        ('a = "b', "1:7: Unterminated string"),
+        (f"a = {'[' * 5000}", "1:1: nested too deeply"),
+        (f"a = {'9' * 5000}", "1:5005: Exceeds the limit"),
+        ("a = 1\0", "1:6: Expected newline or end of document after a statement"),
+    ],
+    ids=["value", "twice", "table", "string", "deep", "digits", "NUL"],
+)
+def test_what_is_no_toml_is_told_with_its_place(text, message):
+    (problem,) = problems_of(text)
+    assert problem.startswith(f"p.toml:{message}")
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    for name, content, message in (
+        ("missing.toml", None, ": No such file or directory"),
+        ("latin.toml", "a = 1\nb = 'caf\xe9'".encode("latin-1"), ":2:9: not UTF-8"),
+    ):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            read_config(path)
+        assert caught.value.problems == [f"{path}{message}"]
+
+
+def test_a_broken_file_is_told_and_never_raises_anything_else():
+    chance = random.Random(4)
+    pieces = ["[", "]", "{", "}", '"', "'", "=", ".", "\n", ",", "#", "[[", "]]", "1", "-1", "true", "nan", "\0", "é"]
+    outcomes = set()
+    for _ in range(3000):
+        text = WHOLE
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(text))
+            end = at + chance.choice([0, 0, 1, 1, 5, 40])
+            text = text[:at] + chance.choice([*pieces, WHOLE[at : at + 20]]) + text[end:]
+        outcome = outcome_of(text)
+        outcomes.add(type(outcome))
+        if isinstance(outcome, ConfigError):
+            assert all(re.match(r"p\.toml:\d+:\d+: [^\n]+$", problem) for problem in outcome.problems)
+    assert outcomes == {Config, ConfigError}
+
+
+def outcome_of(text):
+    try:
+        return read_config("p.toml", text)
+    except ConfigError as error:
+        return error
