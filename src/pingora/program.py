@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from pingora.config import Config, ConfigError, load_config, read_config
 from pingora.load_balancing import LoadBalancer
 from pingora.proxy import ProxyHttp
 from pingora.server import Server, UsageError, is_loading
@@ -19,7 +20,7 @@ from pingora.server import Server, UsageError, is_loading
 class Program:
     """A file with a Server, or a plain proxy from `listen` to `upstream`. `access_log`: None leaves it to the file."""
 
-    file: str | None = None  # FILE.py or FILE.py:NAME
+    file: str | None = None  # FILE.py, FILE.py:NAME or FILE.toml
     listen: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     access_log: str | None = None
@@ -38,18 +39,30 @@ class Program:
         """A short name for people and for files."""
         return Path(self.file.partition(":")[0]).stem if self.file else "plain"
 
-    def check(self) -> None:
-        """Find errors of use that need no user code. Raises UsageError."""
+    def check(self) -> Config | None:
+        """Find errors of use that need no user code; return the configuration, if it is one. Raises UsageError."""
         if self.file is None:
             plain_server(self.listen, self.upstream)
         elif self.listen or self.upstream:
             raise UsageError("give a file, or --from and --to, not both")
+        elif self.file.endswith(".toml"):
+            return self._check_config(self.file)
         elif not Path(self.file.partition(":")[0]).is_file():
             raise UsageError(f"no such file: {self.file.partition(chr(58))[0]}")
+        return None
+
+    def _check_config(self, file: str) -> Config:
+        try:
+            return read_config(file)
+        except ConfigError:
+            load_config(file)  # nothing will be served, so user code may run here, and all faults are told
+            raise
 
     def load(self) -> Server:
         """Make the Server. Raises UsageError."""
-        if self.file is not None:
+        if self.file is not None and self.file.endswith(".toml"):
+            server: Server = load_config(self.file)
+        elif self.file is not None:
             server = load_server(self.file)
         else:
             server = plain_server(self.listen, self.upstream)

@@ -1,4 +1,4 @@
-"""The command line: `pingora run`, `pingora version`; `operate` has what is for an instance that runs."""
+"""The command line: `pingora run`, `pingora version`; `operate` and `check` have the other verbs."""
 
 import signal
 import sys
@@ -8,6 +8,7 @@ import click
 
 import pingora
 from pingora.cli import operate
+from pingora.cli.check import check, fail
 from pingora.program import Program
 from pingora.server import ACCESS_FORMATS, UsageError
 from pingora.supervisor.board import WORKERS_MOST
@@ -18,6 +19,7 @@ EXAMPLES = """\b
 Examples:
   pingora run gateway.py                                the Server named "server" in gateway.py
   pingora run gateway.py:edge --workers 4               another name, four processes
+  pingora run pingora.toml                              as a configuration file says
   pingora run --from :8080 --to http://127.0.0.1:3000   no code: a plain proxy
   pingora run --from :8080 --to http://a:80 --to http://b:80 --access-log json
 """
@@ -45,34 +47,32 @@ class Workers(click.IntRange):
         return auto_workers() if value == "auto" else super().convert(value, param, ctx)
 
 
-for command in operate.COMMANDS:
+for command in (check, *operate.COMMANDS):
     cli.add_command(command)
 
 
 @cli.command(epilog=EXAMPLES)
-@click.argument("program", required=False, metavar="[FILE.py[:NAME]]")
+@click.argument("program", required=False, metavar="[FILE.py[:NAME]|FILE.toml]")
 @click.option("--from", "listen", multiple=True, metavar="ADDR", help="Listen on host:port, :port or unix:/path.")
 @click.option("--to", "upstream", multiple=True, metavar="URL", help="Send to http://host:port; several balance.")
 @click.option(
     "--workers",
-    default="1",
-    show_default=True,
     type=Workers(),
     metavar="N|auto",
-    help="Worker processes; one that dies is replaced. auto: one per processor; 0: this process.",
+    help="Worker processes; one that dies is replaced. auto: one per processor; 0: this process. "
+    "Default: what FILE.toml says, else 1.",
 )
 @click.option(
     "--access-log",
     type=click.Choice(list(ACCESS_FORMATS)),
-    help="One line per request on stdout. Default: what FILE.py says (else off); combined without a file.",
+    help="One line per request on stdout. Default: what the file says (FILE.py: else off); combined without a file.",
 )
 @click.option(
     "--grace",
-    default=5.0,
-    show_default=True,
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="Time for running requests after SIGTERM; Ctrl-C, or a second signal, cuts them.",
+    help="Time for running requests after SIGTERM; Ctrl-C, or a second signal, cuts them. "
+    "Default: what FILE.toml says, else 5.",
 )
 @click.option(
     "--drain",
@@ -101,9 +101,9 @@ def run(
     program: str | None,
     listen: tuple[str, ...],
     upstream: tuple[str, ...],
-    workers: int,
+    workers: int | None,
     access_log: str | None,
-    grace: float,
+    grace: float | None,
     drain: float,
     stuck_after: float,
     control: str | None,
@@ -114,18 +114,15 @@ def run(
 ) -> None:
     """Serve a proxy written in Python, or a plain one.
 
-    FILE.py makes a pingora.Server; NAME is its variable, "server" if not given.
+    FILE.py makes a pingora.Server; NAME is its variable, "server" if not given. FILE.toml is a configuration; options
+    given here hold instead of what it says.
     """
     wanted = Program(program, listen, upstream, access_log)
     try:
-        wanted.check()
-        server = wanted.load() if workers == 0 else None
-    except UsageError as error:
-        fail(str(error))
-    if server is None:
+        config = wanted.check()
         options = Options(
-            workers=workers,
-            grace=grace,
+            workers=workers if workers is not None else config.workers if config else 1,
+            grace=grace if grace is not None else config.grace if config else 5.0,
             drain=drain,
             stuck_after=stuck_after,
             control=control,
@@ -134,17 +131,16 @@ def run(
             access_log_file=access_log_file,
             error_log_file=error_log_file,
         )
+        server = wanted.load() if options.workers == 0 else None
+    except UsageError as error:
+        fail(error)
+    if server is None:
         sys.exit(run_instance(wanted, options))
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # until run() has handlers for them
+    reloads = (signal.SIGHUP,) if config else ()
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, *reloads))  # until run() has handlers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end
-    server.run(0, grace=grace)
-
-
-def fail(message: str) -> None:
-    """Print one line and exit with code 2."""
-    click.echo(f"pingora: {message}", err=True)
-    sys.exit(2)
+    server.run(0, grace=options.grace)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from pingora import LoadBalancer, RoundRobin
-from pingora.cli import fail
+from pingora.cli.check import fail
 from pingora.program import load_server
 from pingora.server import UsageError
 

@@ -21,10 +21,11 @@ import signal
 
 
 def say(text: str) -> None:
-    """Write a line to stderr; lose it rather than wait for a reader."""
+    """Write a text to stderr, by lines; lose one rather than wait for a reader."""
     with contextlib.suppress(OSError, ValueError):
-        if select.select([], [2], [], 0)[1]:
-            os.write(2, f"pingora: {text}\n".encode()[: select.PIPE_BUF])
+        for line in f"pingora: {text}".split("\n"):
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"{line}\n".encode()[: select.PIPE_BUF])
 
 
 def describe(status: int) -> str:

@@ -14,6 +14,7 @@ import time
 import traceback
 
 import pingora
+from pingora.config import ConfigError
 from pingora.program import Program
 from pingora.server import Server, UsageError
 from pingora.supervisor import say
@@ -128,6 +129,8 @@ def load_and_run(channel: Channel) -> None:
         ignore_supervisor_signals()  # again: the program may have its own
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         Zygote(server, channel).run()
+    except ConfigError as error:
+        channel.send("refused", text=f"the configuration cannot be used:\n{error}")
     except UsageError as error:
         channel.send("refused", text=str(error))
 

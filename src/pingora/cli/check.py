@@ -1,0 +1,51 @@
+"""`pingora check`: what would be served, or all that is wrong."""
+
+import sys
+
+import click
+
+from pingora.config import ConfigError
+from pingora.program import Program
+from pingora.reload import listen_key
+from pingora.server import Site, UsageError
+
+
+@click.command()
+@click.argument("program", metavar="FILE")
+def check(program: str) -> None:
+    """Say what FILE.toml or FILE.py[:NAME] would serve, or all that is wrong with it.
+
+    Hooks are imported and constructed, names resolved, but nothing listens. Exits with code 2 if it cannot be served.
+    """
+    try:
+        server = Program(program).load()
+        server.check()
+        for site in server.sites:
+            for address in site.addresses:
+                check_address(address)
+    except UsageError as error:
+        fail(error)
+    click.echo(f"{program}: ok, {'; '.join(describe(site) for site in server.sites)}")
+
+
+def check_address(address: str) -> None:
+    """Raise UsageError for what is no address to listen on."""
+    try:
+        listen_key(address)
+    except ValueError as error:
+        raise UsageError(f"cannot listen on {address!r}: {error}") from None
+
+
+def describe(site: Site) -> str:
+    """Say what a site serves, and where."""
+    text = f"{type(site.proxy).__name__} on {', '.join(site.addresses)}"
+    if site.balancer is not None:
+        number = len(site.balancer.endpoints)
+        text += f" to {number} upstream{'s' if number > 1 else ''} by {type(site.balancer.selection).__name__}"
+    return text
+
+
+def fail(error: UsageError | str) -> None:
+    """Print what is wrong, each fault in a line, and exit with code 2."""
+    click.echo(str(error) if isinstance(error, ConfigError) else f"pingora: {error}", err=True)
+    sys.exit(2)

@@ -1,0 +1,75 @@
+"""docs/configuration.md beside the model, and examples/pingora.toml as a program."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conversations import GET, wait_until
+
+from pingora.config.reader import keys_of, read_config
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
+ROW = re.compile(r"^\| `([a-z_.]+)` \| (?:`([^`]*)`|(none)?) ?\|", re.MULTILINE)
+FILES = re.findall(r"^```toml\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def documented(path, default):
+    """Give a default as the tables have it."""
+    if default is None:
+        return None if path[0] == "upstreams" else "none"
+    return list(default) if isinstance(default, tuple) else default
+
+
+def test_every_key_is_described_with_its_default():
+    described = {
+        name: tomllib.loads(f"x = {value}")["x"] if value else None for name, value, _ in ROW.findall(DOCUMENT)
+    }
+    keys = {
+        ".".join(path): None if default is ... else documented(path, default)
+        for path, default in keys_of()
+        if path[0] != "limits"  # docs/limits.md has them, and a test of its own
+    }
+    del described["listeners"], described["upstreams.endpoints"]  # arrays of tables, whose keys follow
+    assert described == keys
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_the_files_shown_are_right(text):
+    read_config("shown.toml", text)
+
+
+def test_the_example_is_right_and_serves(tmp_path, origin_factory):
+    for path in (ROOT / "examples").glob("*.py"):
+        (tmp_path / path.name).write_text(path.read_text())
+    origins = [origin_factory(OK), origin_factory(OK)]
+    text = (ROOT / "examples" / "pingora.toml").read_text()
+    text = text.replace("127.0.0.1:8080", f"unix:{tmp_path}/0.sock")
+    for port, origin in zip((9001, 9002), origins, strict=True):
+        text = text.replace(f"127.0.0.1:{port}", origin.address)
+    file = tmp_path / "pingora.toml"
+    file.write_text(text)
+    command = [sys.executable, "-m", "pingora"]
+    checked = subprocess.run([*command, "check", str(file)], capture_output=True, text=True, timeout=30)
+    assert checked.stdout == f"{file}: ok, Events on unix:{tmp_path}/0.sock to 2 upstreams by Ketama\n", checked.stderr
+    with subprocess.Popen([*command, "run", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as serving:
+        try:
+            path = tmp_path / "0.sock"
+            wait_until(lambda: path.exists() or serving.poll() is not None)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(20)
+                client.connect(str(path))
+                client.sendall(GET)
+                assert client.recv(65536).endswith(b"ok")
+            serving.send_signal(signal.SIGTERM)
+            output, errors = serving.communicate(timeout=20)
+        finally:
+            serving.kill()
+    assert serving.returncode == 0, errors
+    assert b'"GET / HTTP/1.1" 200 2' in output
