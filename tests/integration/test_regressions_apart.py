@@ -24,7 +24,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SERVE = """
 import asyncio, os, sys
 import uvloop
-from pingora import LoadBalancer, ProxyHttp, Response
+from pingora import Limits, LoadBalancer, ProxyHttp, Response
 from pingora.server import serve
 
 children = []
@@ -48,7 +48,7 @@ class Counted(ProxyHttp):
 
 async def main():
     proxy = Proxy()
-    async with serve(proxy) as proxy.serving:
+    async with serve(proxy, limits=Limits(connection_requests=None)) as proxy.serving:
         print(proxy.serving.address, flush=True)
         await asyncio.Event().wait()
 """
