@@ -62,7 +62,7 @@ cdef class H1Server(Connection):
     cdef uint64_t moved_before     # of a tunnel: bytes read and written when it was looked at last
     cdef uint64_t linger_end_us    # when lingering ends at the latest
     cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved
-    cdef bint is_sending           # the last exchange ended before its request's body: more bytes will come
+    cdef bint is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
     cdef bint is_resting           # paused until its next turn, since it had enough requests in this one
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size

@@ -244,7 +244,7 @@ cdef class H1Server(Connection):
     cdef void end_exchange(self, bint reusable) noexcept:
         cdef H1ServerStream stream = self.stream
         self.stream = None
-        self.is_sending = not stream.body_done
+        self.is_sending = not stream.body_done or stream.framing.upgrade
         self.reactor.bury(stream)
         if self.is_closed:
             return

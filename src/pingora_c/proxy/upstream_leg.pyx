@@ -227,7 +227,8 @@ cdef class H1ClientStream(H1Stream):
         cdef H1Client client = self.client
         cdef bint fit = (is_complete and self.head_done and self.body_done and self.out_done and not self.is_tunnel
                          and self.framing.keep_alive and not client.is_closed and not client.is_broken
-                         and not client.saw_hangup and client.pending_size == 0
+                         # in a turn, on_bytes itself looks whether bytes are left
+                         and not client.saw_hangup and (client.pending_size == 0 or client.in_turn)
                          # nothing of this exchange may be left on either way: bytes not sent, or not read
                          and client.unsent() == 0 and not client.is_blocked
                          and not (self.out_framing == FRAME_LENGTH and self.out_left)
