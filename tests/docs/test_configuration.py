@@ -23,7 +23,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def documented(path, default):
     """Give a default as the tables have it."""
     if default is None:
-        return None if path[0] == "upstreams" else "none"
+        return "none" if path[0] == "retry" else None
     return list(default) if isinstance(default, tuple) else default
 
 

@@ -274,3 +274,16 @@ async def test_upstreams_and_retry_come_and_go_with_the_file_and_a_hook_sees_the
         assert program.serving.server.sites[0].proxy is proxy
         assert proxy.retry.attempts == 3
         assert await get(client, b"/up") == "x"
+
+
+@running
+async def test_error_pages_follow_the_file(program):
+    page = program.directory / "page.html"
+    page.write_text("first")
+    text = 'listeners = ["unix:DIR/a"]\nupstreams.endpoints = ["127.0.0.1:1"]\nerror_pages.502 = "page.html"\n'
+    await program.start(text)
+    client = await program.connect()
+    assert await get(client) == "first"
+    page.write_text("second")
+    assert await program.reload(text) == []
+    assert await get(client) == "second"

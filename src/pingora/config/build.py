@@ -1,5 +1,6 @@
 """From a checked configuration to a Server: names resolved, the hook imported and constructed."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,16 @@ from pingora.config.hook import construct, find_hook
 from pingora.config.model import Config, UpstreamsTable
 from pingora.config.problems import Source
 from pingora.config.reader import read_tables
+from pingora.config.units import shown
+from pingora.error_pages import read_page
 from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, resolve
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
 from pingora.server import Server, Serving
+from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
 
+STATUS = re.compile(r"[45][0-9][0-9]")
 SELECTIONS: dict[str, type[Selection]] = {"round_robin": RoundRobin, "ketama": Ketama}
 
 
@@ -29,13 +34,17 @@ class Hook:
 class ConfiguredServer(Server):
     """A Server that a file describes."""
 
-    def __init__(self, config: Config, hook: Hook, upstreams: LoadBalancer | None) -> None:
+    def __init__(
+        self, config: Config, hook: Hook, upstreams: LoadBalancer | None, error_pages: dict[int, Response]
+    ) -> None:
         super().__init__(
             limits=config.limits,
             access_log=config.logs.access,
             log_level=config.logs.level,
             trusted=config.trusted,
             forwarded=config.forwarded,
+            error_pages=error_pages,
+            reason_header=config.reason_header,
         )
         self.config = config
         self.hook = hook
@@ -63,12 +72,13 @@ def load_config(path: str | Path, text: str | None = None) -> ConfiguredServer:
     """
     source, tables = read_tables(path, text)
     endpoints = resolve_endpoints(source, tables.get("upstreams"))
+    pages = read_pages(source, tables.get("error_pages", {}))
     config, kind = find_code(source, tables)
     hook = new_hook(config, kind)
     upstreams = new_balancer(config, endpoints)
     source.check()
     assert hook is not None
-    server = ConfiguredServer(config, hook, upstreams)
+    server = ConfiguredServer(config, hook, upstreams, pages)
     server.equip_proxy()
     return server
 
@@ -99,6 +109,23 @@ def resolve_endpoints(source: Source, upstreams: UpstreamsTable | None) -> list[
             source.value_problem(("upstreams", "endpoints"), f"{endpoint.address} occurs twice")
         seen.add(endpoint.address)
     return made
+
+
+def read_pages(source: Source, names: dict[str, Any]) -> dict[int, Response]:
+    """Read the error pages, whose paths are relative to the file; note what is wrong."""
+    pages: dict[int, Response] = {}
+    for key, name in names.items():
+        path = ("error_pages", key)
+        if not STATUS.fullmatch(key):
+            source.key_problem(path, "expected a status from 400 to 599")
+        elif not isinstance(name, str):
+            source.value_problem(path, f"expected the path of a file, got {shown(name)}")
+        else:
+            try:
+                pages[int(key)] = read_page(int(key), Path(source.name).parent / name)
+            except (OSError, ValueError) as error:
+                source.value_problem(path, f"{name}: {getattr(error, 'strerror', None) or error}")
+    return pages
 
 
 def new_hook(config: Config, kind: type[ProxyHttp]) -> Hook | None:

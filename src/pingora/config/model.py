@@ -22,7 +22,9 @@ from pingora.supervisor.options import auto_workers
 from pingora_c.upstream.address import parse_address, parse_host_port
 
 WEIGHT_MAX = 65535
-KEY = re.compile(r"client_ip|uri|host|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2
+FIELD_NAME = re.compile(TOKEN)
+KEY = re.compile(f"client_ip|uri|host|header:{TOKEN}")
 HOOK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -126,6 +128,13 @@ def parse_network(value: Any) -> str:
     return text
 
 
+def parse_field_name(value: Any) -> str:
+    """Read the name of a header field."""
+    if not isinstance(value, str) or not FIELD_NAME.fullmatch(value):
+        raise ValueError('expected the name of a header field, such as "X-Reason"')
+    return value
+
+
 class ListenerTable(Struct, frozen=True):
     """Where clients connect. In short its address."""
 
@@ -178,6 +187,8 @@ class Config(Struct, frozen=True, kw_only=True):
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
     logs: LogsTable = LogsTable()
+    error_pages: dict[str, Any] = {}
+    reason_header: Annotated[str, parsed(parse_field_name)] | None = None
 
 
 NOT_KEYS = {"source"}

@@ -6,7 +6,14 @@ import signal
 import socket
 from pathlib import Path
 
-from pingora.config.build import ConfiguredServer, find_code, new_balancer, new_hook, resolve_endpoints
+from pingora.config.build import (
+    ConfiguredServer,
+    find_code,
+    new_balancer,
+    new_hook,
+    read_pages,
+    resolve_endpoints,
+)
 from pingora.config.hook import class_path, told
 from pingora.config.model import Config
 from pingora.config.problems import ConfigError
@@ -16,6 +23,7 @@ from pingora.observe import logs
 from pingora.proxy import ProxyHttp
 from pingora.reload import Change
 from pingora.server import Serving, UsageError
+from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
 
 log = logging.getLogger("pingora")
@@ -75,8 +83,9 @@ class Reloader:
             source, tables = read_tables(path, text)
             upstreams = tables.get("upstreams")
             endpoints = await asyncio.get_running_loop().run_in_executor(None, resolve_endpoints, source, upstreams)
+            pages = read_pages(source, tables.get("error_pages", {}))
             config, kind = find_code(source, tables)
-            self._prepared = await self._build(config, kind, endpoints, listeners or {})
+            self._prepared = await self._build(config, kind, endpoints, pages, listeners or {})
         except ConfigError as error:
             return error.problems
         except UsageError as error:
@@ -91,6 +100,7 @@ class Reloader:
         config: Config,
         kind: type[ProxyHttp],
         endpoints: list[Endpoint],
+        pages: dict[int, Response],
         listeners: dict[str, list[socket.socket]],
     ) -> tuple[Change, ConfiguredServer, list[Endpoint]]:
         old = self._server
@@ -104,7 +114,7 @@ class Reloader:
             kept: list[Endpoint] = []
             if upstreams is not None and is_same_selection(old.config, config):
                 upstreams, kept = own_balancer(old), endpoints
-            server = ConfiguredServer(config, hook, upstreams)
+            server = ConfiguredServer(config, hook, upstreams, pages)
             server.site.bound = {address: sockets for address, sockets in listeners.items() if sockets}
             if is_new:
                 server.equip_proxy()

@@ -220,3 +220,16 @@ def test_faults_of_the_file_of_the_hook_and_of_names_are_told_at_once(place):
     assert problems[0] == "4:13: upstreams.endpoints: 127.0.0.1:1 occurs twice"
     assert problems[1].startswith("4:14: upstreams.endpoints[0]: cannot resolve 'localhost.invalid': ")
     assert problems[2].startswith("6:9: hook.class: MODULE.py has no class Gatway")
+
+
+def test_error_pages_are_read_beside_the_file(place):
+    (place.path / "pages").mkdir()
+    (place.path / "pages" / "502.html").write_text("<p>later")
+    served = 'listeners = ["127.0.0.1:0"]\nupstreams.endpoints = ["127.0.0.1:1"]\n'
+    place.load(f'{served}reason_header = "X-Reason"\n[error_pages]\n502 = "pages/502.html"')
+    assert place.problems(f'{served}reason_header = "a b"\n[error_pages]\n200 = "x"\n503 = "no.html"\n504 = 3') == [
+        '3:17: reason_header: expected the name of a header field, such as "X-Reason", got "a b"',
+        "5:1: error_pages.200: expected a status from 400 to 599",
+        "6:7: error_pages.503: no.html: No such file or directory",
+        "7:7: error_pages.504: expected the path of a file, got 3",
+    ]
