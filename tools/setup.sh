@@ -125,7 +125,7 @@ main() {
     make_venv
     for extra in "$@"; do
         case $extra in
-        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk ;;
+        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk slowhttptest:slowhttptest ;;
         fuzz) extras+=(fuzz) && check_fuzzer ;;
         bench) check_programs h2load:nghttp2-client strace:strace ;;
         *) fail "unknown set of requirements: $extra" ;;

@@ -1,0 +1,106 @@
+"""A `pingora run` on a TCP port, in processes of its own, for what must be measured or used up apart from the test."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PROGRAM = """
+import os
+import pingora
+
+class Told(pingora.ProxyHttp):
+    upstreams = pingora.LoadBalancer({origins!r})
+
+    def early_request_filter(self, session, ctx):
+        if session.request.path == "/pid":
+            return pingora.Response(200, {{}}, str(os.getpid()))
+
+server = pingora.Server(limits=pingora.Limits({limits}), access_log={access_log!r})
+server.add_proxy(Told(), "{address}")
+"""
+
+
+class Apart:
+    """A supervisor with one worker. /pid tells the worker's process id; all else goes to `origins`."""
+
+    def __init__(self, directory: Path, origins: list[str], limits: str = "", access_log: str = "off", **how) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.host, self.port = free.getsockname()
+        file = directory / "told.py"
+        address = f"{self.host}:{self.port}"
+        file.write_text(PROGRAM.format(origins=origins, limits=limits, access_log=access_log, address=address))
+        command = [sys.executable, "-m", "pingora", "run", str(file), "--workers", "1"]
+        how = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | how
+        self.process = subprocess.Popen(command, start_new_session=True, **how)
+        self.worker = self._wait_for_worker()
+
+    def _wait_for_worker(self) -> int:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            assert self.process.poll() is None, "it did not start"
+            with contextlib.suppress(OSError):
+                return int(self.ask("/pid").rpartition(b"\r\n")[2])
+            time.sleep(0.01)
+        raise AssertionError("it does not answer")
+
+    def connect(self, timeout: float = 10) -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout)
+
+    def ask(self, path: str) -> bytes:
+        """Return all that comes for one request."""
+        answer = b""
+        with self.connect() as client:
+            client.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % path.encode())
+            while more := client.recv(65536):
+                answer += more
+        return answer
+
+    def resident_bytes(self) -> int:
+        return int(Path(f"/proc/{self.worker}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def n_descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.worker}/fd"))
+
+    def n_clients(self) -> int:
+        """Connections of clients that the worker has open."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        mine = [row for row in rows if row[1].endswith(f":{self.port:04X}")]
+        return sum(row[3] in ("01", "08") for row in mine)  # ESTABLISHED, CLOSE_WAIT
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the worker so far."""
+        fields = Path(f"/proc/{self.worker}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+@contextlib.contextmanager
+def descriptors(wanted: int) -> Iterator[bool]:
+    """Let this process, and those it starts, open `wanted` descriptors if that is permitted; whether it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_permitted = hard == resource.RLIM_INFINITY or hard >= wanted
+    if is_permitted and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield is_permitted
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
