@@ -49,6 +49,12 @@ EXTENSIONS = [
     "net.transport",
     "net.connection",
     "net.listener",
+    "net.tls",
+    "net.tls_context",
+    "net.tls_tickets",
+    "net.tls_info",
+    "net.tls_server",
+    "net.tls_client",
     "upstream.address",
     "upstream.endpoint",
     "upstream.balancer",
@@ -84,6 +90,8 @@ EXTENSIONS = [
     "proxy.service",
 ]
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
+
+OPENSSL = {"libraries": ["ssl", "crypto"]}
 
 DIRECTIVES = {
     "language_level": 3,
@@ -137,6 +145,7 @@ def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
             depends=[str(header) for header in Path("src/pingora_c/lib").glob("*.h")],
             extra_compile_args=[*WARNINGS, *cflags],
             extra_link_args=ldflags,
+            **(OPENSSL if name.startswith("net.tls") else {}),
         )
         for name in EXTENSIONS + (CHECKED_EXTENSIONS if KIND in ("debug", "asan") else [])
     ]

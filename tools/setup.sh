@@ -13,13 +13,14 @@ check_python() {
         fail "$PYTHON is $("$PYTHON" -V 2>&1), needed is 3.11 or later: make PYTHON=/path/to/python3 …"
 }
 
-# True if the compiler can compile and link a program of one line.
+# True if the compiler can compile and link a program of one line: a header, a call, and libraries to link.
 can_compile() {
-    local directory compiler=${CC:-}
+    local directory compiler=${CC:-} header=$1 call=$2
+    shift 2
     [ -n "$compiler" ] || compiler=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("CC").split()[0])')
     directory=$(mktemp -d)
-    printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >"$directory/try.c"
-    "$compiler" -o "$directory/try" "$directory/try.c" 2>/dev/null && "$directory/try" >/dev/null
+    printf '#include <%s>\nint main(void) { return %s; }\n' "$header" "$call" >"$directory/try.c"
+    "$compiler" -o "$directory/try" "$directory/try.c" "$@" 2>/dev/null && "$directory/try" >/dev/null
     local code=$?
     rm -rf "$directory"
     return $code
@@ -37,7 +38,8 @@ missing_packages() {
     local real name
     real=$("$PYTHON" -c 'import os, sys; print(os.path.realpath(sys.executable))')
     name=$(basename "$real")
-    can_compile || echo gcc libc6-dev
+    can_compile stdio.h 'puts("") < 0' || echo gcc libc6-dev
+    can_compile openssl/ssl.h 'OpenSSL_version_num() < 0x30000000' -lssl -lcrypto || echo libssl-dev
     if ! has_headers || ! has_ensurepip; then
         case $real in
         /usr/bin/python3.*) ;;
@@ -125,7 +127,7 @@ main() {
     make_venv
     for extra in "$@"; do
         case $extra in
-        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk slowhttptest:slowhttptest ;;
+        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk openssl:openssl slowhttptest:slowhttptest ;;
         fuzz) extras+=(fuzz) && check_fuzzer ;;
         bench) check_programs h2load:nghttp2-client strace:strace ;;
         *) fail "unknown set of requirements: $extra" ;;

@@ -6,6 +6,7 @@ from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
 from pingora.server import Server, serve
+from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
 from pingora_c.proxy.body_filter import LastChunk
 from pingora_c.proxy.failure import ProxyError, SessionEnded
 from pingora_c.proxy.response import Response
@@ -15,6 +16,8 @@ from pingora_c.upstream.peer import HttpPeer
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
+    "ClientAuth",
     "Endpoint",
     "HttpModule",
     "HttpPeer",
@@ -32,5 +35,7 @@ __all__ = [
     "Server",
     "Session",
     "SessionEnded",
+    "TlsSettings",
+    "UpstreamTls",
     "serve",
 ]

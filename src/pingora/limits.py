@@ -38,6 +38,7 @@ class Rule:
 
 DAY = 86400
 RULES = {
+    "handshake_timeout": Rule(0.001, DAY, "seconds"),
     "head_timeout": Rule(0.001, DAY, "seconds"),
     "keep_alive": Rule(0.001, DAY, "seconds"),
     "body_timeout": Rule(0.001, DAY, "seconds"),
@@ -76,6 +77,7 @@ class Limits:
     Raises ValueError that names every field that makes no sense.
     """
 
+    handshake_timeout: float = 10.0  # of TLS: closed
     head_timeout: float = 30.0  # from a head's first byte to its last: 408
     keep_alive: float = 75.0  # between requests: closed
     body_timeout: float = 60.0  # between reads of a request body: 408
@@ -99,6 +101,7 @@ class Limits:
     def for_core(self) -> dict[str, int]:
         """Give the fields of the core's ServerLimits, times in milliseconds."""
         return {
+            "handshake_ms": int(self.handshake_timeout * 1000),
             "head_ms": int(self.head_timeout * 1000),
             "keep_alive_ms": int(self.keep_alive * 1000),
             "body_ms": int(self.body_timeout * 1000),

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 from pingora.config import Config, ConfigError, load_config, read_config
 from pingora.load_balancing import LoadBalancer
@@ -78,27 +77,12 @@ def plain_server(listen: tuple[str, ...], upstream: tuple[str, ...]) -> Server:
         raise UsageError("say what to serve: FILE.py, or --from ADDR and --to URL (see pingora run --help)")
     proxy = ProxyHttp()
     try:
-        proxy.upstreams = LoadBalancer([upstream_address(url) for url in upstream])
+        proxy.upstreams = LoadBalancer([url if ":" in url else f"http://{url}" for url in upstream])
+        server = Server()
+        server.add_proxy(proxy, listen)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    server = Server()
-    server.add_proxy(proxy, listen)
     return server
-
-
-def upstream_address(url: str) -> str:
-    """Turn a --to URL into an address. Raises UsageError."""
-    if url.startswith("unix:"):
-        return url
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise UsageError(f"--to {url!r}: expected http://host:port or unix:/path")
-    try:
-        port = parts.port or 80
-    except ValueError as error:
-        raise UsageError(f"--to {url!r}: {error}") from None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{port}"
 
 
 def load_server(program: str) -> Server:

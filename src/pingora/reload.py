@@ -124,6 +124,10 @@ def commit(serving: "Serving", change: Change) -> None:
     for place, service in zip(change.places, services, strict=True):
         if place.service is not None:
             serving.replaced.adopt(service, place.plan)
+        encrypted = place.site.encrypted()
+        for sock in place.site.sockets:
+            tls = encrypted.get(sock)
+            service.use_tls(serving.listeners[sock], None if tls is None else tls.context)
     bound = {sock for site in change.server.sites for sock in site.sockets}
     gone = change.kept - bound
     stop_listeners({serving.listeners.pop(sock) for sock in gone}, serving.services)
@@ -156,7 +160,7 @@ def listen_to_new(serving: "Serving", change: Change, services: list[ProxyServic
         for place, service in zip(change.places, services, strict=True):
             for sock in place.site.sockets:
                 if owners.get(sock) is not service:
-                    serving.listen(service, sock)
+                    serving.listen(service, sock, place.site)
     except OSError:
         stop_listeners(set(serving.listeners.values()) - set(before.values()), services)
         serving.listeners = before

@@ -23,6 +23,8 @@ from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks
 from pingora.reload import Change
 from pingora.replaced import Replaced, stop_proxy
 from pingora.retry import RetryPolicy
+from pingora.tls.listen import parse_listen
+from pingora.tls.server import TlsSettings
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
@@ -55,6 +57,7 @@ class Site:
 
     proxy: ProxyHttp
     addresses: list[str]
+    tls: dict[str, TlsSettings] = field(default_factory=dict)  # by address; an address without is plain
     bound: dict[str, list[socket.socket]] = field(default_factory=dict)  # by address; several are slots of workers
     upstreams: LoadBalancer | None = None  # in place of the proxy's own
     retry: RetryPolicy | None = None  # in place of the proxy's own
@@ -63,6 +66,10 @@ class Site:
     def sockets(self) -> list[socket.socket]:
         """All that listen."""
         return [sock for sockets in self.bound.values() for sock in sockets]
+
+    def encrypted(self) -> dict[socket.socket, TlsSettings]:
+        """Give the TLS of the sockets that have it."""
+        return {sock: tls for address, tls in self.tls.items() for sock in self.bound.get(address, ())}
 
     @property
     def balancer(self) -> LoadBalancer | None:
@@ -127,9 +134,10 @@ class Report:
     def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None:
         """Log a request that failed."""
         log.warning(
-            "%s: %s, status %d, client %s, upstream %s, attempts %d",
+            "%s: %s%s, status %d, client %s, upstream %s, attempts %d",
             summary,
             error.reason,
+            f" ({error.detail})" if error.detail else "",
             error.status,
             client,
             upstream or "-",
@@ -179,11 +187,17 @@ class Server:
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
         self.sites: list[Site] = []
 
-    def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str]) -> None:
-        """Serve `proxy` on "host:port", ":port" or "unix:/path", or several. Raises TypeError for no ProxyHttp."""
+    def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str], *, tls: TlsSettings | None = None) -> None:
+        """Serve `proxy` on "host:port", ":port" or "unix:/path", or several, with `tls` if given.
+
+        An address may say itself what it is: "http://:8080" without TLS, "tls://:8443?cert=FILE&key=FILE" with its
+        own. Raises TypeError for no ProxyHttp, ValueError for an address or a certificate that will not do.
+        """
         if not isinstance(proxy, ProxyHttp):
             raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
-        self.sites.append(Site(proxy, [listen] if isinstance(listen, str) else list(listen)))
+        places = [parse_listen(text, tls) for text in ([listen] if isinstance(listen, str) else listen)]
+        encrypted = {address: settings for address, settings in places if settings is not None}
+        self.sites.append(Site(proxy, [address for address, _ in places], encrypted))
 
     def follow_changes(self, serving: "Serving") -> None:
         """Begin to look for changes of what this server was made of. Default: there are none."""
@@ -276,7 +290,7 @@ class Serving:
                 service = ProxyService(self.reactor, self.plan_of(server, site))
                 self.services.append(service)
                 for sock in site.sockets:
-                    self.listen(service, sock)
+                    self.listen(service, sock, site)
             self.watch()
         except BaseException:
             self.close()
@@ -302,9 +316,10 @@ class Serving:
             pages=server.pages,
         )
 
-    def listen(self, service: ProxyService, sock: socket.socket) -> None:
-        """Give a listening socket to a service."""
-        self.listeners[sock] = service.listen(os.dup(sock.fileno()))
+    def listen(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
+        """Give a listening socket of its site to a service."""
+        tls = site.encrypted().get(sock)
+        self.listeners[sock] = service.listen(os.dup(sock.fileno()), None if tls is None else tls.context)
         if self.is_accepting:
             self.listeners[sock].watch()
 
@@ -443,6 +458,7 @@ async def serve(
     proxy: ProxyHttp,
     listen: str | Iterable[str] = "127.0.0.1:0",
     *,
+    tls: TlsSettings | None = None,
     limits: Limits | None = None,
     trusted: Iterable[str] = (),
     forwarded: str = "x-forwarded",
@@ -452,12 +468,13 @@ async def serve(
 ) -> AsyncIterator[Serving]:
     """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
 
-    The options are those of Server. At the end running requests get `grace` seconds.
+    `tls` is that of Server.add_proxy; the other options are those of Server. At the end running requests get
+    `grace` seconds.
     """
     server = Server(
         limits=limits, trusted=trusted, forwarded=forwarded, error_pages=error_pages, reason_header=reason_header
     )
-    server.add_proxy(proxy, listen)
+    server.add_proxy(proxy, listen, tls=tls)
     server.bind()
     try:
         serving = Serving(server, asyncio.get_running_loop(), None)

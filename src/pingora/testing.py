@@ -21,6 +21,7 @@ import uvloop
 from pingora.limits import Limits
 from pingora.proxy import ProxyHttp
 from pingora.server import Serving, serve
+from pingora.tls import TlsSettings
 
 T = TypeVar("T")
 Script = bytes | Callable[[socket.socket, bytes], None]
@@ -29,8 +30,9 @@ Script = bytes | Callable[[socket.socket, bytes], None]
 class RunningProxy:
     """A proxy that serves on a loop in a thread of its own; `host`, `port` and `address` say where."""
 
-    def __init__(self, proxy: ProxyHttp, limits: Limits | None = None) -> None:
+    def __init__(self, proxy: ProxyHttp, limits: Limits | None = None, tls: TlsSettings | None = None) -> None:
         self._proxy = proxy
+        self._tls = tls
         self._limits = limits
         self._started = threading.Event()
         self._problem: BaseException | None = None
@@ -54,7 +56,7 @@ class RunningProxy:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        async with serve(self._proxy, "127.0.0.1:0", limits=self._limits, grace=1.0) as serving:
+        async with serve(self._proxy, "127.0.0.1:0", tls=self._tls, limits=self._limits, grace=1.0) as serving:
             self.serving: Serving = serving
             self._started.set()
             await self._end.wait()
@@ -138,11 +140,11 @@ def read_all(client: socket.socket) -> bytes:
 
 @pytest.fixture
 def proxy_factory() -> Iterator[Callable[..., RunningProxy]]:
-    """Start proxies: `proxy_factory(proxy, limits=None)` gives a RunningProxy."""
+    """Start proxies: `proxy_factory(proxy, limits=None, tls=None)` gives a RunningProxy."""
     running: list[RunningProxy] = []
 
-    def start(proxy: ProxyHttp, limits: Limits | None = None) -> RunningProxy:
-        running.append(RunningProxy(proxy, limits))
+    def start(proxy: ProxyHttp, limits: Limits | None = None, tls: TlsSettings | None = None) -> RunningProxy:
+        running.append(RunningProxy(proxy, limits, tls))
         return running[-1]
 
     yield start

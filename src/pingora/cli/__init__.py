@@ -22,6 +22,7 @@ Examples:
   pingora run pingora.toml                              as a configuration file says
   pingora run --from :8080 --to http://127.0.0.1:3000   no code: a plain proxy
   pingora run --from :8080 --to http://a:80 --to http://b:80 --access-log json
+  pingora run --from "tls://:8443?cert=chain.pem&key=key.pem" --to https://app.example.com
 """
 
 
@@ -53,8 +54,16 @@ for command in (check, *operate.COMMANDS):
 
 @cli.command(epilog=EXAMPLES)
 @click.argument("program", required=False, metavar="[FILE.py[:NAME]|FILE.toml]")
-@click.option("--from", "listen", multiple=True, metavar="ADDR", help="Listen on host:port, :port or unix:/path.")
-@click.option("--to", "upstream", multiple=True, metavar="URL", help="Send to http://host:port; several balance.")
+@click.option(
+    "--from",
+    "listen",
+    multiple=True,
+    metavar="ADDR",
+    help="Listen on host:port, :port, unix:/path; tls://:port?cert=FILE&key=FILE with TLS.",
+)
+@click.option(
+    "--to", "upstream", multiple=True, metavar="URL", help="Send to http:// or https://host:port; several balance."
+)
 @click.option(
     "--workers",
     type=Workers(),

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from pingora.tls.targets import parse_target
+from pingora.tls.upstream import UpstreamTls
 from pingora_c.upstream.address import Address, parse_address, parse_host_port
 from pingora_c.upstream.balancer import Balancer, NoUpstream, Selection
 from pingora_c.upstream.endpoint import Endpoint
@@ -24,17 +26,25 @@ class LoadBalancer(Balancer):
     """A set of endpoints and the selection over it.
 
     Each of `endpoints` is "ip:port", "[ipv6]:port", "name:port", "unix:/path", an `Address`, an `Endpoint`, or a pair
-    of one of the first kinds and a weight (1 to 65535). A name is resolved once, here; each of its addresses becomes an
-    endpoint of that weight. `selection` is `RoundRobin()` by default and serves this balancer only. `key` says what the
-    core hashes when it selects without a hook: "client_ip", "uri", "host", "header:NAME", or nothing.
+    of one of the first kinds and a weight (1 to 65535). "https://name:port" is one with TLS, by `tls` if that is given;
+    with `tls`, those without a scheme are too; the certificate must be for that name or IP address. A name is resolved
+    once, here; each of its addresses becomes an endpoint of that weight. `selection` is `RoundRobin()` by default and
+    serves this balancer only. `key` says what the core hashes when it selects without a hook: "client_ip", "uri",
+    "host", "header:NAME", or nothing.
 
     Raises ValueError for a bad address, a name that does not resolve, an address that occurs twice, an empty set.
     """
 
     def __init__(
-        self, endpoints: Iterable[EndpointLike], selection: Selection | None = None, *, key: str | None = None
+        self,
+        endpoints: Iterable[EndpointLike],
+        selection: Selection | None = None,
+        *,
+        key: str | None = None,
+        tls: UpstreamTls | None = None,
     ) -> None:
-        super().__init__(make_endpoints(endpoints), RoundRobin() if selection is None else selection, key=key)
+        self._tls = tls
+        super().__init__(make_endpoints(endpoints, tls), RoundRobin() if selection is None else selection, key=key)
 
     def update(self, endpoints: Iterable[EndpointLike]) -> None:
         """Replace the set; names are resolved anew, which blocks.
@@ -42,10 +52,10 @@ class LoadBalancer(Balancer):
         An endpoint whose address stays keeps its object and live state; its weight and name may change. Sessions that
         use an endpoint that goes finish on it. Raises as the constructor does, and then keeps the old set.
         """
-        super().update(make_endpoints(endpoints))
+        super().update(make_endpoints(endpoints, self._tls))
 
 
-def make_endpoints(entries: Iterable[EndpointLike]) -> list[Endpoint]:
+def make_endpoints(entries: Iterable[EndpointLike], tls: UpstreamTls | None) -> list[Endpoint]:
     """Turn what a user writes into endpoints, several for a name with several addresses."""
     if isinstance(entries, str):
         raise TypeError(f"endpoints: expected a list of addresses, got the text {entries!r}")
@@ -56,9 +66,13 @@ def make_endpoints(entries: Iterable[EndpointLike]) -> list[Endpoint]:
             continue
         address, weight = entry if isinstance(entry, tuple) else (entry, 1)
         if isinstance(address, str):
-            made += [Endpoint(resolved, weight, name=address) for resolved in resolve(address)]
+            target = parse_target(address, tls)
+            made += [
+                Endpoint(resolved, weight, name=target.address, tls=target.tls, server_name=target.server_name)
+                for resolved in resolve(target.address)
+            ]
         else:
-            made.append(Endpoint(address, weight))
+            made.append(Endpoint(address, weight, tls=tls))
     return made
 
 

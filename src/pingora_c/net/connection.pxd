@@ -53,9 +53,12 @@ cdef class Connection(EventSource):
     cdef bint is_closed
     cdef bint resets             # close with RST
     cdef bint in_turn            # inside read_turn
+    cdef bint is_opening         # the transport shakes hands: nothing is read or written
 
     # Take over the descriptor and register. -1: out of descriptors or memory; the caller closes it.
     cdef int open(self, Reactor reactor, Transport transport) noexcept
+    # The socket is connected: shake hands if the transport needs that, then on_open; else on_open_failed.
+    cdef void open_transport(self) noexcept
 
     # -- for the owner
     # room for `size` <= MAX_RESERVE bytes, NULL without memory
@@ -73,6 +76,8 @@ cdef class Connection(EventSource):
     cdef void reset(self) noexcept                              # the same with RST
 
     # -- from below, overridden
+    cdef void on_open(self) noexcept
+    cdef void on_open_failed(self, int code) noexcept           # an IoCode of the handshake
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept   # bytes used, <= size
     # IO_EOF, IO_TRUNCATED or IO_ERROR was read; bytes left in pending are shown before
     cdef void on_end(self, int code) noexcept
@@ -84,6 +89,7 @@ cdef class Connection(EventSource):
     # -- private
     cdef bint wants_shutdown
     cdef bint has_shut           # our FIN was sent
+    cdef void open_turn(self) noexcept
     cdef void read_turn(self) noexcept
     cdef void consume_pending(self) noexcept
     cdef int keep(self, const char* data, size_t size) noexcept

@@ -43,9 +43,36 @@ cdef class Connection(EventSource):
         self.reactor = reactor
         return reactor.add(self, transport.fd, False)
 
+    cdef void open_transport(self) noexcept:
+        if self.transport.needs_handshake:
+            self.is_opening = True
+            self.open_turn()
+        else:
+            self.on_open()
+
+    cdef void open_turn(self) noexcept:
+        """Go on with the handshake. What follows it may lie in the transport already: read at once."""
+        cdef int code = self.transport.handshake()
+        if code == IO_WOULD_BLOCK and self.saw_hangup:
+            code = self.transport.handshake()     # the end came with the bytes, and no further edge will tell of it
+        if code == IO_WOULD_BLOCK:
+            return
+        self.is_opening = False
+        if code < 0:
+            self.on_open_failed(code)
+            return
+        self.can_read = True
+        self.on_open()
+        if not self.is_closed and not self.is_paused:
+            self.read_turn()
+
     # -- events
 
     cdef void on_event(self, uint32_t events) noexcept:
+        if self.is_opening:
+            self.saw_hangup |= events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
+            self.open_turn()
+            return
         if events & EPOLLOUT and self.is_blocked:
             self.is_blocked = False
             self.flush()
@@ -67,7 +94,9 @@ cdef class Connection(EventSource):
     cdef void on_ready(self) noexcept:
         if self.is_closed:
             return
-        if self.is_broken:
+        if self.is_opening:
+            self.open_turn()
+        elif self.is_broken:
             self.on_broken()
         elif not self.is_paused:
             self.read_turn()
@@ -437,6 +466,12 @@ cdef class Connection(EventSource):
         self.close()
 
     # -- defaults for what subclasses override
+
+    cdef void on_open(self) noexcept:
+        pass
+
+    cdef void on_open_failed(self, int code) noexcept:
+        self.close()
 
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         return size

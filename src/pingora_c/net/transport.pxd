@@ -8,25 +8,38 @@ cdef enum IoCode:
     IO_WOULD_BLOCK = -1
     IO_EOF = -2          # the peer ended the stream properly (FIN; with TLS: close_notify)
     IO_TRUNCATED = -3    # it ended without the proper mark (TLS without close_notify)
-    IO_ERROR = -4        # see `error`
+    IO_ERROR = -4        # see `error` and failure()
+    IO_UNTRUSTED = -5    # of handshake(): the peer's certificate was refused
 
 
 cdef class Transport:
     cdef int fd          # owned, -1 once closed
     cdef int error       # errno of the last IO_ERROR
+    cdef bint needs_handshake    # nothing is read or written before handshake() gave 0
+    cdef bint is_secure  # what goes over the wire is encrypted
+    cdef bint checks_host        # requests must pass serves_host()
 
+    # Go on with the handshake: 0 once it is over, else an IoCode. After IO_WOULD_BLOCK call again at the next event.
+    cdef int handshake(self) noexcept
     # Up to `room` bytes into `out`: their number (> 0) or an IoCode.
     cdef Py_ssize_t read(self, char* out, size_t room) noexcept
-    # Take bytes of `vector` in order; the number taken (> 0) or IO_WOULD_BLOCK or IO_ERROR.
+    # Take bytes of `vector` in order; the number taken (> 0) or IO_WOULD_BLOCK or IO_ERROR. What was not taken is given
+    # again, unchanged and first, at the next call.
     cdef Py_ssize_t write(self, iovec* vector, int count) noexcept
     # End our side of the stream; the other direction stays open.
     cdef void shutdown(self) noexcept
-    # Close the descriptor. May be called twice.
+    # End the stream properly and close the descriptor. May be called twice.
     cdef void close(self) noexcept
     # Close so that the peer sees a reset instead of an end.
     cdef void reset(self) noexcept
-    # Bytes already received and decrypted wait inside the transport.
+    # After a read that did not fill its room: another one may give something although the socket was drained.
     cdef bint has_pending(self) noexcept
+    # Whether requests for `host` (Host without port, lower case) may come over this connection (RFC 9110 §7.4).
+    cdef bint serves_host(self, const char* host, size_t size) noexcept
+    # What hooks see of the encryption, None without.
+    cdef object describe(self)
+    # Why the handshake or a read failed, for the error log; None if errno says it all.
+    cdef str failure(self)
 
 
 cdef class PlainTransport(Transport):

@@ -10,6 +10,9 @@ from pingora_c.lib.unistd cimport close as close_fd
 
 
 cdef class Transport:
+    cdef int handshake(self) noexcept:
+        return 0
+
     cdef Py_ssize_t read(self, char* out, size_t room) noexcept:
         return IO_ERROR
 
@@ -34,6 +37,15 @@ cdef class Transport:
 
     cdef bint has_pending(self) noexcept:
         return False
+
+    cdef bint serves_host(self, const char* host, size_t size) noexcept:
+        return True
+
+    cdef object describe(self):
+        return None
+
+    cdef str failure(self):
+        return None
 
     def __dealloc__(self):
         if self.fd >= 0:

@@ -3,9 +3,9 @@ from pingora_c.net.admission cimport SHORT_OF_CONNECTIONS, SHORT_OF_DESCRIPTORS
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED,
-    CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS,
-    REQUESTS, REQUESTS_ACTIVE, RETRIES,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
+    CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES,
+    HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -29,6 +29,9 @@ cdef tuple make_names():
     names[<int>CLOSED_IDLE] = 'pingora_connections_closed_total{reason="keep_alive"}'
     names[<int>CLOSED_STALLED] = 'pingora_connections_closed_total{reason="client_stalled"}'
     names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
+    names[<int>CLOSED_HANDSHAKE] = 'pingora_connections_closed_total{reason="handshake_timeout"}'
+    names[<int>HANDSHAKES] = "pingora_tls_handshakes_total"
+    names[<int>HANDSHAKE_FAILURES] = "pingora_tls_handshake_failures_total"
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'

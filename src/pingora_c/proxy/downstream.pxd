@@ -23,6 +23,7 @@ cdef enum ServerState:
 
 # Limits of a listener's connections; times in milliseconds.
 cdef struct ServerLimits:
+    uint32_t handshake_ms      # a TLS handshake: closed
     uint32_t head_ms           # from a head's first byte to its last: 408
     uint32_t keep_alive_ms     # between exchanges: closed silently
     uint32_t body_ms           # between reads of a request body: 408
@@ -76,6 +77,7 @@ cdef class H1Server(Connection):
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
+    cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
     cdef void fail(self, int kind) noexcept
     cdef void refuse(self, int refusal) noexcept
     cdef size_t write_refusal(self, int refusal) except? 1     # bytes of its body

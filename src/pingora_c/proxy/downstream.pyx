@@ -15,8 +15,8 @@ from pingora_c.h1.hop cimport remove_named
 from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
 from pingora_c.h1.verdict cimport BAD_MAX_FORWARDS, HEAD_OK, WRONG_SCHEME
-from pingora_c.http.field cimport NAME_UPGRADE, Field
-from pingora_c.http.header_block cimport block_find_known
+from pingora_c.http.field cimport NAME_HOST, NAME_UPGRADE, Field
+from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
@@ -26,18 +26,30 @@ from pingora_c.proxy.failure cimport (
     CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.refusal cimport (
-    REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, REFUSED_TRACE,
-    refusal_reason, refusal_status,
+    REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_MISDIRECTED, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD,
+    REFUSED_TRACE, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport ANSWERS, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, REFUSALS
+from pingora_c.stats.counters cimport (
+    ANSWERS, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, HANDSHAKE_FAILURES, HANDSHAKES, REFUSALS,
+)
 
 cdef enum:
     FIELDS_MAX = 256
     LINGER_MS = 2000           # without a byte
     LINGER_MOST_MS = 30000
     HEADS_PER_TURN = 32
+
+
+cdef size_t name_size(const char* host, size_t size) noexcept nogil:
+    """Bytes of a valid Host without its port and final dot."""
+    cdef size_t at = size
+    while at and host[at - 1] != 58 and host[at - 1] != 93:     # ":" of a port, "]" of an IPv6 address
+        at -= 1
+    if at and host[at - 1] == 58:
+        size = at - 1
+    return size - 1 if size and host[size - 1] == 46 else size
 
 
 cdef void fire_write_timeout(void* owner) noexcept:
@@ -169,7 +181,8 @@ cdef class H1Server(Connection):
         if verdict == HEAD_OK:
             verdict = check_target(data + line.method.at, line.method.size, data + line.target.at, line.target.size,
                                    &authority)
-        if verdict == HEAD_OK and authority.size and authority.at == HTTPS_SIZE and not self.is_trusted:
+        if verdict == HEAD_OK and authority.size and authority.at == HTTPS_SIZE and not (
+                self.is_trusted or self.transport.is_secure):
             verdict = WRONG_SCHEME
         if verdict != HEAD_OK:
             self.refuse(REFUSED_FRAMING - verdict)
@@ -190,8 +203,19 @@ cdef class H1Server(Connection):
             return size
         if stream.framing.names_fields:
             remove_named(&head.block, &head.block)
+        if self.transport.checks_host and not self.is_served(head):
+            self.refuse(REFUSED_MISDIRECTED)
+            return size
         self.begin(stream, head)
         return end
+
+    cdef bint is_served(self, RequestHead head) noexcept:
+        cdef Py_ssize_t i = block_find_known(&head.block, NAME_HOST, 0)
+        cdef const char* host
+        if i < 0:
+            return True      # HTTP/1.0: for the host that SNI named
+        host = head.block.base + block_field(&head.block, <uint32_t>i).value_at
+        return self.transport.serves_host(host, name_size(host, block_field(&head.block, <uint32_t>i).value_size))
 
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept:
         self.state = SERVER_EXCHANGE
@@ -301,6 +325,15 @@ cdef class H1Server(Connection):
         self.quiet_quarters += 1
         self.arm(self.application.limits.tunnel_ms // 4 + 1)
 
+    cdef void on_open(self) noexcept:
+        self.arm(self.application.limits.keep_alive_ms)
+        if self.transport.needs_handshake:
+            self.reactor.counted[<int>HANDSHAKES] += 1
+
+    cdef void on_open_failed(self, int code) noexcept:
+        self.reactor.counted[<int>HANDSHAKE_FAILURES] += 1
+        self.close()
+
     cdef void on_writable(self) noexcept:
         if self.state == SERVER_FLUSHING:
             self.linger()
@@ -347,7 +380,9 @@ cdef class H1Server(Connection):
         elif self.is_blocked:
             self.arm(self.application.limits.keep_alive_ms)   # it still takes answers
         else:
-            if self.state == SERVER_IDLE:
+            if self.is_opening:
+                self.reactor.counted[<int>CLOSED_HANDSHAKE] += 1
+            elif self.state == SERVER_IDLE:
                 self.reactor.counted[<int>CLOSED_IDLE] += 1
             self.close()
 

@@ -24,6 +24,7 @@ cdef class Exchange(Phases):
     cdef Timer deadline               # limit of the present attempt
     cdef bint deadline_is_total       # it is that of all attempts
     cdef uint8_t attempt_failure      # why the present attempt failed
+    cdef str detail                   # more about it, for logs; None: there is none
     cdef uint32_t n_attempts
     cdef bint retries                 # what was decided for attempt_failure
     cdef bint is_connected            # this attempt has its connection

@@ -238,7 +238,7 @@ cdef class Exchange(Phases):
         how.client_size = self.server.client_ip_size
         how.is_trusted = self.server.is_trusted
         how.forwarded = self.plan.forwarded
-        how.proto = b"http"
+        how.proto = b"https" if self.server.transport.is_secure else b"http"
         how.is_upgrade = self.down.framing.upgrade
         how.drop_expect = self.sent_continue or not self.down.framing.expects
         how.takes_trailers = self.down.framing.takes_trailers
@@ -278,6 +278,9 @@ cdef class Exchange(Phases):
         self.retries = self.may_retry(kind)
         self.attempt_failure = kind
         self.plan.reactor.counted[<int>ATTEMPT_FAILURES + kind] += 1
+        self.detail = None
+        if self.up is not None:
+            self.detail = self.up.trouble
         if self.first_failure == OK:
             self.first_failure = kind
         if is_stale:
@@ -297,7 +300,7 @@ cdef class Exchange(Phases):
             self.decide()
             return
         try:
-            self.attempt_error = make_error(self.attempt_failure, None)
+            self.attempt_error = make_error(self.attempt_failure, None, self.detail)
             self.attempt_error.retry = self.retries
         except:
             self.attempt_error = None   # ignored: no memory, the hook is left out
@@ -583,7 +586,8 @@ cdef class Exchange(Phases):
 
     cdef object error(self):
         """The ProxyError of a session that failed, else None."""
-        return make_error(self.failure, self.cause) if self.failure else None
+        cdef str detail = self.detail if self.failure == self.attempt_failure else None
+        return make_error(self.failure, self.cause, detail) if self.failure else None
 
     cdef void write_error_log(self, object summary) noexcept:
         try:

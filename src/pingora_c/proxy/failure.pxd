@@ -15,6 +15,8 @@ cdef enum FailureKind:
     NO_UPSTREAM             # 503
     CONNECT_REFUSED         # 502
     CONNECT_TIMEOUT         # 504
+    TLS_HANDSHAKE           # 502
+    CERTIFICATE_INVALID     # 502  the upstream's, or not for its name
     UPSTREAM_CLOSED         # 502  before a whole head
     UPSTREAM_BAD_HEAD       # 502
     UPSTREAM_BAD_BODY       # 502, or cut if the head has left
@@ -35,7 +37,7 @@ cdef const char* failure_source(int kind) noexcept nogil    # "upstream", "downs
 
 cdef bint is_upstream_failure(int kind) noexcept nogil      # it counts against the endpoint
 
-# The exception for a failure; `cause` is an exception or None.
-cdef object make_error(int kind, object cause)
+# The exception for a failure; `cause` is an exception or None, `detail` a text for logs or None.
+cdef object make_error(int kind, object cause, str detail)
 # The kind of a ProxyError that a hook raised on, OK for another exception.
 cdef int error_kind(object error) except -1

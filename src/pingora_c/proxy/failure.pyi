@@ -3,6 +3,7 @@ class ProxyError(Exception):
     source: str
     status: int
     retry: bool
+    detail: str | None
     def __init__(self, reason: str, source: str, status: int) -> None: ...
 
 class SessionEnded(Exception): ...

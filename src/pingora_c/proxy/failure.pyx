@@ -20,6 +20,8 @@ ROWS[<int>BODY_TOO_LARGE] = Row(413, b"body_too_large", b"downstream")
 ROWS[<int>NO_UPSTREAM] = Row(503, b"no_upstream", b"internal")
 ROWS[<int>CONNECT_REFUSED] = Row(502, b"connect_failed", b"upstream")
 ROWS[<int>CONNECT_TIMEOUT] = Row(504, b"connect_timeout", b"upstream")
+ROWS[<int>TLS_HANDSHAKE] = Row(502, b"tls_handshake_failed", b"upstream")
+ROWS[<int>CERTIFICATE_INVALID] = Row(502, b"certificate_invalid", b"upstream")
 ROWS[<int>UPSTREAM_CLOSED] = Row(502, b"upstream_closed", b"upstream")
 ROWS[<int>UPSTREAM_BAD_HEAD] = Row(502, b"upstream_bad_head", b"upstream")
 ROWS[<int>UPSTREAM_BAD_BODY] = Row(502, b"upstream_bad_body", b"upstream")
@@ -55,8 +57,9 @@ class ProxyError(Exception):
 
     `reason` is machine-readable ("connect_failed", "upstream_timeout" …), `source` one of "upstream", "downstream",
     "internal", `status` what the client is told by default (0: nothing can be told). `__cause__` is the exception of a
-    hook that raised. `retry` says in `fail_to_connect` and `error_while_proxy` whether another attempt follows, and may
-    be set there; True is honoured as long as attempts are left and all of the request can be sent again.
+    hook that raised. `detail` is a text for logs that says more, or None. `retry` says in `fail_to_connect` and
+    `error_while_proxy` whether another attempt follows, and may be set there; True is honoured as long as attempts are
+    left and all of the request can be sent again.
     """
 
     def __init__(self, reason: str, source: str, status: int) -> None:
@@ -65,15 +68,17 @@ class ProxyError(Exception):
         self.source = source
         self.status = status
         self.retry = False
+        self.detail: str | None = None
 
 
 class SessionEnded(Exception):
     """A session was asked for something that only a running one can give."""
 
 
-cdef object make_error(int kind, object cause):
+cdef object make_error(int kind, object cause, str detail):
     error = ProxyError(ROWS[kind].reason.decode("ascii"), ROWS[kind].source.decode("ascii"), ROWS[kind].status)
     error.__cause__ = cause
+    error.detail = detail
     return error
 
 

@@ -11,6 +11,7 @@ cdef enum Refusal:
     REFUSED_SLOW_HEAD        # 408
     REFUSED_CONNECT          # 405
     REFUSED_TRACE            # 405
+    REFUSED_MISDIRECTED      # 421  the Host is none that this TLS connection was made for
     REFUSED_NO_MEMORY        # 503
     REFUSAL_END
 

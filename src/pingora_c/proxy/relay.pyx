@@ -107,7 +107,7 @@ cdef class Relay(StreamOwner):
             if reader.done():
                 pass
             elif has_overflowed:
-                reader.set_exception(make_error(BODY_TOO_LARGE, None))
+                reader.set_exception(make_error(BODY_TOO_LARGE, None, None))
             else:
                 reader.set_result(self.replay.complete())
         except:

@@ -1,6 +1,8 @@
 """A proxy object's service in one worker: its listeners, its client connections, the plan its sessions share."""
 from libc.stdint cimport uint64_t
 from pingora_c.lib.socket cimport sockaddr_storage
+from pingora_c.net.listener cimport Acceptor
+from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.proxy.downstream cimport Application, H1Server
 from pingora_c.proxy.plan cimport Plan
 from pingora_c.upstream.pool cimport Pool
@@ -18,5 +20,16 @@ cdef class ProxyService(Application):
     # lines for a message that no session saw
     cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1
     cdef bint trusts(self, str client) except -1
+    # What a listener accepted, encrypted if `tls` is not None.
+    cdef void take(self, int fd, const sockaddr_storage* address, ServerContext tls) noexcept
     # 0; 1 if the client has too many connections: the caller closes it
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ServerContext tls) except -1
+
+
+# Accepts for a service on a listener with TLS.
+cdef class TlsAcceptor(Acceptor):
+    cdef ProxyService service
+    cdef ServerContext context
+
+    @staticmethod
+    cdef TlsAcceptor of(ProxyService service, ServerContext context)

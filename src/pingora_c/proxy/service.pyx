@@ -10,9 +10,10 @@ from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.unistd cimport close
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.log.writer cimport LogWriter
-from pingora_c.net.listener cimport Listener
+from pingora_c.net.listener cimport Acceptor, Listener
 from pingora_c.net.reactor cimport Reactor
-from pingora_c.net.transport cimport PlainTransport
+from pingora_c.net.tls_server cimport ServerContext
+from pingora_c.net.transport cimport PlainTransport, Transport
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.downstream cimport SERVER_FLUSHING, H1Server, H1ServerStream, ServerLimits
 from pingora_c.proxy.error_page cimport ErrorPages
@@ -49,6 +50,7 @@ cdef int read_retry(dict retry, RetryRules* rules) except -1:
 
 
 cdef int read_limits(dict limits, ServerLimits* given) except -1:
+    given.handshake_ms = limits["handshake_ms"]
     given.head_ms = limits["head_ms"]
     given.keep_alive_ms = limits["keep_alive_ms"]
     given.body_ms = limits["body_ms"]
@@ -118,6 +120,19 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
 
 
 @cython.final
+cdef class TlsAcceptor(Acceptor):
+    @staticmethod
+    cdef TlsAcceptor of(ProxyService service, ServerContext context):
+        cdef TlsAcceptor self = TlsAcceptor.__new__(TlsAcceptor)
+        self.service = service
+        self.context = context
+        return self
+
+    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
+        self.service.take(fd, address, self.context)
+
+
+@cython.final
 cdef class ProxyService(Application):
     """The listeners and client connections of one proxy in this process; `plan` is of `make_plan`."""
 
@@ -151,12 +166,19 @@ cdef class ProxyService(Application):
         if old.n_active == 0:
             old.tell_idle()
 
-    def listen(self, int fd):
-        """Take over a listening socket; its clients are accepted while the returned Listener watches."""
+    def listen(self, int fd, ServerContext tls=None):
+        """Take over a listening socket; its clients are accepted while the returned Listener watches.
+
+        With `tls` their connections are encrypted.
+        """
         cdef Listener listener = Listener()
-        listener.start(self.reactor, fd, self)
+        listener.start(self.reactor, fd, self if tls is None else TlsAcceptor.of(self, tls))
         self.listeners.append(listener)
         return listener
+
+    def use_tls(self, Listener listener not None, ServerContext tls):
+        """Encrypt what a listener of this service accepts from now on, or (None) no longer."""
+        listener.acceptor = self if tls is None else TlsAcceptor.of(self, tls)
 
     def stop_listener(self, Listener listener not None):
         """Close a listener of this service, if it is one; what it accepted stays open."""
@@ -167,17 +189,20 @@ cdef class ProxyService(Application):
             self.reactor.leave()
 
     cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
+        self.take(fd, address, None)
+
+    cdef void take(self, int fd, const sockaddr_storage* address, ServerContext tls) noexcept:
         cdef int accepted = -1
         try:
-            accepted = self.accept_or_raise(fd, address)
+            accepted = self.accept_or_raise(fd, address, tls)
         except:
             pass   # ignored: no memory for one more connection
         if accepted != 0:
             close(fd)
 
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address) except -1:
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ServerContext tls) except -1:
         cdef H1Server server = H1Server.__new__(H1Server)
-        cdef PlainTransport transport
+        cdef Transport transport
         server.application = self
         server.note_client(address)
         self.meet(server)
@@ -185,16 +210,22 @@ cdef class ProxyService(Application):
         if server.client_key is NotImplemented:
             self.reactor.counted[<int>CLIENTS_REFUSED] += 1
             return 1
-        transport = PlainTransport.new(fd)
+        try:
+            transport = PlainTransport.new(fd) if tls is None else tls.accept(fd)
+        except:
+            self.reactor.admission.leave(server.client_key)
+            raise
         self.servers.add(server)
         if server.open(self.reactor, transport) < 0:
             self.servers.discard(server)
             self.reactor.admission.leave(server.client_key)
             transport.fd = -1
             raise MemoryError
-        server.arm(self.limits.keep_alive_ms)
         self.reactor.counted[<int>CONNECTIONS_ACCEPTED] += 1
         self.reactor.counted[<int>CONNECTIONS_OPEN] += 1
+        if transport.needs_handshake:
+            server.arm(self.limits.handshake_ms)
+        server.open_transport()
         return 0
 
     cdef void on_refused(self, H1Server server, int refusal, size_t size) noexcept:

@@ -2,6 +2,7 @@ from collections.abc import Awaitable
 from typing import final
 
 from pingora_c.http.message import RequestHead, ResponseHead
+from pingora_c.net.tls_info import TlsInfo
 from pingora_c.proxy.exchange import Exchange
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.timings import Timings
@@ -27,6 +28,8 @@ class Session:
     def client_address(self) -> str: ...
     @property
     def server_address(self) -> str: ...
+    @property
+    def tls(self) -> TlsInfo | None: ...
     @property
     def timings(self) -> Timings: ...
     @property

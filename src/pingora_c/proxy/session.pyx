@@ -47,7 +47,7 @@ cdef class Session:
             raise RuntimeError("read_body: the body is on its way upstream; call it in request_filter")
         if (self.exchange.down.framing.kind == BODY_LENGTH and self.exchange.down.framing.length > limit
                 or not self.exchange.can_replay()):
-            future.set_exception(make_error(BODY_TOO_LARGE, None))
+            future.set_exception(make_error(BODY_TOO_LARGE, None, None))
         elif self.exchange.down.body_done:
             future.set_result(b"" if replay is None else replay.complete())
         else:
@@ -148,6 +148,11 @@ cdef class Session:
         if isinstance(name, tuple):
             return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
         return f"unix:{name}"
+
+    @property
+    def tls(self):
+        """The TlsInfo of the client's connection, None if it is not encrypted."""
+        return self.exchange.server.transport.describe()
 
     @property
     def timings(self):

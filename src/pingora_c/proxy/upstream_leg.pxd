@@ -42,6 +42,7 @@ cdef class H1ClientStream(H1Stream):
     cdef bint head_done        # a final head came
     cdef bint got_bytes        # some byte of an answer came
     cdef bint request_written  # the head was
+    cdef str trouble           # why the handshake failed, for logs; None: it did not
     cdef uint8_t n_interim     # 1xx answers so far
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept
     # The request's body ended too early: the origin sees that, and its answer still comes.

@@ -16,10 +16,10 @@ from pingora_c.lib.socket cimport (
     IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, connect, getsockopt,
     setsockopt, sockaddr, socket, socklen_t,
 )
-from pingora_c.net.transport cimport IO_EOF, PlainTransport
+from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
-    CONNECT_REFUSED, CONNECT_TIMEOUT, NO_MEMORY, UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT,
-    UPSTREAM_TRUNCATED,
+    CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE, UPSTREAM_BAD_HEAD,
+    UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED,
 )
 
 cdef enum:
@@ -63,13 +63,24 @@ cdef class H1Client(Connection):
             if error:
                 self.fail(CONNECT_REFUSED)
                 return
-            self.state = CLIENT_BUSY
-            self.reactor.set_timer(&self.timer, self.read_timeout_ms)
-            if self.stream is not None and self.stream.owner is not None:
-                self.stream.owner.on_connected()
+            self.open_transport()
         elif self.stream is not None and self.stream.owner is not None:
             self.reactor.set_timer(&self.timer, self.read_timeout_ms)
             self.stream.owner.on_writable(False)
+
+    cdef void on_open(self) noexcept:
+        self.state = CLIENT_BUSY
+        self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+        if self.stream is not None and self.stream.owner is not None:
+            self.stream.owner.on_connected()
+
+    cdef void on_open_failed(self, int code) noexcept:
+        if self.stream is not None:
+            try:
+                self.stream.trouble = self.transport.failure()
+            except:
+                pass   # ignored: the log says less
+        self.fail(CERTIFICATE_INVALID if code == IO_UNTRUSTED else TLS_HANDSHAKE)
 
     cdef void on_end(self, int code) noexcept:
         cdef H1ClientStream stream = self.stream
@@ -287,7 +298,7 @@ cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owne
     cdef int fd = socket(peer.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
         return -1
-    client.transport = PlainTransport.new(fd)
+    client.transport = peer.new_transport(fd)
     client.pool = pool
     client.key = peer.key
     client.read_timeout_ms = peer.read_timeout_ms

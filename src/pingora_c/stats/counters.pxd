@@ -25,6 +25,9 @@ cdef enum Counter:
     CLOSED_IDLE                # client connections closed after Limits.keep_alive
     CLOSED_STALLED             # the same, after Limits.write_timeout between two requests
     CLOSED_REQUESTS            # the same, after Limits.connection_requests
+    CLOSED_HANDSHAKE           # the same, after Limits.handshake_timeout
+    HANDSHAKES                 # of TLS with clients that succeeded
+    HANDSHAKE_FAILURES         # that one side gave up
     LOOP_BLOCKED               # longer than Limits.blocked_after
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not

@@ -37,18 +37,26 @@ cdef Endpoint next_available(tuple endpoints, uint32_t slot, uint64_t tried):
 
 
 cdef list describe(tuple endpoints):
-    """Rows (endpoint, weight, name)."""
-    return [(e, (<Endpoint>e).weight, (<Endpoint>e).name) for e in endpoints]
+    """Rows (endpoint, weight, name, tls, server_name)."""
+    return [row(e, e) for e in endpoints]
+
+
+cdef tuple row(Endpoint endpoint, Endpoint settings):
+    return endpoint, settings.weight, settings.name, settings.tls, settings.server_name
 
 
 cdef tuple set_rows(list rows):
-    """Number the endpoints of `rows` in order and give them their weights and names; the set."""
+    """Number the endpoints of `rows` in order and give them their settings; the set."""
     cdef Endpoint endpoint
     cdef uint32_t slot = 0
-    for endpoint, weight, name in rows:
+    for endpoint, weight, name, tls, server_name in rows:
         endpoint.slot = slot
         endpoint.weight = weight
         endpoint.name = name
+        if endpoint.tls is not tls or endpoint.server_name != server_name:
+            endpoint.tls = tls
+            endpoint.server_name = server_name
+            endpoint.default_peer = None
         slot += 1
     return tuple([row[0] for row in rows])
 
@@ -202,7 +210,7 @@ cdef class Balancer:
                 raise ValueError(f"endpoint {endpoint.address.text} occurs twice")
             seen.add(endpoint.address)
             self._check_owner(endpoint.owner, f"endpoint {endpoint.address.text}")
-            after.append((kept.get(endpoint.address, endpoint), endpoint.weight, endpoint.name))
+            after.append(row(kept.get(endpoint.address, endpoint), endpoint))
         if after == before:
             return   # so that the selection goes on where it is
         try:

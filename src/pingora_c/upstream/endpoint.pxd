@@ -18,6 +18,8 @@ cdef class Endpoint:
     cdef readonly uint32_t in_flight    # sessions that use it now, from taking the peer to the end
     cdef readonly uint64_t started      # sessions so far
     cdef readonly uint64_t failed       # attempts that failed to connect or died before an answer
+    cdef readonly object tls            # UpstreamTls of connections there, None: plain
+    cdef readonly str server_name       # what its certificate must be for, None: as `tls` says, or its IP address
     # Three fields that other modules own, each None before its first use:
     cdef object connect_key             # upstream.pool: the interned key of plain HttpPeer(endpoint)
     cdef object default_peer            # upstream.peer: the peer for this endpoint with default options

@@ -8,10 +8,11 @@ cdef class Endpoint:
     """One address of a balancer's set.
 
     `address` is an `Address` or the text of one; `weight` is 1–65535. `name` is the text by which consistent hashing
-    places the endpoint, the address as written by default. Raises ValueError.
+    places the endpoint, the address as written by default. `tls` is an UpstreamTls, `server_name` what the certificate
+    must be for. Raises ValueError.
     """
 
-    def __init__(self, address not None, weight=1, *, str name=None):
+    def __init__(self, address not None, weight=1, *, str name=None, tls=None, str server_name=None):
         if not 1 <= weight <= WEIGHT_MAX:
             raise ValueError(f"endpoint {address}: weight {weight} is outside 1–{WEIGHT_MAX}")
         self.address = Address.parse(address) if isinstance(address, str) else address
@@ -19,6 +20,8 @@ cdef class Endpoint:
             raise ValueError(f"endpoint {address}: port 0 is outside 1–65535")
         self.name = str(address) if name is None else name
         self.weight = weight
+        self.tls = tls
+        self.server_name = server_name
         self.is_enabled = True
         self.is_healthy = True
 

@@ -1,6 +1,8 @@
 """HttpPeer: where a request goes and how to connect there."""
 cimport cython
 from libc.stdint cimport uint32_t
+from pingora_c.net.tls_client cimport ClientContext
+from pingora_c.net.transport cimport Transport
 from pingora_c.upstream.address cimport Address
 from pingora_c.upstream.endpoint cimport Endpoint
 
@@ -12,9 +14,17 @@ cdef class HttpPeer:
     cdef readonly uint32_t connect_timeout_ms
     cdef readonly uint32_t read_timeout_ms  # to the first byte, and between reads
     cdef readonly object group              # part of the pool's key: peers of different groups share no connection
+    cdef readonly object tls                # the UpstreamTls it was given, None: plain
+    cdef ClientContext context              # of tls
+    cdef readonly str server_name           # sent as SNI, and what the certificate must be for; None: the IP address
+    cdef bytes sni                          # the same as sent, None: none
+    cdef tuple host_names                   # names that the certificate may be for
     # What decides whether a connection may serve two peers, compared in full by the pool (DESIGN rule 6).
     cdef object key
 
+    # A transport over the connected or connecting socket `fd`, which it takes over.
+    cdef Transport new_transport(self, int fd)
+    cdef int use_tls(self, object tls, str server_name) except -1
     # The peer for an endpoint with default options, made once per endpoint.
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint)

@@ -1,8 +1,14 @@
 from collections.abc import Hashable
-from typing import final
+from typing import Protocol, final
 
+from pingora_c.net.tls_client import ClientContext
 from pingora_c.upstream.address import Address
 from pingora_c.upstream.endpoint import Endpoint
+
+class _UpstreamTls(Protocol):
+    @property
+    def context(self) -> ClientContext: ...
+    def names_for(self, server_name: str | None) -> tuple[str | None, tuple[str, ...]]: ...
 
 @final
 class HttpPeer:
@@ -13,6 +19,8 @@ class HttpPeer:
         connect_timeout: float = 5.0,
         read_timeout: float = 60.0,
         group: Hashable = None,
+        tls: _UpstreamTls | None = None,
+        server_name: str | None = None,
     ) -> None: ...
     @property
     def address(self) -> Address: ...
@@ -22,5 +30,9 @@ class HttpPeer:
     def connect_timeout_ms(self) -> int: ...
     @property
     def read_timeout_ms(self) -> int: ...
+    @property
+    def tls(self) -> _UpstreamTls | None: ...
+    @property
+    def server_name(self) -> str | None: ...
     @property
     def group(self) -> Hashable: ...

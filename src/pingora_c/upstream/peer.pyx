@@ -3,6 +3,7 @@ cimport cython
 
 from libc.stdint cimport int64_t
 
+from pingora_c.net.transport cimport PlainTransport
 from pingora_c.upstream.address cimport Address
 
 
@@ -19,12 +20,13 @@ cdef class HttpPeer:
 
     `connect_timeout` (5) and `read_timeout` (60: to the first byte and between reads) are in seconds. Peers of
     different
-    `group` (any hashable) share no connection. Raises ValueError for an address that is no literal: resolve names
+    `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name` goes before that of
+    `tls`. Raises ValueError for an address that is no literal: resolve names
     with a
     LoadBalancer.
     """
 
-    def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, group=None):
+    def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, group=None, tls=None, str server_name=None):
         if isinstance(target, Endpoint):
             self.endpoint = <Endpoint>target
             self.address = self.endpoint.address
@@ -36,6 +38,29 @@ cdef class HttpPeer:
         self.read_timeout_ms = <uint32_t>to_ms(read_timeout, "read_timeout")
         self.group = group
         self.key = self.address.text if group is None else (self.address.text, group)
+        if tls is None and self.endpoint is not None:
+            tls = self.endpoint.tls
+            server_name = server_name or self.endpoint.server_name
+        if tls is not None:
+            self.use_tls(tls, server_name)
+
+    cdef int use_tls(self, object tls, str server_name) except -1:
+        cdef tuple names
+        self.server_name, names = tls.names_for(server_name)
+        self.tls = tls
+        self.context = <ClientContext?>tls.context
+        if self.address.is_unix and not names and self.context.verifies:
+            raise ValueError(f"HttpPeer {self.address.text}: TLS over a Unix socket needs a server_name")
+        self.host_names = tuple([name.encode("ascii") for name in names])
+        if self.server_name is not None:
+            self.sni = self.server_name.encode("ascii")
+        self.key = (self.address.text, self.group, self.context, self.sni, self.host_names)
+        return 0
+
+    cdef Transport new_transport(self, int fd):
+        if self.context is None:
+            return PlainTransport.new(fd)
+        return self.context.connect(fd, self.key, self.sni, self.host_names, self.address.host.encode())
 
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint):

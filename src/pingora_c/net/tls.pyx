@@ -1,0 +1,408 @@
+"""The TLS transport. Owns its SSL object and the ciphertext under way; knows no certificate and no policy."""
+cimport cython
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+from pingora_c.lib.errno cimport EAGAIN, EINTR, ENOMEM, EPROTO, errno
+from pingora_c.lib.openssl cimport (
+    BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
+    BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data, BIO_set_init,
+    BIO_set_retry_read, ERR_clear_error, ERR_get_error, ERR_reason_error_string, SSL_CLIENT_HELLO_ERROR,
+    SSL_ERROR_WANT_CLIENT_HELLO_CB, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
+    SSL_RECEIVED_SHUTDOWN, SSL_SENT_SHUTDOWN, SSL_SESSION_free, SSL_VERIFY_NONE, SSL_do_handshake, SSL_free,
+    SSL_get_error, SSL_get_verify_mode, SSL_get_verify_result, SSL_new, SSL_read_ex,
+    SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state, SSL_set_ex_data, SSL_set_shutdown, SSL_shutdown,
+    SSL_write_ex, X509_V_OK, X509_verify_cert_error_string,
+)
+from pingora_c.lib.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, recv, send, shutdown as shutdown_fd
+from pingora_c.net.transport cimport IO_EOF, IO_ERROR, IO_TRUNCATED, IO_UNTRUSTED, IO_WOULD_BLOCK
+
+cdef enum:
+    RECORD_OVERHEAD = 256             # header, nonce, tag, type: 22 bytes with the suites of today
+    SHARED_SIZE = 8 * (16384 + 256)   # a slice, sealed
+    KEPT_MAX = 524288                 # more than a slice and all that a peer can make us say besides
+
+cdef BIO_METHOD* socket_method = NULL
+# Ciphertext of the operation that runs, empty between two. One for all connections of all reactors: the GIL is held.
+cdef char* shared = NULL
+cdef size_t shared_size = 0
+cdef void* shared_owner = NULL        # the transport whose bytes these are
+cdef char* record = NULL              # RECORD_SIZE bytes: small spans that go into one record
+
+
+cdef int read_socket(BIO* bio, char* out, int room) noexcept:
+    cdef TlsTransport transport = <TlsTransport>BIO_get_data(bio)
+    cdef Py_ssize_t got = transport.receive(out, room)
+    BIO_clear_retry_flags(bio)
+    if got == IO_WOULD_BLOCK:
+        BIO_set_retry_read(bio)
+        return -1
+    return <int>got if got >= 0 else -1
+
+
+cdef int write_socket(BIO* bio, const char* data, int size) noexcept:
+    cdef TlsTransport transport = <TlsTransport>BIO_get_data(bio)
+    BIO_clear_retry_flags(bio)
+    return size if transport.put(data, size) == 0 else -1
+
+
+cdef long control_socket(BIO* bio, int command, long number, void* pointer) noexcept:
+    return command == BIO_CTRL_FLUSH      # the end of each operation flushes
+
+
+cdef int make_shared() except -1:
+    """Make what all transports share, once."""
+    global socket_method, shared, record
+    if shared != NULL:
+        return 0
+    socket_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, b"pingora")
+    if socket_method == NULL:
+        raise MemoryError
+    BIO_meth_set_read(socket_method, read_socket)
+    BIO_meth_set_write(socket_method, write_socket)
+    BIO_meth_set_ctrl(socket_method, control_socket)
+    record = <char*>malloc(RECORD_SIZE)
+    shared = <char*>malloc(SHARED_SIZE)
+    if shared == NULL or record == NULL:
+        raise MemoryError
+    return 0
+
+
+cdef str openssl_reason():
+    cdef const char* text = NULL
+    cdef unsigned long code = ERR_get_error()
+    if code:
+        text = ERR_reason_error_string(code)
+    ERR_clear_error()
+    return "unknown reason" if text == NULL else text.decode("ascii", "replace")
+
+
+cdef class TlsContext:
+    cdef int on_client_hello(self, TlsTransport transport) noexcept:
+        return SSL_CLIENT_HELLO_ERROR
+
+    cdef bint serves_host(self, TlsTransport transport, const char* host, size_t size) noexcept:
+        return True
+
+    cdef void on_session(self, TlsTransport transport, SSL_SESSION* session) noexcept:
+        SSL_SESSION_free(session)
+
+    cdef bint on_open(self, TlsTransport transport) noexcept:
+        return True
+
+    cdef object describe(self, TlsTransport transport):
+        return None
+
+
+@cython.final
+cdef class TlsTransport(Transport):
+    @staticmethod
+    cdef TlsTransport new(int fd, TlsContext context, SSL_CTX* ctx, bint is_server):
+        cdef TlsTransport self = TlsTransport.__new__(TlsTransport)
+        cdef BIO* bio
+        make_shared()
+        self.ssl = SSL_new(ctx)
+        bio = BIO_new(socket_method)
+        if bio == NULL or self.ssl == NULL:
+            raise MemoryError
+        BIO_set_data(bio, <void*>self)
+        BIO_set_init(bio, 1)
+        SSL_set_bio(self.ssl, bio, bio)
+        SSL_set_ex_data(self.ssl, 0, <void*>self)
+        if is_server:
+            SSL_set_accept_state(self.ssl)
+        else:
+            SSL_set_connect_state(self.ssl)
+        self.context = context
+        self.fd = fd
+        return self
+
+    def __cinit__(self):
+        self.fd = -1
+        self.needs_handshake = True
+        self.is_secure = True
+
+    def __dealloc__(self):
+        global shared_owner, shared_size
+        if shared_owner == <void*>self:
+            shared_owner = NULL
+            shared_size = 0
+        if self.ssl != NULL:
+            # or OpenSSL takes the session of a connection that just broke for one that must not be resumed
+            SSL_set_shutdown(self.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
+            SSL_free(self.ssl)
+        free(self.kept)
+
+    # -- the interface
+
+    cdef int handshake(self) noexcept:
+        cdef int result
+        if self.kept_end and self.send_kept() < 0:
+            return IO_ERROR
+        if not self.is_open and not self.ended:
+            self.is_drained = False
+            ERR_clear_error()
+            result = SSL_do_handshake(self.ssl)
+            if result != 1:
+                result = self.outcome(result)
+                self.send_shared()     # the alert that says why
+                return result
+            if self.send_shared() < 0:
+                return IO_ERROR
+            if self.context.on_open(self):
+                self.is_open = True
+            else:
+                self.ended = IO_ERROR
+        return self.ended if self.ended else IO_WOULD_BLOCK if self.kept_end else 0
+
+    cdef Py_ssize_t read(self, char* out, size_t room) noexcept:
+        cdef size_t total = 0, got
+        cdef int code = IO_WOULD_BLOCK
+        if self.ended:
+            return self.ended
+        self.is_drained = False
+        while total < room:
+            got = 0
+            ERR_clear_error()
+            if SSL_read_ex(self.ssl, out + total, room - total, &got) != 1:
+                code = self.outcome(0)
+                break
+            total += got
+        if self.send_shared() < 0 and not self.ended:
+            self.ended = code = IO_ERROR
+        return total if total else code
+
+    cdef Py_ssize_t write(self, iovec* vector, int count) noexcept:
+        cdef size_t taken = 0, at = 0, sliced, staged, part
+        cdef int i = 0
+        if self.ended and self.ended != IO_EOF:
+            self.error = EPROTO
+            return IO_ERROR
+        if self.kept_end:
+            if self.send_kept() < 0:
+                return IO_ERROR
+            if self.kept_end:
+                return IO_WOULD_BLOCK
+        while i < count:
+            # bytes that left in sealed form
+            part = vector[i].iov_len - at
+            if part > self.sealed:
+                part = self.sealed
+            self.sealed -= part
+            taken += part
+            at += part
+            if self.sealed == 0:
+                break
+            i += 1
+            at = 0
+        while i < count:
+            sliced = staged = 0
+            while i < count and sliced + staged < SLICE_SIZE:
+                part = vector[i].iov_len - at
+                if part == 0:
+                    i += 1
+                    at = 0
+                    continue
+                if staged == 0 and part >= RECORD_SIZE:
+                    part -= part % RECORD_SIZE
+                    if part > SLICE_SIZE - sliced:
+                        part = SLICE_SIZE - sliced
+                        part -= part % RECORD_SIZE
+                    if part == 0:
+                        break
+                    if self.seal(<const char*>vector[i].iov_base + at, part) < 0:
+                        return IO_ERROR
+                    sliced += part
+                else:
+                    if part > RECORD_SIZE - staged:
+                        part = RECORD_SIZE - staged
+                    memcpy(record + staged, <const char*>vector[i].iov_base + at, part)
+                    staged += part
+                    if staged == RECORD_SIZE:
+                        if self.seal(record, staged) < 0:
+                            return IO_ERROR
+                        sliced += staged
+                        staged = 0
+                at += part
+            if staged:
+                if self.seal(record, staged) < 0:
+                    return IO_ERROR
+                sliced += staged
+            if self.send_shared() < 0:
+                return IO_ERROR
+            if self.kept_end:
+                self.sealed = sliced
+                break
+            taken += sliced
+        return taken if taken else IO_WOULD_BLOCK
+
+    cdef void shutdown(self) noexcept:
+        self.send_close_notify()
+        shutdown_fd(self.fd, SHUT_WR)
+
+    cdef void send_close_notify(self) noexcept:
+        if self.is_open and not self.has_shut and not self.kept_end and (not self.ended or self.ended == IO_EOF):
+            self.has_shut = True
+            ERR_clear_error()
+            SSL_shutdown(self.ssl)
+            # ignored: a socket that is full now ends without the mark, which the peer takes for a truncated stream
+            self.send_shared()
+
+    cdef void close(self) noexcept:
+        if self.fd >= 0:
+            self.send_close_notify()
+        free(self.kept)
+        self.kept = NULL
+        self.kept_at = self.kept_end = 0
+        Transport.close(self)
+
+    cdef void reset(self) noexcept:
+        self.has_shut = True      # what close_notify would say is not so
+        Transport.reset(self)
+
+    cdef bint has_pending(self) noexcept:
+        return self.ended != 0      # a read that is short took all that could be decrypted
+
+    cdef bint serves_host(self, const char* host, size_t size) noexcept:
+        return self.context.serves_host(self, host, size)
+
+    cdef object describe(self):
+        if self.described is None:
+            self.described = self.context.describe(self)
+        return self.described
+
+    cdef str failure(self):
+        return self.trouble
+
+    # -- private
+
+    cdef int outcome(self, int result) noexcept:
+        """The IoCode of an operation that did not succeed; sets `ended` unless it can go on."""
+        cdef int error = SSL_get_error(self.ssl, result)
+        if error == SSL_ERROR_WANT_READ or error == SSL_ERROR_WANT_WRITE or error == SSL_ERROR_WANT_CLIENT_HELLO_CB:
+            return IO_WOULD_BLOCK
+        if error == SSL_ERROR_ZERO_RETURN:
+            self.ended = IO_EOF
+        elif self.saw_fin:
+            self.ended = IO_TRUNCATED
+        else:
+            self.ended = IO_ERROR
+            if (not self.is_open and SSL_get_verify_mode(self.ssl) != SSL_VERIFY_NONE
+                    and SSL_get_verify_result(self.ssl) != X509_V_OK):
+                self.ended = IO_UNTRUSTED
+        try:
+            self.note_trouble()
+        except:
+            pass   # ignored: without memory the log says less
+        if self.error == 0:
+            self.error = EPROTO
+        return self.ended
+
+    cdef int note_trouble(self) except -1:
+        if self.ended == IO_UNTRUSTED:
+            self.trouble = X509_verify_cert_error_string(SSL_get_verify_result(self.ssl)).decode("ascii", "replace")
+        elif self.ended == IO_TRUNCATED:
+            self.trouble = "the peer closed the connection" if not self.is_open else "no close_notify"
+        elif self.ended == IO_ERROR and self.error == 0:
+            self.trouble = openssl_reason()
+        return 0
+
+    cdef Py_ssize_t receive(self, char* out, size_t room) noexcept:
+        """recv for OpenSSL: bytes, 0 at the end, or an IoCode."""
+        cdef Py_ssize_t got
+        if self.is_drained:
+            return IO_WOULD_BLOCK
+        while True:
+            got = recv(self.fd, out, room, 0)
+            if got >= 0:
+                if got == 0:
+                    self.saw_fin = True
+                elif <size_t>got < room:
+                    self.is_drained = True
+                return got
+            if errno == EINTR:
+                continue
+            if errno == EAGAIN:
+                self.is_drained = True
+                return IO_WOULD_BLOCK
+            self.error = errno
+            return IO_ERROR
+
+    cdef int put(self, const char* data, size_t size) noexcept:
+        """Take ciphertext from OpenSSL."""
+        global shared_size, shared_owner
+        if shared_owner != <void*>self and shared_size:
+            # its operation is suspended: a hook or a finalizer let another thread run
+            if (<TlsTransport>shared_owner).send_shared() < 0:
+                shared_size = 0
+        if shared_size + size > SHARED_SIZE and self.send_shared() < 0:
+            return -1
+        if self.kept_end or size > SHARED_SIZE:
+            return self.keep(data, size)
+        memcpy(shared + shared_size, data, size)
+        shared_size += size
+        shared_owner = <void*>self
+        return 0
+
+    cdef int send_shared(self) noexcept:
+        """Send what this operation made, behind what is kept; -1: the socket is broken."""
+        global shared_size
+        cdef Py_ssize_t sent = 0
+        cdef size_t size = shared_size
+        if size == 0 or shared_owner != <void*>self:
+            return 0
+        shared_size = 0
+        while self.kept_end == 0:
+            sent = send(self.fd, shared, size, MSG_NOSIGNAL)
+            if sent == <Py_ssize_t>size:
+                return 0
+            if sent >= 0 or errno == EAGAIN:
+                break
+            if errno != EINTR:
+                self.error = errno
+                return -1
+        if sent < 0:
+            sent = 0
+        return self.keep(shared + sent, size - sent)
+
+    cdef int send_kept(self) noexcept:
+        """-1: the socket is broken. What it does not take stays in `kept`."""
+        cdef Py_ssize_t sent
+        while self.kept_at < self.kept_end:
+            sent = send(self.fd, self.kept + self.kept_at, self.kept_end - self.kept_at, MSG_NOSIGNAL)
+            if sent >= 0:
+                self.kept_at += sent
+            elif errno == EAGAIN:
+                return 0
+            elif errno != EINTR:
+                self.error = errno
+                return -1
+        free(self.kept)
+        self.kept = NULL
+        self.kept_at = self.kept_end = 0
+        return 0
+
+    cdef int keep(self, const char* data, size_t size) noexcept:
+        cdef char* grown
+        if self.kept_end + size > KEPT_MAX:
+            self.error = ENOMEM
+            return -1
+        grown = <char*>realloc(self.kept, self.kept_end + size)
+        if grown == NULL:
+            self.error = ENOMEM
+            return -1
+        memcpy(grown + self.kept_end, data, size)
+        self.kept = grown
+        self.kept_end += size
+        return 0
+
+    cdef int seal(self, const char* data, size_t size) noexcept:
+        cdef size_t written = 0
+        ERR_clear_error()
+        if SSL_write_ex(self.ssl, data, size, &written) == 1:
+            return 0
+        self.outcome(0)
+        if self.ended == 0:
+            self.ended = IO_ERROR
+            self.error = EPROTO
+        return -1

@@ -1,0 +1,37 @@
+from collections.abc import Hashable, Mapping
+from typing import final
+
+from pingora_c.net.tls_context import TlsRules
+from pingora_c.net.tls_tickets import TicketKeys
+
+@final
+class HostContext:
+    def __init__(
+        self,
+        rules: TlsRules,
+        certificates: tuple[tuple[tuple[bytes, ...], bytes, bytes | None], ...],
+        *,
+        names: frozenset[str],
+        policy: Hashable,
+        client_auth: tuple[tuple[bytes, ...], tuple[bytes, ...], bool] | None,
+        scope: bytes,
+        protocols: bytes,
+    ) -> None: ...
+    @property
+    def policy(self) -> Hashable: ...
+    @property
+    def names(self) -> frozenset[str]: ...
+
+@final
+class ServerContext:
+    def __init__(
+        self,
+        rules: TlsRules,
+        *,
+        tickets: TicketKeys | None,
+        protocols: bytes,
+        is_strict: bool,
+    ) -> None: ...
+    def replace(self, hosts: Mapping[bytes, HostContext], fallback: HostContext) -> None: ...
+    @property
+    def fallback(self) -> HostContext: ...

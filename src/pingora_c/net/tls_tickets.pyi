@@ -1,0 +1,9 @@
+from typing import final
+
+@final
+class TicketKeys:
+    def __init__(self, lifetime: int, secret: bytes | None = None) -> None: ...
+    @property
+    def lifetime(self) -> int: ...
+    @property
+    def names(self) -> tuple[bytes, bytes]: ...

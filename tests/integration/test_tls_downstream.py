@@ -1,0 +1,485 @@
+"""TLS towards clients: certificates by name, policies, tickets, and what ends a connection. Clients: Python's ssl."""
+
+import socket
+import ssl
+import threading
+
+import pytest
+from conversations import GET, dechunk, echo, post, proxy_to, wait_until
+from pki import Authority
+
+from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
+from pingora.testing import read_all
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def pair(issued):
+    return Certificate(issued.chain, issued.key)
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return Authority()
+
+
+@pytest.fixture
+def serve(ca, proxy_factory, origin_factory):
+    """Start a proxy with TLS for an origin that answers `script`."""
+
+    def start(*certificates, script=OK, limits=None, proxy=None, **settings):
+        certificates = certificates or (ca.issue("localhost"),)
+        tls = TlsSettings([pair(one) for one in certificates], **settings)
+        running = proxy_factory(proxy or proxy_to(origin_factory(script).address), limits, tls)
+        running.tls = tls
+        return running
+
+    return start
+
+
+def connect(proxy, context, name="localhost", session=None):
+    raw = socket.create_connection((proxy.host, proxy.port), 10)
+    try:
+        return context.wrap_socket(raw, server_hostname=name, session=session)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def ask(proxy, context, name="localhost", request=GET):
+    with connect(proxy, context, name) as client:
+        client.sendall(request)
+        return read_all(client)
+
+
+def shown(proxy, context, name):
+    """The names of the certificate that the proxy shows for a name."""
+    with connect(proxy, context, name) as client:
+        return {value for _, value in client.getpeercert()["subjectAltName"]}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_is_answered_over_tls_and_the_connection_is_kept(ca, serve, version):
+    proxy = serve()
+    context = ca.trusts(minimum_version=version, maximum_version=version)
+    with connect(proxy, context) as client:
+        for _ in range(3):
+            client.sendall(GET.replace(b"Connection: close\r\n", b""))
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert answer.endswith(b"hi")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+def test_versions_before_1_2_are_refused(ca, serve, version):
+    proxy = serve()
+    context = ca.trusts(minimum_version=ssl.TLSVersion.TLSv1)
+    context.maximum_version = ssl.TLSVersion[version]
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        ask(proxy, context)
+    wait_until(lambda: proxy.serving.counters["pingora_tls_handshake_failures_total"] == 1)
+
+
+def test_min_version_1_3_refuses_1_2(ca, serve):
+    proxy = serve(min_version="1.3")
+    with pytest.raises(ssl.SSLError):
+        ask(proxy, ca.trusts(maximum_version=ssl.TLSVersion.TLSv1_2))
+    assert ask(proxy, ca.trusts()).endswith(b"hi")
+
+
+def test_the_upstream_hears_of_https(ca, proxy_factory, origin_factory):
+    origin = origin_factory(OK)
+    proxy = proxy_factory(proxy_to(origin.address), tls=TlsSettings(pair(ca.issue("localhost"))))
+    ask(proxy, ca.trusts())
+    assert b"X-Forwarded-Proto: https\r\n" in origin.heads[0]
+
+
+def test_the_certificate_is_chosen_by_exact_name_then_wildcard_then_the_first(ca, serve):
+    first, exact, wild = ca.issue("first.test"), ca.issue("a.test.example"), ca.issue("*.test.example")
+    proxy = serve(first, wild, exact)
+    context = ca.trusts(check_hostname=False)
+    assert shown(proxy, context, "a.test.example") == {"a.test.example"}
+    assert shown(proxy, context, "A.TEST.example") == {"a.test.example"}
+    assert shown(proxy, context, "b.test.example") == {"*.test.example"}
+    assert shown(proxy, context, "b.c.test.example") == {"first.test"}
+    assert shown(proxy, context, "other.example") == {"first.test"}
+    assert shown(proxy, context, None) == {"first.test"}
+
+
+@pytest.mark.parametrize(("ciphers", "kind"), [("ECDHE+AESGCM+aECDSA", "ECDSA"), ("ECDHE+AESGCM+aRSA", "RSA")])
+def test_a_client_gets_the_kind_of_certificate_that_it_can_verify(ca, serve, ciphers, kind):
+    proxy = serve(ca.issue("localhost"), ca.issue("localhost", kind="RSA"))
+    context = ca.trusts(maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers(ciphers)
+    with connect(proxy, context) as client:
+        assert f"-{kind}-" in client.cipher()[0]
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)]
+)
+def test_alpn_chooses_http_1_1(ca, serve, offered, chosen):
+    proxy = serve()
+    context = ca.trusts()
+    if offered:
+        context.set_alpn_protocols(offered)
+    with connect(proxy, context) as client:
+        assert client.selected_alpn_protocol() == chosen
+
+
+def test_a_client_that_speaks_other_protocols_only_is_refused(ca, serve):
+    context = ca.trusts()
+    context.set_alpn_protocols(["h2"])
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+        connect(serve(), context)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_is_resumed_by_its_ticket(ca, serve, version):
+    seen = []
+
+    class Noting(ProxyHttp):
+        def request_filter(self, session, ctx):
+            seen.append(session.tls.resumed)
+            return Response(200)
+
+        def upstream_peer(self, session, ctx):
+            raise AssertionError
+
+    proxy = serve(proxy=Noting())
+    context = ca.trusts(minimum_version=version, maximum_version=version)
+    session = None
+    for _ in range(3):
+        with connect(proxy, context, session=session) as client:
+            client.sendall(GET)
+            read_all(client)
+            session = client.session
+    assert seen == [False, True, True]
+
+
+def test_a_ticket_of_one_host_does_not_open_another(ca, serve):
+    """CVE-2025-23419: no session is resumed under another policy."""
+    open_host, closed_host = ca.issue("open.test"), ca.issue("closed.test")
+    auth = ClientAuth(ca.chain)
+    proxy = serve(open_host, closed_host, hosts={"closed.test": auth})
+    context = ca.trusts(maximum_version=ssl.TLSVersion.TLSv1_2)
+    with connect(proxy, context, "open.test") as client:
+        client.sendall(GET.replace(b"Host: a", b"Host: open.test"))
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+        session = client.session
+    with pytest.raises(ssl.SSLError):
+        connect(proxy, context, "closed.test", session)
+
+
+def test_the_identity_of_a_client_reaches_hooks(ca, serve):
+    seen = []
+
+    class Noting(ProxyHttp):
+        def request_filter(self, session, ctx):
+            seen.append(session.tls)
+            return Response(200)
+
+        def upstream_peer(self, session, ctx):
+            raise AssertionError
+
+    alice = ca.issue("alice@example.com", "alice.example", common_name="alice")
+    proxy = serve(proxy=Noting(), client_auth=ClientAuth(ca.chain, required=False))
+    context = ca.trusts(alice)
+    context.set_alpn_protocols(["http/1.1"])
+    assert ask(proxy, context).startswith(b"HTTP/1.1 200")
+    assert ask(proxy, ca.trusts()).startswith(b"HTTP/1.1 200")
+    tls = seen[0]
+    assert (tls.version, tls.alpn, tls.server_name, tls.resumed) == ("TLSv1.3", "http/1.1", "localhost", False)
+    assert tls.cipher.startswith("TLS_")
+    certificate = tls.client_certificate
+    assert certificate.der == alice.der
+    assert certificate.subject == "CN=alice"
+    assert certificate.common_name == "alice"
+    assert certificate.names == ("alice@example.com", "alice.example")
+    assert len(certificate.fingerprint) == 64
+    assert seen[1].client_certificate is None
+
+
+def test_session_tls_is_none_without_tls(proxy_factory):
+    seen = []
+
+    class Noting(ProxyHttp):
+        def request_filter(self, session, ctx):
+            seen.append(session.tls)
+            return Response(200)
+
+        def upstream_peer(self, session, ctx):
+            raise AssertionError
+
+    proxy_factory(Noting()).exchange(GET)
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_bad_client_certificates_are_refused(ca, serve, required, version):
+    revoked = ca.issue("eve", common_name="eve")
+    stranger = Authority("other CA").issue("mallory")
+    expired = ca.issue("late", days=(-20, -10))
+    proxy = serve(client_auth=ClientAuth(ca.chain, ca.crl(revoked), required=required))
+    settings = {"minimum_version": version, "maximum_version": version}
+    assert ask(proxy, ca.trusts(ca.issue("alice"), **settings)).endswith(b"hi")
+    for bad in (revoked, stranger, expired):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(proxy, ca.trusts(bad, **settings))
+    if required:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(proxy, ca.trusts(**settings))
+    else:
+        assert ask(proxy, ca.trusts(**settings)).endswith(b"hi")
+
+
+def test_a_request_for_a_host_with_another_policy_is_misdirected(ca, serve):
+    auth = ClientAuth(ca.chain)
+    proxy = serve(ca.issue("public.test"), ca.issue("*.admin.test"), hosts={"*.admin.test": auth})
+    alice = ca.trusts(ca.issue("alice"))
+    to_admin = GET.replace(b"Host: a", b"Host: A.admin.test.:443")
+    assert ask(proxy, alice, "a.admin.test", to_admin).startswith(b"HTTP/1.1 200")
+    assert ask(proxy, ca.trusts(), "public.test", to_admin).startswith(b"HTTP/1.1 421")
+    assert ask(proxy, alice, "public.test", to_admin).startswith(b"HTTP/1.1 421")
+    absolute = to_admin.replace(b"GET /", b"GET https://x.admin.test/").replace(b"A.admin.test.", b"public.test")
+    assert ask(proxy, ca.trusts(), "public.test", absolute).startswith(b"HTTP/1.1 421")
+    to_public = GET.replace(b"Host: a", b"Host: public.test")
+    assert ask(proxy, ca.trusts(), "public.test", to_public).startswith(b"HTTP/1.1 200")
+    assert proxy.serving.counters['pingora_refusals_total{reason="misdirected_request"}'] == 3
+
+
+def test_strict_host_answers_421_for_what_the_certificate_is_not_for(ca, serve):
+    proxy = serve(ca.issue("a.test", "*.b.test"), strict_host=True)
+    for host, status in ((b"a.test", 200), (b"x.b.test:8443", 200), (b"b.test", 421), (b"c.test", 421)):
+        answer = ask(proxy, ca.trusts(), "a.test", GET.replace(b"Host: a", b"Host: " + host))
+        assert answer.startswith(b"HTTP/1.1 %d" % status), host
+
+
+def test_certificates_are_replaced_while_connections_go_on(ca, serve):
+    old, new = ca.issue("localhost"), ca.issue("localhost", "new.test")
+    proxy = serve(old)
+    context = ca.trusts()
+    with connect(proxy, context) as kept:
+        kept.sendall(GET.replace(b"Connection: close\r\n", b""))
+        assert kept.recv(4096).endswith(b"hi")
+        proxy.tls.replace_certificates(pair(new))
+        assert shown(proxy, context, "localhost") == {"localhost", "new.test"}
+        other = Authority().issue("localhost")
+        with pytest.raises(ValueError, match="not the key"):
+            proxy.tls.replace_certificates(Certificate(other.chain, old.key))
+        assert shown(proxy, context, "localhost") == {"localhost", "new.test"}
+        kept.sendall(GET)
+        assert read_all(kept).endswith(b"hi")
+
+
+def test_no_handshake_fails_while_certificates_are_replaced_again_and_again(ca, serve):
+    pairs = [pair(ca.issue("localhost")) for _ in range(4)]
+    proxy = serve()
+    context = ca.trusts()
+    stop = threading.Event()
+    problems, n_done = [], [0]
+
+    def load():
+        while not stop.is_set():
+            try:
+                assert ask(proxy, context).endswith(b"hi")
+                n_done[0] += 1
+            except Exception as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(60):
+        proxy.call(replace(proxy.tls, pairs[turn % 4]))
+        before = n_done[0]
+        wait_until(lambda: n_done[0] > before or problems)  # noqa: B023
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert proxy.serving.counters["pingora_tls_handshake_failures_total"] == 0
+
+
+async def replace(tls, certificates):
+    tls.replace_certificates(certificates)
+
+
+@pytest.mark.parametrize("size", [1, 16384, 16385, 131072, 131073, 3_000_000])
+def test_bodies_of_any_size_pass_both_ways(ca, serve, size):
+    proxy = serve(script=echo)
+    payload = bytes(range(256)) * (size // 256 + 1)
+    payload = payload[:size]
+    context = ca.trusts()
+    with connect(proxy, context) as client:
+        client.sendall(post(payload))
+        answer = read_all(client)
+    assert answer.partition(b"\r\n\r\n")[2] == payload
+
+
+def test_a_slow_reader_gets_every_byte(ca, serve):
+    size = 8_000_000
+    payload = b"x" * size
+    proxy = serve(script=b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (size, payload))
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(20)
+    raw.connect((proxy.host, proxy.port))
+    with ca.trusts().wrap_socket(raw, server_hostname="localhost") as client:
+        client.sendall(GET)
+        n = 0
+        while n < size:
+            n += len(client.recv(3000))
+            if n > 400_000:
+                break
+        assert n + len(read_all(client)) >= size
+
+
+def test_a_handshake_in_single_bytes_succeeds(ca, serve):
+    proxy = serve()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ca.trusts().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with proxy.connect() as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def send():
+            for byte in outgoing.read():
+                raw.sendall(bytes([byte]))
+
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                send()
+                incoming.write(raw.recv(65536))
+        client.write(GET)
+        send()
+        answer = b""
+        while not answer.endswith(b"hi"):
+            try:
+                answer += client.read(4096)
+            except ssl.SSLWantReadError:
+                incoming.write(raw.recv(65536))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_handshake_and_request_in_one_flight_are_answered(ca, serve):
+    """The request lies in the library when the handshake ends, and no further edge tells of it."""
+    proxy = serve()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ca.trusts().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with proxy.connect() as raw:
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        raw.sendall(outgoing.read())
+        while True:
+            incoming.write(raw.recv(65536))
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                pass
+        client.write(GET)
+        raw.sendall(outgoing.read())  # Finished, and the request behind it
+        answer = b""
+        while not answer.endswith(b"hi"):
+            try:
+                answer += client.read(4096)
+            except ssl.SSLWantReadError:
+                incoming.write(raw.recv(65536))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\0" * 100, b"\x16\x03\x01\xff\xff"],
+    ids=["http", "record", "zeros", "length"],
+)
+def test_plain_bytes_instead_of_a_handshake_end_the_connection(serve, data):
+    proxy = serve()
+    with proxy.connect() as raw:
+        raw.sendall(data)
+        raw.shutdown(socket.SHUT_WR)
+        assert b"HTTP/1.1 2" not in read_all(raw)
+    wait_until(lambda: proxy.serving.counters["pingora_tls_handshake_failures_total"] == 1)
+    assert proxy.serving.counters["pingora_requests_total"] == 0
+
+
+def test_plain_bytes_after_the_handshake_are_no_request(ca, serve):
+    proxy = serve()
+    client = connect(proxy, ca.trusts())
+    with socket.socket(fileno=client.detach()) as raw:
+        raw.settimeout(10)
+        raw.sendall(GET)
+        assert b"HTTP/1.1" not in read_all(raw)
+    assert proxy.serving.counters["pingora_requests_total"] == 0
+
+
+def test_a_handshake_that_takes_too_long_is_given_up(serve):
+    proxy = serve(limits=Limits(handshake_timeout=0.05))
+    with proxy.connect() as raw:
+        raw.sendall(b"\x16\x03\x01")
+        assert read_all(raw) == b""
+    assert proxy.serving.counters['pingora_connections_closed_total{reason="handshake_timeout"}'] == 1
+
+
+def test_the_end_of_an_answer_to_http_1_0_is_marked(ca, serve):
+    proxy = serve(script=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+    with connect(proxy, ca.trusts(), "localhost") as client:
+        client.suppress_ragged_eofs = False
+        client.sendall(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        assert read_all(client).endswith(b"hi")  # raises SSLEOFError without close_notify
+
+
+def test_an_answer_that_is_cut_ends_without_close_notify(ca, serve):
+    def cut(connection, data):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        connection.close()
+
+    proxy = serve(script=cut)
+    with connect(proxy, ca.trusts(), "localhost") as client:
+        client.suppress_ragged_eofs = False
+        client.sendall(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+            read_all(client)
+
+
+def test_a_body_without_its_end_and_without_close_notify_cancels_the_request(ca, serve):
+    proxy = serve(script=echo)  # which waits for the body
+    client = connect(proxy, ca.trusts())
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    wait_until(lambda: proxy.serving.counters["pingora_requests_total"] == 1)
+    client.close()
+    wait_until(lambda: proxy.serving.counters['pingora_failures_total{reason="client_gone"}'] == 1)
+
+
+def test_a_client_that_ends_only_its_side_is_answered(ca, serve):
+    proxy = serve()
+    context = ca.trusts()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with proxy.connect() as raw:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(outgoing.read())
+                incoming.write(raw.recv(65536))
+        client.write(GET)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.unwrap()  # close_notify
+        raw.sendall(outgoing.read())
+        raw.shutdown(socket.SHUT_WR)
+        incoming.write(read_all(raw))
+    assert client.read(4096).endswith(b"hi")
+
+
+def test_chunked_bodies_and_trailers_pass(ca, serve):
+    script = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\nyou\r\n0\r\nX-Sum: 1\r\n\r\n"
+    payload, trailers = dechunk(ask(serve(script=script), ca.trusts()))
+    assert payload == b"hiyou"
+    assert b"X-Sum: 1" in trailers
