@@ -206,7 +206,7 @@ class Scarce:
 @pytest.fixture
 def scarce(origin_factory):
     with contextlib.ExitStack() as stack:
-        yield lambda n: stack.enter_context(contextlib.closing(Scarce(n, origin_factory(HELLO).address)))
+        yield lambda n, script=HELLO: stack.enter_context(contextlib.closing(Scarce(n, origin_factory(script).address)))
 
 
 def test_without_descriptors_accepting_pauses_without_a_busy_loop_and_goes_on_when_there_are_some(scarce):
@@ -229,6 +229,20 @@ def test_without_descriptors_accepting_pauses_without_a_busy_loop_and_goes_on_wh
             for client in waiting:
                 assert read_all(client).endswith(b"hello")
     assert "accepting pauses: the process is short of descriptors" in proxy.close()
+
+
+def test_without_a_descriptor_for_its_upstream_a_request_is_answered_503(scarce):
+    proxy = scarce(128, HELLO.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    with proxy.connect() as client:
+        client.sendall(KEEP)
+        read_answer(client)
+        proxy.tell("eat")
+        client.sendall(KEEP)
+        assert client.recv(65536).startswith(b"HTTP/1.1 503 ")
+        seen = proxy.tell("free")
+        assert seen['pingora_failures_total{reason="no_descriptors"}'] == 1
+        client.sendall(KEEP)
+        read_answer(client)
 
 
 def test_more_clients_than_descriptors_are_all_served_in_turn_and_each_that_is_accepted_has_an_upstream(scarce):

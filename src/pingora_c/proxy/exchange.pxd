@@ -22,7 +22,7 @@ cdef class Exchange(Phases):
     cdef HttpPeer chosen
     cdef Endpoint endpoint            # in flight there, None if not
     cdef Timer deadline               # limit of the present attempt
-    cdef bint deadline_is_total       # it is that of all attempts
+    cdef uint8_t deadline_kind        # FailureKind, once it has passed
     cdef uint8_t attempt_failure      # why the present attempt failed
     cdef str detail                   # more about it, for logs; None: there is none
     cdef uint32_t n_attempts
@@ -58,7 +58,6 @@ cdef class Exchange(Phases):
     cdef int send_answer(self, Response response) except -1
     cdef void note_no_answer(self) noexcept
     cdef void conclude(self) noexcept
-    cdef void end_waiting(self) noexcept
     cdef int write_access_log(self) except -1
     cdef void write_error_log(self, object summary) noexcept
     cdef object error(self)

@@ -18,8 +18,8 @@ from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.downstream cimport H1ServerStream
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_MEMORY, NO_UPSTREAM, OK,
-    TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_STATUS, failure_reason, failure_status,
+    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY,
+    NO_UPSTREAM, OK, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason, failure_status,
     is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
@@ -32,19 +32,19 @@ from pingora_c.proxy.phases cimport (
     SESSION_CONNECTING, SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line,
 )
 from pingora_c.proxy.replay cimport Replay
-from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status, may_retry as rules_allow
+from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status, left_ms
+from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport has_untried, selection_key
 from pingora_c.proxy.upstream_leg cimport H1ClientStream, open_stream
 from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
 from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
 
-from pingora_c.proxy.failure import SessionEnded
 from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.response import send_all
 
 cdef void fire_deadline(void* owner) noexcept:
     cdef Exchange exchange = <Exchange>owner
-    exchange.on_failure(False, TOTAL_TIMEOUT if exchange.deadline_is_total else TRY_TIMEOUT)
+    exchange.on_failure(False, exchange.deadline_kind)
 
 
 @cython.final
@@ -190,15 +190,15 @@ cdef class Exchange(Phases):
         self.endpoint = self.chosen.endpoint
         if self.endpoint is not None:
             self.endpoint.on_start()
-        if self.plan.retry.try_ms or self.plan.retry.total_ms:
-            limit_ms = attempt_ms(&self.plan.retry, self.started_us, &self.deadline_is_total)
+        if self.plan.retry.try_ms or self.plan.retry.total_ms or self.chosen.total_timeout_ms:
+            limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms, &self.deadline_kind)
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
         opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, not self.reuse_failed)
         self.up = <H1ClientStream>self.opened
         self.opened = None
         self.is_reused = opened == 1
         if opened < 0:
-            self.on_failure(False, CONNECT_REFUSED)
+            self.on_failure(False, NO_DESCRIPTORS if opened == -3 else CONNECT_REFUSED)
         elif opened == 1:
             self.on_connected()
 
@@ -349,6 +349,9 @@ cdef class Exchange(Phases):
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
         self.first_byte_us = now_us()
         timer_clear(&self.deadline)
+        if self.chosen.total_timeout_ms and framing.kind != BODY_TUNNEL:
+            self.deadline_kind = UPSTREAM_TOTAL_TIMEOUT
+            self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
         self.response_head = head
         self.response_framing = framing[0]
         if (self.plan.retry.n_statuses and is_retried_status(&self.plan.retry, head.status_code)
@@ -405,6 +408,7 @@ cdef class Exchange(Phases):
                 self.up.cut_request()      # its answer may still be whole
             return
         if is_client or self.response_sent:
+            self.plan.reactor.counted[<int>ATTEMPT_FAILURES + kind] += not is_client
             self.fail(kind)
             return
         self.end_attempt(kind)
@@ -547,22 +551,6 @@ cdef class Exchange(Phases):
         self.end_waiting()
         self.plan.reactor.bury(self)
         down.release(self.response_sent and self.upstream_ended)
-
-    cdef void end_waiting(self) noexcept:
-        """Whoever else waits for this session, in a task of his own, waits no more."""
-        cdef object reader = self.reader
-        cdef object drained = self.drained
-        self.reader = None
-        self.drained = None
-        if reader is None and drained is None:
-            return
-        try:
-            for future in (reader, drained):
-                if future is not None and not future.done():
-                    future.set_exception(SessionEnded("the session has ended"))
-                    future.exception()     # it may be that nobody looks at it
-        except:
-            pass   # ignored: the loop is closing
 
     cdef int write_access_log(self) except -1:
         cdef AccessRecord record

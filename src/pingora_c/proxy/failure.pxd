@@ -21,13 +21,17 @@ cdef enum FailureKind:
     UPSTREAM_BAD_HEAD       # 502
     UPSTREAM_BAD_BODY       # 502, or cut if the head has left
     UPSTREAM_TRUNCATED      # the answer is cut
-    UPSTREAM_TIMEOUT        # 504  to the first byte or between reads
+    FIRST_BYTE_TIMEOUT      # 504  no byte of an answer came
+    UPSTREAM_TIMEOUT        # 504  between reads
+    UPSTREAM_WRITE_TIMEOUT  # 504  it took nothing of the request
+    UPSTREAM_TOTAL_TIMEOUT  # 504  the whole exchange took longer than HttpPeer.total_timeout
     TRY_TIMEOUT             # 504  one attempt took longer than RetryPolicy.try_timeout
     TOTAL_TIMEOUT           # 504  all attempts together took longer than RetryPolicy.total_timeout
     TUNNEL_TIMEOUT          # nothing moved in a tunnel: cut
     UPSTREAM_STATUS         # an answer with a status of RetryPolicy.statuses; only ever retried
     HOOK_RAISED             # 500
     HOOK_TIMEOUT            # 504
+    NO_DESCRIPTORS          # 503  none is left for a connection to an upstream
     NO_MEMORY               # 503
     FAILURE_END
 

@@ -51,6 +51,7 @@ cdef class Relay(StreamOwner):
     cdef void to_client(self, const char* data, size_t size) noexcept
     cdef void end_client(self, Trailers trailers) noexcept
     cdef void drop_filters(self, bint is_request) noexcept
+    cdef void end_waiting(self) noexcept        # tell whoever waits for the body or for room that the session has ended
     # -- overridden
     cdef void fail(self, int kind) noexcept
     cdef void finish(self) noexcept

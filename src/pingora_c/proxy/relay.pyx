@@ -2,6 +2,8 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, make_error
 
+from pingora_c.proxy.failure import SessionEnded
+
 
 cdef class Relay(StreamOwner):
     cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept:
@@ -167,6 +169,22 @@ cdef class Relay(StreamOwner):
             self.request_bodies = None
         else:
             self.response_bodies = None
+
+    cdef void end_waiting(self) noexcept:
+        """Whoever else waits for this session, in a task of his own, waits no more."""
+        cdef object reader = self.reader
+        cdef object drained = self.drained
+        self.reader = None
+        self.drained = None
+        if reader is None and drained is None:
+            return
+        try:
+            for future in (reader, drained):
+                if future is not None and not future.done():
+                    future.set_exception(SessionEnded("the session has ended"))
+                    future.exception()     # it may be that nobody looks at it
+        except:
+            pass   # ignored: the loop is closing
 
     # -- overridden
 

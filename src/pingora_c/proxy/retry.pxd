@@ -1,5 +1,5 @@
 """When a request is tried again: the rules of a proxy applied to what happened in an attempt."""
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.proxy.plan cimport RetryRules
 
 # What an attempt that failed had done.
@@ -19,6 +19,10 @@ cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) n
 cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept nogil
 cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil
 
-# How long an attempt that begins now may take: to its own end, or (`is_total`) to that of all attempts if that comes
-# first.
-cdef uint64_t attempt_ms(const RetryRules* rules, uint64_t started_us, bint* is_total) noexcept nogil
+# How long an attempt that begins now may take, 0: no limit. Whichever ends first of its own limit, that of all attempts
+# and that of its peer, and the FailureKind (`kind`) for it.
+cdef uint64_t attempt_ms(
+    const RetryRules* rules, uint64_t started_us, uint64_t peer_ms, uint8_t* kind,
+) noexcept nogil
+# What is left of `limit_ms` since then, at least 1.
+cdef uint64_t left_ms(uint64_t limit_ms, uint64_t since_us) noexcept nogil

@@ -18,18 +18,20 @@ cdef enum ClientState:
     CLIENT_IDLE = 1
     CLIENT_BUSY = 2
 
-cdef enum:
-    IDLE_MS = 60000       # an upstream connection waits this long in the pool
-
 
 cdef class H1Client(Connection):
     cdef Pool pool
     cdef object key            # of the pool
     cdef uint8_t state
-    cdef uint32_t read_timeout_ms
+    cdef HttpPeer peer         # whom it serves, or served last: its limits
+    cdef uint32_t wait_ms      # after this long without progress it is looked which limit is meant
+    cdef uint64_t waits_since_ms   # last progress
     cdef uint32_t n_exchanges
     cdef uint64_t written_before   # of a tunnel: bytes_written when the timer ran out last
     cdef H1ClientStream stream
+    cdef void wait(self) noexcept                      # there was progress
+    cdef void serve_peer(self, HttpPeer peer) noexcept
+    cdef void fail_after(self, uint64_t limit_ms, int kind) noexcept   # unless it is less long that we wait
     cdef void fail(self, int kind) noexcept
     cdef void leave_pool(self) noexcept
 
@@ -56,5 +58,6 @@ cdef class H1ClientStream(H1Stream):
 
 # Open a stream to `peer` into owner.opened: over a pooled connection if there is one and `may_reuse` (it is ready at
 # once: 1), else over a new one
-# (0: on_connected or on_failure follows). -1 if no socket could be made or the connect failed at once.
+# (0: on_connected or on_failure follows). -1 if no socket could be made or the connect failed at once,
+# -3 if there is no descriptor for one.
 cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept

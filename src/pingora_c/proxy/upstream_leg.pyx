@@ -11,15 +11,16 @@ from pingora_c.h1.encode cimport FRAME_CLOSE, FRAME_LENGTH
 from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.http.trailers cimport Trailers
-from pingora_c.lib.errno cimport EINPROGRESS, errno
+from libc.stdint cimport uint64_t
+from pingora_c.lib.errno cimport EINPROGRESS, EMFILE, ENFILE, errno
 from pingora_c.lib.socket cimport (
     IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, connect, getsockopt,
     setsockopt, sockaddr, socket, socklen_t,
 )
 from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
-    CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE, UPSTREAM_BAD_HEAD,
-    UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED,
+    CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE,
+    UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
 
 cdef enum:
@@ -30,6 +31,14 @@ cdef enum:
 
 @cython.final
 cdef class H1Client(Connection):
+    cdef void wait(self) noexcept:
+        self.waits_since_ms = self.reactor.now_ms
+        self.reactor.set_timer(&self.timer, self.wait_ms)
+
+    cdef void serve_peer(self, HttpPeer peer) noexcept:
+        self.peer = peer
+        self.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)
+
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         cdef size_t used = 0, part
         if self.stream is None:
@@ -38,7 +47,7 @@ cdef class H1Client(Connection):
         if not self.stream.request_written:
             self.fail(UPSTREAM_CLOSED)     # it speaks before it was asked: not an answer to this request
             return size
-        self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+        self.wait()
         while used < size and not self.is_closed and self.stream is not None:
             self.stream.got_bytes = True
             if not self.stream.head_done:
@@ -65,12 +74,12 @@ cdef class H1Client(Connection):
                 return
             self.open_transport()
         elif self.stream is not None and self.stream.owner is not None:
-            self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+            self.wait()
             self.stream.owner.on_writable(False)
 
     cdef void on_open(self) noexcept:
         self.state = CLIENT_BUSY
-        self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+        self.wait()
         if self.stream is not None and self.stream.owner is not None:
             self.stream.owner.on_connected()
 
@@ -119,11 +128,22 @@ cdef class H1Client(Connection):
                 self.fail(UPSTREAM_TIMEOUT)     # nobody is left who would notice that it takes nothing
             else:
                 self.written_before = self.bytes_written
-                self.reactor.set_timer(&self.timer, self.read_timeout_ms)
+                self.wait()
         elif self.is_paused or not (self.stream.out_done or self.is_blocked):
-            self.reactor.set_timer(&self.timer, self.read_timeout_ms)   # it is us who do not read, or do not send
+            self.wait()   # it is us who do not read, or do not send
+        elif self.is_blocked:
+            self.fail_after(self.peer.write_timeout_ms, UPSTREAM_WRITE_TIMEOUT)
+        elif self.stream.got_bytes:
+            self.fail_after(self.peer.read_timeout_ms, UPSTREAM_TIMEOUT)
         else:
-            self.fail(UPSTREAM_TIMEOUT)
+            self.fail_after(self.peer.first_byte_timeout_ms, FIRST_BYTE_TIMEOUT)
+
+    cdef void fail_after(self, uint64_t limit_ms, int kind) noexcept:
+        cdef uint64_t waited_ms = self.reactor.now_ms - self.waits_since_ms
+        if waited_ms >= limit_ms:
+            self.fail(kind)
+        else:
+            self.reactor.set_timer(&self.timer, limit_ms - waited_ms)
 
     cdef void fail(self, int kind) noexcept:
         cdef H1ClientStream stream = self.stream
@@ -161,15 +181,15 @@ cdef class H1ClientStream(H1Stream):
         self.out_left = how.length
         self.out_done = False
         self.request_written = True
-        self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
+        self.client.wait()
         return self.head_written(encode_request(head, how, out))
 
     cdef int send_body(self, const char* data, size_t size) noexcept:
-        self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
+        self.client.wait()
         return H1Stream.send_body(self, data, size)
 
     cdef int send_end(self, Trailers trailers) noexcept:
-        self.client.reactor.set_timer(&self.client.timer, self.client.read_timeout_ms)
+        self.client.wait()
         return H1Stream.send_end(self, trailers)
 
     cdef void cut_request(self) noexcept:
@@ -258,7 +278,7 @@ cdef class H1ClientStream(H1Stream):
         client.state = CLIENT_IDLE
         client.is_paused = False
         client.read_limit = 65536
-        client.reactor.set_timer(&client.timer, IDLE_MS)
+        client.reactor.set_timer(&client.timer, client.peer.idle_timeout_ms)
         self.pool_client(client)
 
     cdef void pool_client(self, H1Client client) noexcept:
@@ -297,11 +317,11 @@ cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owne
     cdef int one = 1
     cdef int fd = socket(peer.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
-        return -1
+        return -3 if errno == EMFILE or errno == ENFILE else -1
     client.transport = peer.new_transport(fd)
     client.pool = pool
     client.key = peer.key
-    client.read_timeout_ms = peer.read_timeout_ms
+    client.serve_peer(peer)
     client.state = CLIENT_CONNECTING
     client.is_blocked = True     # the first OUT edge tells the end of the connect
     if not peer.address.is_unix:
@@ -321,7 +341,7 @@ cdef int open_or_raise(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner ow
         client = take_idle(pool, peer)
         if client is not None:
             client.state = CLIENT_BUSY
-            client.read_timeout_ms = peer.read_timeout_ms
+            client.serve_peer(peer)
             bind(client, owner)
             return 1
     return connect_new(reactor, pool, peer, owner)

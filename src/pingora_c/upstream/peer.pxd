@@ -12,7 +12,11 @@ cdef class HttpPeer:
     cdef readonly Address address
     cdef readonly Endpoint endpoint         # None for a peer made from a bare address
     cdef readonly uint32_t connect_timeout_ms
-    cdef readonly uint32_t read_timeout_ms  # to the first byte, and between reads
+    cdef readonly uint32_t first_byte_timeout_ms
+    cdef readonly uint32_t read_timeout_ms  # between reads
+    cdef readonly uint32_t write_timeout_ms
+    cdef readonly uint32_t total_timeout_ms  # from the connect to the end of the answer; 0: none
+    cdef readonly uint32_t idle_timeout_ms  # in the pool
     cdef readonly object group              # part of the pool's key: peers of different groups share no connection
     cdef readonly object tls                # the UpstreamTls it was given, None: plain
     cdef ClientContext context              # of tls

@@ -18,6 +18,10 @@ class HttpPeer:
         *,
         connect_timeout: float = 5.0,
         read_timeout: float = 60.0,
+        first_byte_timeout: float | None = None,
+        write_timeout: float | None = None,
+        total_timeout: float | None = None,
+        idle_timeout: float = 60.0,
         group: Hashable = None,
         tls: _UpstreamTls | None = None,
         server_name: str | None = None,
@@ -29,7 +33,15 @@ class HttpPeer:
     @property
     def connect_timeout_ms(self) -> int: ...
     @property
+    def first_byte_timeout_ms(self) -> int: ...
+    @property
     def read_timeout_ms(self) -> int: ...
+    @property
+    def write_timeout_ms(self) -> int: ...
+    @property
+    def total_timeout_ms(self) -> int: ...
+    @property
+    def idle_timeout_ms(self) -> int: ...
     @property
     def tls(self) -> _UpstreamTls | None: ...
     @property

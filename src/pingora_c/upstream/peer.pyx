@@ -18,7 +18,9 @@ cdef int64_t to_ms(object seconds, str name) except -1:
 cdef class HttpPeer:
     """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
 
-    `connect_timeout` (5) and `read_timeout` (60: to the first byte and between reads) are in seconds. Peers of
+    Times are in seconds: to connect, between reads of the answer, to its first byte and without progress in sending the
+    request (both as `read_timeout` if not given), from the connect to the answer's end (None: no limit), and unused in
+    the pool. Peers of
     different
     `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name` goes before that of
     `tls`. Raises ValueError for an address that is no literal: resolve names
@@ -26,7 +28,8 @@ cdef class HttpPeer:
     LoadBalancer.
     """
 
-    def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, group=None, tls=None, str server_name=None):
+    def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, first_byte_timeout=None, write_timeout=None,
+                 total_timeout=None, idle_timeout=60.0, group=None, tls=None, str server_name=None):
         if isinstance(target, Endpoint):
             self.endpoint = <Endpoint>target
             self.address = self.endpoint.address
@@ -35,7 +38,15 @@ cdef class HttpPeer:
         else:
             raise TypeError(f"HttpPeer: expected an Endpoint or an address like '127.0.0.1:8080', got {target!r}")
         self.connect_timeout_ms = <uint32_t>to_ms(connect_timeout, "connect_timeout")
-        self.read_timeout_ms = <uint32_t>to_ms(read_timeout, "read_timeout")
+        self.read_timeout_ms = self.first_byte_timeout_ms = self.write_timeout_ms = <uint32_t>to_ms(
+            read_timeout, "read_timeout")
+        if first_byte_timeout is not None:
+            self.first_byte_timeout_ms = <uint32_t>to_ms(first_byte_timeout, "first_byte_timeout")
+        if write_timeout is not None:
+            self.write_timeout_ms = <uint32_t>to_ms(write_timeout, "write_timeout")
+        if total_timeout is not None:
+            self.total_timeout_ms = <uint32_t>to_ms(total_timeout, "total_timeout")
+        self.idle_timeout_ms = <uint32_t>to_ms(idle_timeout, "idle_timeout")
         self.group = group
         self.key = self.address.text if group is None else (self.address.text, group)
         if tls is None and self.endpoint is not None:
