@@ -122,7 +122,7 @@ def test_a_client_that_leaves_while_its_body_is_read_cancels_the_hook(proxy_fact
         client.sendall(post(b"x").replace(b"Content-Length: 1", b"Content-Length: 2"))
         assert begun.wait(5)
     proxy.close()
-    assert ended == ["cancelled", "client_gone"]
+    assert ended == ["cancelled", "client_truncated"]
 
 
 def test_reading_too_late_is_an_error_of_the_hook(proxy_factory, origin_factory):

@@ -263,3 +263,4 @@ def test_whatever_clients_and_origin_do_answers_belong_to_their_requests_and_not
             run_state_machine_as_test(Bound, settings=settings_of_ci)
         finally:
             proxy.close()
+            del Bound.proxy, Bound.listener  # hypothesis keeps the class
