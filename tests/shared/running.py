@@ -43,15 +43,43 @@ server = pingora.Server()
 server.add_proxy(Proxy(), "unix:PATH")
 """
 
+# The same over TCP, with answers and requests that take their time.
+TCP_SOURCE = """
+import asyncio, os, time
+import pingora
+
+class Proxy(pingora.ProxyHttp):
+    upstreams = pingora.LoadBalancer(["127.0.0.1:1"])
+
+    async def request_filter(self, session, ctx):
+        path = session.request.path
+        if path == "/download":
+            return pingora.Response(200, {}, self.slowly())
+        if path == "/upload":
+            return pingora.Response(200, {}, str(len(await session.read_body())))
+        if path == "/block":
+            print("blocks", flush=True)
+            time.sleep(3600)
+        return pingora.Response(200, {}, str(os.getpid()))
+
+    async def slowly(self):
+        for _ in range(20):
+            yield b"x" * 1000
+            await asyncio.sleep(0.05)
+
+server = pingora.Server()
+server.add_proxy(Proxy(), "127.0.0.1:0")
+"""
+
 
 class Running:
     """A `pingora run` with workers, and requests to it."""
 
-    def __init__(self, directory, source, arguments):
+    def __init__(self, directory, source, arguments, prefix=()):
         self.path = directory / "proxy.sock"
         self.file = directory / "program.py"
         self.write(source)
-        command = [sys.executable, "-m", "pingora", "run", str(self.file), *arguments]
+        command = [*prefix, sys.executable, "-m", "pingora", "run", str(self.file), *arguments]
         # A session of its own, so that a signal to its process group does not reach the tests.
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

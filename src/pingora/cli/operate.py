@@ -1,6 +1,7 @@
-"""Commands for an instance that runs: `pingora status`, `reload`, `stop`. Each waits for the outcome and says it."""
+"""Commands for an instance that runs. Each waits for the outcome and says it."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -55,4 +56,15 @@ def stop(control: str | None, name: str | None, now: bool) -> None:
     click.echo(ask_instance(control, name, "stop", now=now)["text"])
 
 
-COMMANDS = (status, reload, stop)
+@click.command()
+@of_instance
+@click.option("--exec", "program", metavar="PATH", help="Run this pingora, or Python. Default: as it was started.")
+def upgrade(control: str | None, name: str | None, program: str | None) -> None:
+    """Replace all processes by those of a new version; it takes over the listening sockets, nothing is refused.
+
+    Exit code 1: the new one could not start, for the reason that is printed, and nothing has changed.
+    """
+    click.echo(ask_instance(control, name, "upgrade", exec=program and os.path.abspath(program))["text"])
+
+
+COMMANDS = (status, reload, upgrade, stop)

@@ -7,7 +7,10 @@
 | `sockets` | the listening sockets of all worker slots | supervisor |
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |
-| `control`, `paths` | the socket for operators, and where it is | supervisor, command line |
+| `stuck` | workers without a sign of life | supervisor |
+| `upgrade` | both sides of an upgrade | old and new supervisor |
+| `notify` | systemd | supervisor |
+| `operators`, `control`, `paths` | the socket for operators, and where it is | supervisor, command line |
 | `zygote` | loads the program, forks workers | generation |
 | `life`, `slots` | a worker from start to end; which listeners it watches | worker |
 | `channel`, `board` | messages between them; memory that they share | all |

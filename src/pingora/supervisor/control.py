@@ -36,14 +36,18 @@ class ControlSocket:
         """Listen from now on."""
         self._server = await asyncio.start_unix_server(self._on_client, sock=self._sock, limit=QUESTION_BYTES)
 
-    async def close(self, unlink: bool = True) -> None:
-        """Give the answers that are due, then close; without `unlink` another instance has taken over the file."""
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=1.0)
-        if unlink:
-            self.path.unlink(missing_ok=True)
+    def stop_listening(self) -> None:
+        """Remove the file; questions that were asked are still answered."""
         if self._server is not None:
             self._server.close()
+            self._server = None
+            self.path.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Give the answers that are due, then close."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=1.0)
+        self.stop_listening()
 
     async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

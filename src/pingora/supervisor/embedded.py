@@ -43,9 +43,8 @@ def supervise(server: Server, workers: int, grace: float) -> None:
             return started.pop()
 
         async def run() -> int:
-            supervisor = Supervisor(
-                Options(workers=workers, grace=grace, name=Path(sys.argv[0]).stem or "pingora"), start
-            )
+            options = Options(workers=workers, grace=grace, name=Path(sys.argv[0]).stem or "pingora")
+            supervisor = Supervisor(options, start, is_embedded=True)
             supervisor.sockets.adopt(take_sockets(server))
             return await supervisor.run()
 

@@ -67,7 +67,7 @@ class Generation:
         """Wait until the program is loaded, and take the addresses it listens on. Raises Refused."""
         message = await self._receive()
         if message is None:
-            raise Refused("the process that loads the program ended before it was done; what it said is above")
+            raise Refused("the process that loads the program ended before it was done; the error log may say why")
         if message.kind != "loaded":
             raise Refused(message["text"])
         if message["protocol"] != PROTOCOL:
@@ -162,6 +162,11 @@ class Generation:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    @property
+    def pids(self) -> set[int]:
+        """The process ids of all its processes that are known."""
+        return {self.pid, *(worker.pid for worker in self.workers)}
+
     def hang_up(self) -> None:
         """End the channel, by which the zygote ends."""
         with contextlib.suppress(OSError):  # it has ended
@@ -187,6 +192,15 @@ class Generation:
                 worker.fail(f"a worker {describe(status) if status is not None else 'could not be started'}")
                 ended.append((worker, status))
         return ended
+
+
+def reap_strangers(ours: set[int]) -> None:
+    """Wait for adopted orphans: what programs that hooks start leave behind, and as process 1 what anybody does."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if ended.si_pid in ours:
+                return  # it ended just now, which another SIGCHLD says
+            os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def wait_for(pid: int) -> int | None:

@@ -9,37 +9,54 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 from pingora.server import UsageError
-from pingora.supervisor import Refused, describe, paths, say
+from pingora.supervisor import Refused, describe, say
 from pingora.supervisor.backoff import LONGEST_DELAY_S, Backoff
-from pingora.supervisor.board import Board, now_ms
+from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
-from pingora.supervisor.control import Command, ControlSocket, remove_pid_file, write_pid_file
-from pingora.supervisor.generation import Generation
+from pingora.supervisor.control import Command
+from pingora.supervisor.generation import Generation, reap_strangers, wait_for
 from pingora.supervisor.log_files import open_log_files
+from pingora.supervisor.notify import Notifier
+from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
 from pingora.supervisor.sockets import SlotSockets
 from pingora.supervisor.status import describe_instance
+from pingora.supervisor.stuck import LOOK_S, StuckWatch
+from pingora.supervisor.upgrade import Predecessor, Successor
 from pingora.supervisor.worker import Worker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
-LOOK_S = 0.25  # between two looks at the signs of life
 RETIRED_MOST = 4  # generations that drain at the same time
 LOAD_S = 120.0  # that a program may take to load in a reload
 
 
 class Supervisor:
-    """One instance. `start` gives a process that loads the program: the channel to it and its process id."""
+    """One instance. `start` gives a process that loads the program: the channel to it and its process id.
 
-    def __init__(self, options: Options, start: Callable[[], tuple[Channel, int]]) -> None:
+    With a `predecessor` this start is an upgrade. `is_embedded`: the process belongs to a program that called
+    `server.run()`; it cannot be upgraded, and its other children are not ours to wait for.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        start: Callable[[], tuple[Channel, int]],
+        predecessor: Predecessor | None = None,
+        is_embedded: bool = False,
+    ) -> None:
         self.options = options
         self.started_at = time.time()
         self.n_reloads = 0
         self._start_process = start
+        self._predecessor = predecessor
+        self._successor: Successor | None = None
+        self._is_embedded = is_embedded
+        self._notifier = Notifier()
+        self._operators = Operators(options, self._commands())
         self.board = Board.create()
         self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
@@ -48,11 +65,10 @@ class Supervisor:
         self._n_generations = 0
         self._backoff = [Backoff() for _ in range(options.workers)]
         self._busy = asyncio.Lock()
-        self.control: ControlSocket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
+        self.is_handed_over = False
         self.ended = asyncio.Event()
-        self._looked_at = time.monotonic()
 
     async def run(self) -> int:
         """Serve until told to stop; return the exit code."""
@@ -64,21 +80,30 @@ class Supervisor:
             signal.SIGQUIT: lambda: self.stop(self.options.grace),
             signal.SIGHUP: lambda: self._spawn_task(self.reload()),
             signal.SIGUSR1: self.reopen_logs,
+            signal.SIGUSR2: lambda: self._spawn_task(self.upgrade(None)),
         }
         for number in SIGNALS:
-            loop.add_signal_handler(number, actions.get(number, lambda: None))
+            loop.add_signal_handler(number, self._on_signal, number, actions[number])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one that came during the start is not lost
         try:
             return await self._run()
         finally:
-            await self._close_control()
+            await self._operators.close()
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the loop's handlers end with it
+
+    def _on_signal(self, number: int, action: Callable[[], object]) -> None:
+        """Act; once somebody else has taken over, the signal is for him, and he ends us by ending."""
+        if number != signal.SIGCHLD and self._successor is not None and self.generation is None:
+            self._successor.kill(number)
+            if number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                return
+        action()
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
         starting = loop.create_task(self._start())
         ended = loop.create_task(self.ended.wait())
-        look = loop.create_task(self._look_for_stuck())
+        look = loop.create_task(self._look())
         await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and (error := starting.exception()) is not None and not self.is_stopping:
             look.cancel()
@@ -86,29 +111,13 @@ class Supervisor:
             if not isinstance(error, Refused):
                 raise error
             say(str(error))
+            if self._predecessor is not None:
+                self._predecessor.refuse(str(error))
             return 2
         await ended
         for task in (starting, look):
             task.cancel()
         return 0
-
-    async def _open_control(self) -> None:
-        """Make the control socket and the pid file. Raises Refused if one that was asked for cannot be made."""
-        options = self.options
-        pid_file = Path(options.pid_file) if options.pid_file else None
-        explicit = options.control or os.environ.get(paths.ENVIRONMENT)
-        path = Path(explicit) if explicit else pid_file.with_suffix(".sock") if pid_file else None
-        try:
-            path, sock = (path, paths.bind(path)) if path else paths.bind_default(options.name)
-        except Refused as error:
-            if path:
-                raise
-            say(f"{error}; only signals control this instance")
-            return
-        self.control = ControlSocket(path, sock, self._commands())
-        await self.control.start()
-        if pid_file:
-            write_pid_file(pid_file)
 
     def _commands(self) -> dict[str, Command]:
         async def status(question: dict[str, Any]) -> dict[str, Any]:
@@ -122,21 +131,25 @@ class Supervisor:
         async def reload(question: dict[str, Any]) -> dict[str, Any]:
             return {"text": await self.reload()}
 
-        return {"status": status, "stop": stop, "reload": reload}
+        async def upgrade(question: dict[str, Any]) -> dict[str, Any]:
+            return {"text": await self.upgrade(question.get("exec"))}
 
-    async def _close_control(self) -> None:
-        if self.options.pid_file:
-            remove_pid_file(Path(self.options.pid_file))
-        if self.control is not None:
-            await self.control.close()
+        return {"status": status, "stop": stop, "reload": reload, "upgrade": upgrade}
 
     @property
     def state(self) -> str:
         """What it does, in a word."""
         if self.is_stopping:
             return "stopping"
+        if self._successor is not None and self.generation is None:
+            return "handed over"
         is_serving = self.generation is not None and any(worker.is_serving for worker in self.generation.workers)
         return "serving" if is_serving else "starting"
+
+    @property
+    def stays(self) -> bool:
+        """Whether this process ends only after the one that took over: as process 1 it is the container."""
+        return os.getpid() == 1 or (self._predecessor is not None and self._predecessor.stays)
 
     @property
     def generations(self) -> list[Generation]:
@@ -147,10 +160,31 @@ class Supervisor:
 
     async def _start(self) -> None:
         async with self._busy:
-            await self._open_control()
-            self._take_over(await self._load(None))
-            for number in range(self.options.workers):
-                self._start_worker(number)
+            if self._predecessor is not None:
+                await self._start_from(self._predecessor)
+            else:
+                await self._start_afresh()
+
+    async def _start_afresh(self) -> None:
+        await self._operators.open()
+        self._take_over(await self._load(None))
+        for name in self.sockets.close_unclaimed():
+            say(f"the socket on {name} that was passed to us is used by nobody, closing it")
+        for number in range(self.options.workers):
+            self._start_worker(number)
+
+    async def _start_from(self, predecessor: Predecessor) -> None:
+        """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
+        self.sockets.adopt(predecessor.inherit())
+        generation = await self._load(None)
+        await generation.start_workers(self.options.workers)
+        await predecessor.ready()
+        await self._operators.open()
+        self._take_over(generation)
+        generation.accept()
+        self._on_serving()
+        predecessor.serving()
+        self.sockets.keep_only(generation.addresses)
 
     async def _load(self, timeout: float | None) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""
@@ -191,7 +225,18 @@ class Supervisor:
         if any(worker.number == number for worker in generation.workers):
             return
         worker = generation.fork(number)
-        worker.ready.add_done_callback(lambda future: worker.accept() if future.exception() is None else None)
+        worker.ready.add_done_callback(lambda future: self._on_ready(worker) if future.exception() is None else None)
+
+    def _on_ready(self, worker: Worker) -> None:
+        worker.accept()
+        if self.generation is not None and all(worker.is_serving for worker in self.generation.workers):
+            self._on_serving()
+
+    def _on_serving(self) -> None:
+        """All workers serve: say so, if it is news."""
+        if not self.board.is_ready:
+            self.board.is_ready = True
+            self._notifier.ready("serving")
 
     # What ends, and what does not
 
@@ -209,6 +254,11 @@ class Supervisor:
             lost.is_retired = True  # it forks nothing any more
             self._spawn_task(self._replace_lost(lost))
         self.others = [one for one in self.others if one.workers or not one.is_gone]
+        if self._successor is not None and not self._successor.has_ended:
+            self._successor.has_ended = wait_for(self._successor.pid) is not None
+        if not self._is_embedded:
+            ours = set[int]().union(*(generation.pids for generation in self.generations))
+            reap_strangers(ours | ({self._successor.pid} if self._successor else set()))
         self._check_ended()
 
     def _on_worker_ended(self, generation: Generation, worker: Worker, status: int | None) -> None:
@@ -234,26 +284,13 @@ class Supervisor:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY_S)
 
-    async def _look_for_stuck(self) -> None:
-        """Abort workers that show no sign of life. Does not judge after a pause of its own: then all were paused."""
-        limit_ms = self.options.stuck_after * 1000
+    async def _look(self) -> None:
+        watch = StuckWatch(self.board, self.options.stuck_after)
         while True:
             await asyncio.sleep(LOOK_S)
-            now = time.monotonic()
-            was_paused = now - self._looked_at > 4 * LOOK_S
-            self._looked_at = now
-            if self.generation is None or not limit_ms or self.is_stopping:
-                continue
-            for worker in self.generation.workers:
-                last = self.board.last_beat(worker.number)
-                if was_paused or not worker.is_serving or not last or now_ms() - last < limit_ms:
-                    worker.stuck_since = 0.0
-                elif not worker.stuck_since:
-                    worker.stuck_since = now
-                    say(f"worker {worker.pid} has been stuck for {limit_ms / 1000:g} s, aborting it")
-                    worker.kill(signal.SIGABRT)
-                elif now - worker.stuck_since > MARGIN_S:
-                    worker.kill(signal.SIGKILL)
+            self._notifier.feed_watchdog()
+            if self.generation is not None and not self.is_stopping:
+                watch.look(self.generation.workers)
 
     def reopen_logs(self) -> None:
         """Write to new files where the old ones were moved away."""
@@ -269,11 +306,14 @@ class Supervisor:
 
     async def reload(self) -> str:
         """Load the program anew beside the running one and let it take over. Raises Refused."""
+        self._notifier.reloading()
         try:
             await self._change_generation()
         except Refused as error:
             say(f"reload refused: {error}")
             raise
+        finally:
+            self._notifier.ready("serving")
         self.n_reloads += 1
         assert self.generation is not None
         text = f"generation {self.generation.number} has taken over"
@@ -318,6 +358,71 @@ class Supervisor:
 
         asyncio.get_running_loop().call_later(delay, kill)
 
+    # Upgrading
+
+    async def upgrade(self, program: str | None) -> str:
+        """Let a new supervisor, run by `program` or as we are, take over. Raises Refused, and then nothing changed."""
+        try:
+            async with self._busy:
+                return await self._hand_over(program)
+        except Refused as error:
+            say(f"upgrade refused: {error}")
+            raise
+
+    async def _hand_over(self, program: str | None) -> str:
+        if self._is_embedded:
+            raise Refused("a program that called server.run() cannot be upgraded, `pingora run FILE.py` can")
+        if self.is_stopping or self.generation is None:
+            raise Refused("the instance is not running")
+        successor = self._successor = Successor(program, self._notifier.environment)
+        try:
+            await successor.prepare(self.sockets, self.stays)
+            if self.is_stopping:
+                raise Refused("the instance is being stopped")
+            self._operators.release()
+            try:
+                await successor.go()
+            except Refused:
+                await self._operators.open()
+                raise
+        except BaseException:
+            self._successor = None
+            successor.kill()
+            successor.close()
+            raise
+        if self._predecessor is not None:
+            self._predecessor.leaving()
+        old, self.generation = self.generation, None
+        self._retire(old)
+        self._notifier.send(MAINPID=successor.pid, READY=1)
+        text = f"process {successor.pid} has taken over"
+        say(text)
+        self._spawn_task(self._watch_successor(successor))
+        return text
+
+    async def _watch_successor(self, successor: Successor) -> None:
+        """Let go of the sockets once the new supervisor has lived for a while, else serve again."""
+        survived = await successor.survives() or self.is_stopping
+        successor.close()
+        if survived:
+            self.sockets.release()
+            self.is_handed_over = True
+            self._check_ended()
+            return
+        say(f"process {successor.pid} died at once, serving again")
+        successor.kill()
+        while not successor.has_ended:  # it may still hold the control socket  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        self._successor = None
+        self._notifier.send(MAINPID=os.getpid())
+        self.board.is_ready = False
+        async with self._busy:
+            try:
+                await self._start_afresh()
+            except Refused as error:
+                say(f"cannot serve again: {error}")
+                self.stop(0.0)
+
     # Stopping
 
     def stop(self, seconds: float) -> None:
@@ -326,7 +431,13 @@ class Supervisor:
             seconds = 0.0
         self.is_stopping = True
         self.board.is_ready = False
-        self.sockets.close_all()
+        self._notifier.send(STOPPING=1)
+        if self._predecessor is not None:
+            self._predecessor.leaving()
+        if self._successor is None:
+            self.sockets.close_all()
+        elif self.generation is not None:
+            self._successor.kill()  # it has not taken over yet
         for generation in self.generations:
             generation.stop(seconds)
             self._kill_later(generation, seconds + MARGIN_S)
@@ -334,7 +445,10 @@ class Supervisor:
 
     def _check_ended(self) -> None:
         generation = self.generation
-        if self.is_stopping and not self.others and (generation is None or generation.has_ended):
+        is_over = self.is_stopping or self.is_handed_over
+        if self._successor is not None and self.stays:
+            is_over = self._successor.has_ended
+        if is_over and not self.others and (generation is None or generation.has_ended):
             self.ended.set()
 
     def _kill_everything(self) -> None:

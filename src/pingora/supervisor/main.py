@@ -8,8 +8,10 @@ from pingora.supervisor import Refused, say
 from pingora.supervisor.generation import spawn
 from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.log_files import open_log_files
+from pingora.supervisor.notify import take_listen_fds
 from pingora.supervisor.options import Options
 from pingora.supervisor.system import adopt_orphans, raise_descriptor_limit
+from pingora.supervisor.upgrade import Predecessor
 
 
 def run_instance(program: Program, options: Options) -> int:
@@ -23,7 +25,12 @@ def run_instance(program: Program, options: Options) -> int:
     raise_descriptor_limit()
     adopt_orphans()
 
+    predecessor = Predecessor.from_environment()
+    listening = take_listen_fds()
+
     async def run() -> int:
-        return await Supervisor(options, lambda: spawn(program)).run()
+        supervisor = Supervisor(options, lambda: spawn(program), predecessor)
+        supervisor.sockets.inherit(listening)
+        return await supervisor.run()
 
     return asyncio.run(run())

@@ -44,8 +44,12 @@ class SlotSockets:
         self._inherited.extend(socket.socket(fileno=fd) for fd in fds)
 
     def adopt(self, sockets: dict[str, list[socket.socket]]) -> None:
-        """Take over sockets by their keys."""
+        """Take over sockets by their keys. Raises UsageError if slots are missing and cannot be opened."""
         self.sockets.update(sockets)
+        for of_address in sockets.values():
+            if of_address[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+                while len(of_address) < self.n_slots:
+                    of_address.append(open_listener(name_of(of_address[0]), reuse_port=True))
 
     def open(self, addresses: Sequence[str]) -> list[str]:
         """Open what is not open yet; return the keys of what is new. Raises UsageError, and then opens none."""
@@ -108,6 +112,13 @@ class SlotSockets:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
                 sock.close()
+
+    def release(self) -> None:
+        """Close our copies: another supervisor has all of them."""
+        for of_address in self.sockets.values():
+            for sock in of_address:
+                sock.close()
+        self.sockets.clear()
 
     def close_all(self) -> None:
         """Close everything."""

@@ -4,59 +4,9 @@ import os
 import re
 import signal
 
-import pytest
 from conversations import wait_until
 from load import Load
 from running import is_running
-
-from pingora.supervisor.control import ask
-
-SOURCE = """
-import asyncio, os, time
-import pingora
-
-class Proxy(pingora.ProxyHttp):
-    upstreams = pingora.LoadBalancer(["127.0.0.1:1"])
-
-    async def request_filter(self, session, ctx):
-        path = session.request.path
-        if path == "/download":
-            return pingora.Response(200, {}, self.slowly())
-        if path == "/upload":
-            return pingora.Response(200, {}, str(len(await session.read_body())))
-        if path == "/block":
-            print("blocks", flush=True)
-            time.sleep(3600)
-        return pingora.Response(200, {}, str(os.getpid()))
-
-    async def slowly(self):
-        for _ in range(20):
-            yield b"x" * 1000
-            await asyncio.sleep(0.05)
-
-server = pingora.Server()
-server.add_proxy(Proxy(), "127.0.0.1:0")
-"""
-
-
-@pytest.fixture
-def proxy(start, tmp_path):
-    def start_proxy(*arguments):
-        control = tmp_path / "control.sock"
-        running = start("--control", str(control), *arguments, source=SOURCE)
-        running.ask = lambda command, **fields: ask(control, command, **fields)
-        wait_until(lambda: control.exists() and running.ask("status")["status"]["state"] == "serving")
-        running.port = int(running.ask("status")["status"]["listeners"][0].rpartition(":")[2])
-        running.serving = lambda: {
-            worker["number"]: worker["pid"]
-            for generation in running.ask("status")["status"]["generations"]
-            for worker in generation["workers"]
-            if worker["state"] == "serving"
-        }
-        running.both = lambda: wait_until(lambda: len(workers := running.serving()) == 2 and workers)
-        return running
-
-    return start_proxy
 
 
 def test_reloads_lose_nothing(proxy):

@@ -1,0 +1,186 @@
+"""Upgrade: another supervisor takes over the sockets, or nothing changes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conversations import wait_until
+from load import Load
+from running import is_running
+
+from pingora.supervisor import Refused
+
+
+def test_upgrades_lose_nothing(proxy):
+    running = proxy("--workers", "2", "--drain", "20")
+    supervisors = [running.process.pid]
+    with Load(running.port, streams=2) as load:
+        for _ in range(3):
+            running.ask("upgrade")
+            supervisors.append(running.ask("status")["status"]["pid"])
+            load.wait_for_answers(50)
+    assert (load.outcome.lost, load.outcome.reasons) == (0, [])
+    assert len(set(supervisors)) == 4
+    assert running.process.wait(60) == 0
+    assert running.ask("stop")["text"] == "stopped"
+    assert running.is_refusing_port()
+    wait_until(lambda: not any(map(is_running, supervisors)))
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("/bin/false", "the new program ended before it could take over"),
+        ("/no/such/program", "cannot start /no/such/program: No such file or directory"),
+    ],
+)
+def test_a_program_that_does_not_take_over_changes_nothing(proxy, program, reason):
+    running = proxy("--workers", "2")
+    with Load(running.port) as load:
+        before = running.both()
+        with pytest.raises(Refused, match=reason):
+            running.ask("upgrade", exec=program)
+        load.wait_for_answers(50)
+        assert running.both() == before
+    assert (load.outcome.lost, load.outcome.reasons) == (0, [])
+    assert running.end()[0] == 0
+
+
+def test_a_broken_file_refuses_the_upgrade_with_its_place(proxy):
+    running = proxy()
+    running.write("import pingora\n1 / 0\n")
+    with pytest.raises(Refused, match=r"program.py:2: ZeroDivisionError"):
+        running.ask("upgrade")
+    assert running.ask("status")["status"]["pid"] == running.process.pid
+    assert running.end()[0] == 0
+
+
+def test_the_old_supervisor_serves_again_if_the_new_one_dies_at_once(proxy):
+    running = proxy("--workers", "2")
+    running.ask("upgrade")
+    new = running.ask("status")["status"]["pid"]
+    assert new != running.process.pid
+    os.kill(new, signal.SIGKILL)
+
+    def serves_again():
+        try:
+            return running.ask("status")["status"]["pid"] == running.process.pid
+        except Refused:
+            return False
+
+    wait_until(serves_again)
+    running.both()
+    with Load(running.port) as load:
+        load.wait_for_answers(50)
+    assert load.outcome.lost == 0, load.outcome
+    assert running.end()[0] == 0
+
+
+def test_sigusr2_upgrades(proxy):
+    running = proxy()
+    running.process.send_signal(signal.SIGUSR2)
+
+    def other():
+        try:
+            return running.ask("status")["status"]["pid"] != running.process.pid
+        except Refused:
+            return False
+
+    wait_until(other)
+    assert running.ask("stop")["text"] == "stopped"
+
+
+class NotifySocket:
+    """What systemd listens on."""
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(30)
+
+    def receive_until(self, *wanted):
+        """Read messages until one has all of the lines; return it."""
+        while True:
+            lines = self._socket.recv(4096).decode().split("\n")
+            if set(wanted) <= set(lines):
+                return lines
+
+    def close(self):
+        self._socket.close()
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    notified = NotifySocket(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    yield notified
+    notified.close()
+
+
+def test_systemd_is_told_what_happens(proxy, systemd):
+    running = proxy()
+    systemd.receive_until("READY=1")
+    systemd.receive_until("WATCHDOG=1")
+    running.ask("reload")
+    systemd.receive_until("RELOADING=1")
+    systemd.receive_until("READY=1")
+    running.ask("upgrade")
+    new = running.ask("status")["status"]["pid"]
+    systemd.receive_until(f"MAINPID={new}", "READY=1")
+    systemd.receive_until("WATCHDOG=1")
+    running.ask("stop")
+    systemd.receive_until("STOPPING=1")
+
+
+ACTIVATE = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+address = "127.0.0.1:%d" % listener.getsockname()[1]
+print(address, flush=True)
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+command = ["-m", "pingora", "run", "--workers", "2", "--from", address, "--to", "http://127.0.0.1:1", *sys.argv[1:]]
+os.execv(sys.executable, [sys.executable, *command])
+"""
+
+
+def test_sockets_that_systemd_opened_are_used(tmp_path):
+    command = [sys.executable, "-c", ACTIVATE, "--control", str(tmp_path / "control")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        host, port = process.stdout.readline().strip().split(":")
+        with socket.create_connection((host, int(port)), 30) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 502 ")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Address already in use" not in errors
+
+
+UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
+    reason="needs root and namespaces",
+)
+def test_as_process_1_it_stays_after_an_upgrade_passes_signals_on_and_ends_last(proxy, monkeypatch):
+    running = proxy("--workers", "2", prefix=UNSHARE)
+    first = running.ask("status")["status"]["pid"]
+    assert first == 1
+    with Load(running.port) as load:
+        running.ask("upgrade")
+        assert running.ask("status")["status"]["pid"] != 1
+        load.wait_for_answers(50)
+    assert (load.outcome.lost, load.outcome.reasons) == (0, [])
+    pid = running.process.pid
+    (inside,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(inside), signal.SIGTERM)  # as a container's stop does
+    assert running.process.wait(60) == 0
+    assert running.is_refusing_port()
