@@ -1,7 +1,6 @@
 """Where the control sockets of running instances are: one file NAME.sock per instance in a directory of its user."""
 
 import contextlib
-import errno
 import os
 import socket
 import stat
@@ -39,26 +38,19 @@ def is_alive(path: Path) -> bool:
 
 def bind(path: Path) -> socket.socket:
     """Listen on a path, for this user only; a file that nobody listens on is replaced. Raises Refused."""
+    if is_alive(path):
+        raise Refused(f"the control socket {path} belongs to an instance that runs")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")  # renamed when it listens: who sees the file can ask
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
-        for is_last in (False, True):
-            try:
-                sock.bind(str(path))
-                break
-            except OSError as error:
-                if is_last or error.errno != errno.EADDRINUSE:
-                    raise
-                if is_alive(path):
-                    raise Refused(f"the control socket {path} belongs to an instance that runs") from None
-                path.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        sock.bind(str(temporary))
         sock.listen(16)
+        temporary.rename(path)
     except OSError as error:
         sock.close()
         raise Refused(f"cannot make the control socket {path}: {error.strerror or error}") from None
-    except Refused:
-        sock.close()
-        raise
     finally:
         os.umask(mask)
     return sock
@@ -74,7 +66,7 @@ def bind_default(name: str) -> tuple[Path, socket.socket]:
         raise Refused(f"cannot make the control socket in {place}: {error.strerror}") from None
     for number in range(1, NAMES_MOST):
         path = place / (f"{name}.sock" if number == 1 else f"{name}-{number}.sock")
-        if not (path.exists() and is_alive(path)):
+        if not is_alive(path):
             return path, bind(path)
     raise Refused(f"{NAMES_MOST} instances named {name} run")
 

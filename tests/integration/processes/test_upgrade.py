@@ -170,7 +170,7 @@ UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     os.geteuid() != 0 or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
     reason="needs root and namespaces",
 )
-def test_as_process_1_it_stays_after_an_upgrade_passes_signals_on_and_ends_last(proxy, monkeypatch):
+def test_as_process_1_it_stays_after_an_upgrade_passes_signals_on_and_ends_last(proxy):
     running = proxy("--workers", "2", prefix=UNSHARE)
     first = running.ask("status")["status"]["pid"]
     assert first == 1
