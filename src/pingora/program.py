@@ -38,14 +38,19 @@ class Program:
         """A short name for people and for files."""
         return Path(self.file.partition(":")[0]).stem if self.file else "plain"
 
+    @property
+    def config_file(self) -> str | None:
+        """The file, if it is a configuration."""
+        return self.file if self.file is not None and self.file.endswith(".toml") else None
+
     def check(self) -> Config | None:
         """Find errors of use that need no user code; return the configuration, if it is one. Raises UsageError."""
         if self.file is None:
             plain_server(self.listen, self.upstream)
         elif self.listen or self.upstream:
             raise UsageError("give a file, or --from and --to, not both")
-        elif self.file.endswith(".toml"):
-            return self._check_config(self.file)
+        elif self.config_file is not None:
+            return self._check_config(self.config_file)
         elif not Path(self.file.partition(":")[0]).is_file():
             raise UsageError(f"no such file: {self.file.partition(chr(58))[0]}")
         return None
@@ -59,8 +64,8 @@ class Program:
 
     def load(self) -> Server:
         """Make the Server. Raises UsageError."""
-        if self.file is not None and self.file.endswith(".toml"):
-            server: Server = load_config(self.file)
+        if self.config_file is not None:
+            server: Server = load_config(self.config_file, access_log=self.access_log)
         elif self.file is not None:
             server = load_server(self.file)
         else:

@@ -1,15 +1,12 @@
 """docs/configuration.md beside the model, and examples/pingora.toml as a program."""
 
 import re
-import signal
-import socket
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from conversations import GET, wait_until
+from configured import PINGORA, Connection, starting
 
 from pingora.config.reader import keys_of, read_config
 
@@ -50,26 +47,15 @@ def test_the_example_is_right_and_serves(tmp_path, origin_factory):
         (tmp_path / path.name).write_text(path.read_text())
     origins = [origin_factory(OK), origin_factory(OK)]
     text = (ROOT / "examples" / "pingora.toml").read_text()
-    text = text.replace("127.0.0.1:8080", f"unix:{tmp_path}/0.sock")
+    text = text.replace("127.0.0.1:8080", f"unix:{tmp_path}/a")
     for port, origin in zip((9001, 9002), origins, strict=True):
         text = text.replace(f"127.0.0.1:{port}", origin.address)
     file = tmp_path / "pingora.toml"
     file.write_text(text)
-    command = [sys.executable, "-m", "pingora"]
-    checked = subprocess.run([*command, "check", str(file)], capture_output=True, text=True, timeout=30)
-    assert checked.stdout == f"{file}: ok, Events on unix:{tmp_path}/0.sock to 2 upstreams by Ketama\n", checked.stderr
-    with subprocess.Popen([*command, "run", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as serving:
-        try:
-            path = tmp_path / "0.sock"
-            wait_until(lambda: path.exists() or serving.poll() is not None)
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(20)
-                client.connect(str(path))
-                client.sendall(GET)
-                assert client.recv(65536).endswith(b"ok")
-            serving.send_signal(signal.SIGTERM)
-            output, errors = serving.communicate(timeout=20)
-        finally:
-            serving.kill()
-    assert serving.returncode == 0, errors
-    assert b'"GET / HTTP/1.1" 200 2' in output
+    checked = subprocess.run([*PINGORA, "check", str(file)], capture_output=True, text=True, timeout=30)
+    assert checked.stdout == f"{file}: ok, Events on unix:{tmp_path}/a to 2 upstreams by Ketama\n", checked.stderr
+    with starting(tmp_path) as start:
+        running = start(file)
+        assert Connection(tmp_path / "a").get() == b"ok"
+        running.stop()
+    assert '"GET / HTTP/1.1" 200 2' in running.output[0]

@@ -35,11 +35,16 @@ class ConfiguredServer(Server):
     """A Server that a file describes."""
 
     def __init__(
-        self, config: Config, hook: Hook, upstreams: LoadBalancer | None, error_pages: dict[int, Response]
+        self,
+        config: Config,
+        hook: Hook,
+        upstreams: LoadBalancer | None,
+        error_pages: dict[int, Response],
+        access_log: str | None,
     ) -> None:
         super().__init__(
             limits=config.limits,
-            access_log=config.logs.access,
+            access_log=access_log or config.logs.access,
             log_level=config.logs.level,
             trusted=config.trusted,
             forwarded=config.forwarded,
@@ -48,6 +53,7 @@ class ConfiguredServer(Server):
         )
         self.config = config
         self.hook = hook
+        self.given_access_log = access_log  # in place of the file's
         self.add_proxy(hook.proxy, [listener.address for listener in config.listeners])
         self.site = self.sites[0]
         self.site.upstreams = upstreams or hook.upstreams
@@ -59,28 +65,42 @@ class ConfiguredServer(Server):
 
         Reloader(serving, self).follow_signals()
 
+    def rebuilt(self, path: str | Path, text: str) -> "ConfiguredServer":
+        """Make the server that comes after this one; `equip_proxy` is due when it does. Raises ConfigError."""
+        return load_config(path, text, access_log=self.given_access_log, before=self)
+
     def equip_proxy(self) -> None:
         """Let the proxy object see what its sessions use, when this server begins to run."""
         self.hook.proxy.upstreams = self.site.upstreams
         self.hook.proxy.retry = self.site.retry or self.hook.retry
 
 
-def load_config(path: str | Path, text: str | None = None) -> ConfiguredServer:
+def load_config(
+    path: str | Path, text: str | None = None, *, access_log: str | None = None, before: ConfiguredServer | None = None
+) -> ConfiguredServer:
     """Make the server that a file, or `text` in its place, describes.
 
-    Imports and constructs the hook, resolves names, which blocks. Raises ConfigError with all that is wrong.
+    Imports and constructs the hook, resolves names, which blocks. `access_log` holds instead of what the file says.
+    `before` is what was made of the file earlier: a hook that stays keeps its object. Raises ConfigError with all that
+    is wrong.
     """
     source, tables = read_tables(path, text)
     endpoints = resolve_endpoints(source, tables.get("upstreams"))
     pages = read_pages(source, tables.get("error_pages", {}))
     config, kind = find_code(source, tables)
-    hook = new_hook(config, kind)
+    hook = before.hook if before is not None and is_same_hook(before.config, config) else new_hook(config, kind)
     upstreams = new_balancer(config, endpoints)
     source.check()
     assert hook is not None
-    server = ConfiguredServer(config, hook, upstreams, pages)
-    server.equip_proxy()
+    server = ConfiguredServer(config, hook, upstreams, pages, access_log)
+    if before is None or hook is not before.hook:
+        server.equip_proxy()
     return server
+
+
+def is_same_hook(old: Config, new: Config) -> bool:
+    """True if the object of the old configuration serves the new one as well."""
+    return old.hook == new.hook and Path(old.source.name).resolve() == Path(new.source.name).resolve()
 
 
 def find_code(source: Source, tables: dict[str, Any]) -> tuple[Config, type[ProxyHttp]]:

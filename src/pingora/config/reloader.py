@@ -9,6 +9,7 @@ from pathlib import Path
 from pingora.config.build import (
     ConfiguredServer,
     find_code,
+    is_same_hook,
     new_balancer,
     new_hook,
     read_pages,
@@ -66,7 +67,7 @@ class Reloader:
                 continue
             try:
                 self.commit()
-                log.info("reloaded %s", name)
+                log.info("%s has taken over in place", name)
             except OSError as error:
                 log.error("%s was not reloaded, what was served before goes on: %s", name, error)
 
@@ -114,7 +115,7 @@ class Reloader:
             kept: list[Endpoint] = []
             if upstreams is not None and is_same_selection(old.config, config):
                 upstreams, kept = own_balancer(old), endpoints
-            server = ConfiguredServer(config, hook, upstreams, pages)
+            server = ConfiguredServer(config, hook, upstreams, pages, old.given_access_log)
             server.site.bound = {address: sockets for address, sockets in listeners.items() if sockets}
             if is_new:
                 server.equip_proxy()
@@ -147,11 +148,6 @@ class Reloader:
         change.close()
         if server.hook is not self._server.hook:
             self._serving.replaced.end(server.hook.proxy)
-
-
-def is_same_hook(old: Config, new: Config) -> bool:
-    """True if the object of the old configuration serves the new one as well."""
-    return old.hook == new.hook and Path(old.source.name).resolve() == Path(new.source.name).resolve()
 
 
 def is_same_selection(old: Config, new: Config) -> bool:

@@ -6,12 +6,15 @@
 | `generation`, `worker` | the supervisor's side of a generation and of a worker | supervisor |
 | `sockets` | the listening sockets of all worker slots | supervisor |
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
+| `in_place` | a reload of a configuration by the processes that run | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |
 | `stuck` | workers without a sign of life | supervisor |
 | `upgrade` | both sides of an upgrade | old and new supervisor |
 | `notify` | systemd | supervisor |
 | `operators`, `control`, `paths` | the socket for operators, and where it is | supervisor, command line |
 | `zygote` | loads the program, forks workers | generation |
+| `code` | whether a reload finds other code | generation |
+| `follower` | a worker's part in a reload in place | worker |
 | `life`, `slots` | a worker from start to end; which listeners it watches | worker |
 | `channel`, `board` | messages between them; memory that they share | all |
 | `embedded` | the same processes below `server.run()` | |

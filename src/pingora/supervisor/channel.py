@@ -32,11 +32,24 @@ class Message:
         """Give a field."""
         return self.fields[name]
 
+    def take_text(self) -> str:
+        """Read the text that `put_text` made, which came as the first descriptor."""
+        with open(self.fds.pop(0), "rb") as file:
+            return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+
     def close_fds(self) -> None:
         """Close the descriptors that nobody took."""
         for fd in self.fds:
             os.close(fd)
         self.fds = []
+
+
+def put_text(text: str) -> int:
+    """Give a descriptor by which a text of any length can be sent; the caller closes it."""
+    fd = os.memfd_create("pingora-text")
+    with open(os.dup(fd), "wb") as file:
+        file.write(text.encode())
+    return fd
 
 
 class Channel:

@@ -97,6 +97,44 @@ class Generation:
         except OSError as error:
             raise Refused(f"the process that loaded the program does not answer: {error}") from None
 
+    async def check(self, file: str, fd: int, timeout: float) -> Message:
+        """Let it build the configuration that `fd` has, aside. Raises Refused."""
+        try:
+            self._channel.send("check", [fd], file=file)
+            answer = await asyncio.wait_for(self._receive(), timeout)
+        except TimeoutError:
+            self.kill_zygote()  # what it says later would be taken for another answer
+            raise Refused(f"the configuration was not built after {timeout:.0f} s") from None
+        except OSError as error:
+            raise Refused(f"the process that loaded the program does not answer: {error}") from None
+        if answer is None:
+            raise Refused("the process that loaded the program ended while it built the configuration")
+        return answer
+
+    def send_sockets(self, sockets: SlotSockets, keys: list[str]) -> None:
+        """Give new sockets to all its processes. Raises Refused."""
+        try:
+            sockets.send(self._channel, keys)
+        except OSError as error:
+            raise Refused(f"the process that loaded the program does not answer: {error}") from None
+        for worker in self.workers:
+            with contextlib.suppress(OSError):  # it is dead or stuck, which shows elsewhere
+                sockets.send(worker.channel, keys)
+
+    async def commit(self, timeout: float) -> None:
+        """Let all its processes serve what they prepared; wait until the workers say so, not longer than that."""
+        with contextlib.suppress(OSError):  # it has ended, and is replaced
+            self._channel.send("commit")
+        if answers := [worker.commit() for worker in self.workers]:
+            await asyncio.wait(answers, timeout=timeout)
+
+    def drop(self, keys: list[str]) -> None:
+        """Let all its processes forget what they prepared, and the sockets that came for it."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._channel.send("drop", keys=keys)
+        for worker in self.workers:
+            worker.send("drop", keys=keys)
+
     def fork(self, number: int) -> Worker:
         """Start a worker at a place; it says itself whether it succeeds."""
         channel, theirs = Channel.pair()
@@ -158,6 +196,10 @@ class Generation:
                 worker.doom()
             else:
                 worker.kill(number)
+        self.kill_zygote(number)
+
+    def kill_zygote(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the process that forks, and to none of its workers."""
         if not self.is_gone:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)

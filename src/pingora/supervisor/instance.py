@@ -18,6 +18,7 @@ from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
 from pingora.supervisor.generation import Generation, reap_strangers, wait_for
+from pingora.supervisor.in_place import change_in_place
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
 from pingora.supervisor.operators import Operators
@@ -49,6 +50,7 @@ class Supervisor:
         is_embedded: bool = False,
     ) -> None:
         self.options = options
+        self.config_file: str | None = None  # what a reload reads anew, if the program is a configuration
         self.started_at = time.time()
         self.n_reloads = 0
         self._start_process = start
@@ -65,6 +67,7 @@ class Supervisor:
         self._n_generations = 0
         self._backoff = [Backoff() for _ in range(options.workers)]
         self._busy = asyncio.Lock()
+        self._is_changing = False  # in place: a worker forked now might miss it
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
         self.is_handed_over = False
@@ -220,7 +223,7 @@ class Supervisor:
     def _start_worker(self, number: int) -> None:
         """Start a worker of the present generation; it accepts as soon as it is ready."""
         generation = self.generation
-        if generation is None or self.is_stopping:
+        if generation is None or self.is_stopping or self._is_changing:
             return
         if any(worker.number == number for worker in generation.workers):
             return
@@ -305,20 +308,37 @@ class Supervisor:
     # Reloading
 
     async def reload(self) -> str:
-        """Load the program anew beside the running one and let it take over. Raises Refused."""
+        """Serve what the program is now: a configuration in place, code by a new generation. Raises Refused."""
         self._notifier.reloading()
         try:
-            await self._change_generation()
+            text = await self._change()
         except Refused as error:
             say(f"reload refused: {error}")
             raise
         finally:
             self._notifier.ready("serving")
         self.n_reloads += 1
-        assert self.generation is not None
-        text = f"generation {self.generation.number} has taken over"
         say(text)
         return text
+
+    async def _change(self) -> str:
+        if self.config_file is not None and await self._change_in_place(self.config_file):
+            return f"{self.config_file} has taken over in place"
+        await self._change_generation()
+        assert self.generation is not None
+        return f"generation {self.generation.number} has taken over"
+
+    async def _change_in_place(self, file: str) -> bool:
+        async with self._busy:
+            if self.is_stopping or self.generation is None or self.generation.is_retired:
+                return False
+            self._is_changing = True
+            try:
+                return await change_in_place(self.generation, self.sockets, file)
+            finally:
+                self._is_changing = False
+                for number in range(self.options.workers):  # those that died meanwhile
+                    self._start_worker(number)
 
     async def _change_generation(self) -> None:
         async with self._busy:

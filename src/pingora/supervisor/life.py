@@ -16,11 +16,13 @@ from typing import Any
 
 import uvloop
 
+from pingora.config import ConfiguredServer
 from pingora.limits import raise_descriptor_limit
 from pingora.observe.output import Output
 from pingora.server import Server, Serving
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.follower import ORDERS, Follower
 from pingora.supervisor.slots import Slots
 
 log = logging.getLogger("pingora")
@@ -107,6 +109,9 @@ class Life:
 
     async def _obey(self, serving: Serving, slots: Slots, output: Output) -> None:
         ending: asyncio.Task[None] | None = None
+        follower = None
+        if isinstance(self._server, ConfiguredServer):
+            follower = Follower(serving, self._server, slots, self._birth.sockets, self._channel)
         while ending is None or not ending.done():
             order = await self._next_order(ending)
             if order is None:
@@ -116,11 +121,15 @@ class Life:
                     ending = asyncio.create_task(serving.retire(self._birth.drain_s))
             elif order.kind == "accept":
                 slots.start()
+            elif order.kind in ORDERS and follower is not None:
+                follower.obey(order)
             elif order.kind == "reopen":
                 replace_output(order)
                 output.reopen()
             elif order.kind in ("retire", "stop"):
                 slots.stop()
+                if follower is not None:
+                    follower.cancel()
                 serving.stop_accepting()
                 with contextlib.suppress(OSError):  # the supervisor is gone, which the next order says
                     self._channel.send("refuses")

@@ -30,6 +30,7 @@ def run_instance(program: Program, options: Options) -> int:
 
     async def run() -> int:
         supervisor = Supervisor(options, lambda: spawn(program), predecessor)
+        supervisor.config_file = program.config_file
         supervisor.sockets.inherit(listening)
         return await supervisor.run()
 

@@ -24,16 +24,26 @@ class Slots:
         self._board = board
         self._worker = worker
         self._beats = 0
+        self._watched: set[int] = set()
+        self._handle: asyncio.TimerHandle | None = None
+        self._find(sockets)
+
+    def _find(self, sockets: dict[str, list[socket.socket]]) -> None:
         self._shared: list[Listener] = []  # sockets that exist once, for all workers
         self._by_slot: dict[int, list[Listener]] = {}
         for of_address in sockets.values():
             for slot, sock in enumerate(of_address):
-                listener = serving.listeners.get(sock)
+                listener = self._serving.listeners.get(sock)
                 if listener is not None:
                     places = self._shared if len(of_address) == 1 else self._by_slot.setdefault(slot, [])
                     places.append(listener)
-        self._watched: set[int] = set()
-        self._handle: asyncio.TimerHandle | None = None
+
+    def update(self, sockets: dict[str, list[socket.socket]]) -> None:
+        """Go on with other listeners, after a change of what is served."""
+        self._find(sockets)
+        if self._handle is not None:
+            for listener in [*self._shared, *(each for slot in self._watched for each in self._by_slot.get(slot, ()))]:
+                listener.watch()
 
     def start(self) -> None:
         """Accept clients, and look after the slots of others from now on."""

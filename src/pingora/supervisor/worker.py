@@ -24,8 +24,9 @@ class Worker:
         self.started_at = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.refuses: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # it accepts nobody any more
+        self._answered: asyncio.Future[list[str]] | None = None  # what it was asked last
         self._is_doomed = False  # to be killed as soon as its process id is known
-        self._channel = channel
+        self.channel = channel
         self._on_message = on_message
         asyncio.get_running_loop().add_reader(channel.fileno(), self.read)
 
@@ -33,7 +34,7 @@ class Worker:
         """Take what the worker has sent."""
         if self.has_hung_up:
             return
-        for message in self._channel.receive_all():
+        for message in self.channel.receive_all():
             if message is None:
                 self.hang_up()
                 asyncio.get_running_loop().call_soon(self._on_message, self, None)  # not now: the caller may be reaping
@@ -46,13 +47,35 @@ class Worker:
                 set_done(self.ready)
             elif message.kind == "refuses":
                 set_done(self.refuses)
+            elif message.kind in ("prepared", "committed"):
+                self._answer(message.fields.get("problems", []))
             else:
                 self._on_message(self, message)
 
     def send(self, kind: str, fds: tuple[int, ...] = (), **fields: Any) -> None:
         """Give an order. One that cannot be delivered is lost: the worker is dead or stuck, which shows elsewhere."""
         with contextlib.suppress(OSError):
-            self._channel.send(kind, fds, **fields)
+            self.channel.send(kind, fds, **fields)
+
+    def prepare(self, file: str, fd: int, addresses: list[str]) -> "asyncio.Future[list[str]]":
+        """Let it prepare a configuration; the problems that it has with it follow. One that dies has none."""
+        self.send("prepare", (fd,), file=file, addresses=addresses)
+        return self._asked()
+
+    def commit(self) -> "asyncio.Future[list[str]]":
+        """Let it serve what it prepared; it says when it does."""
+        self.send("commit")
+        return self._asked()
+
+    def _asked(self) -> "asyncio.Future[list[str]]":
+        self._answered = asyncio.get_running_loop().create_future()
+        if self.has_hung_up:
+            self._answer([])
+        return self._answered
+
+    def _answer(self, problems: list[str]) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(problems)
 
     def accept(self) -> None:
         """Let it accept clients."""
@@ -90,17 +113,18 @@ class Worker:
             self.ready.set_exception(Refused(why))
             self.ready.exception()  # nobody may be waiting
         set_done(self.refuses)
+        self._answer([])
 
     @property
     def has_hung_up(self) -> bool:
         """Whether the channel is closed."""
-        return self._channel.fileno() < 0
+        return self.channel.fileno() < 0
 
     def hang_up(self) -> None:
         """Close the channel."""
         if not self.has_hung_up:
-            asyncio.get_running_loop().remove_reader(self._channel.fileno())
-            self._channel.close()
+            asyncio.get_running_loop().remove_reader(self.channel.fileno())
+            self.channel.close()
 
 
 def set_done(future: "asyncio.Future[None]") -> None:

@@ -14,12 +14,14 @@ import time
 import traceback
 
 import pingora
-from pingora.config import ConfigError
+from pingora.config import ConfigError, ConfiguredServer
 from pingora.program import Program
 from pingora.server import Server, UsageError
 from pingora.supervisor import say
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.code import changed_files, imported_code
+from pingora.supervisor.follower import shortened
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, received
 
@@ -48,6 +50,8 @@ class Zygote:
         self._board: Board | None = None
         self._sockets: dict[str, list[socket.socket]] = {}
         self._drain_s = 0.0
+        self._code = imported_code()
+        self._prepared: ConfiguredServer | None = None
 
     def run(self) -> None:
         """Report and serve the supervisor until it closes the channel. In a forked worker this does not return."""
@@ -63,12 +67,50 @@ class Zygote:
             elif message.kind == "sockets":
                 for key, sockets in received(message["keys"], message.fds).items():
                     self._sockets.setdefault(key, []).extend(sockets)
+            elif message.kind == "check":
+                self._check(message["file"], message.take_text())
+            elif message.kind == "commit":
+                self._commit()
+            elif message.kind == "drop":
+                self._prepared = None
+                self._forget(message["keys"])
             elif message.kind == "reopen":
                 replace_output(message)
             elif message.kind == "fork":
                 self._fork(message)
             else:
                 message.close_fds()
+
+    def _check(self, file: str, text: str) -> None:
+        """Build a configuration aside, for workers that are forked later; say what is wrong with it."""
+        changed, problems, addresses = changed_files(self._code), [], []
+        if not changed:
+            try:
+                assert isinstance(self._server, ConfiguredServer)
+                self._prepared = self._server.rebuilt(file, text)
+                addresses = [address for site in self._prepared.sites for address in site.addresses]
+                keys_of(addresses)
+                check_threads()
+            except ConfigError as error:
+                problems = error.problems
+            except UsageError as error:
+                problems = [f"{file}: {error}"]
+        self._channel.send("checked", changed=changed, problems=shortened(problems), addresses=addresses)
+
+    def _commit(self) -> None:
+        assert self._prepared is not None
+        self._server, self._prepared = self._prepared, None
+        self._server.equip_proxy()
+        self._code = imported_code() | self._code  # with what the new configuration imported
+        kept = keys_of(address for site in self._server.sites for address in site.addresses)
+        self._forget([key for key in self._sockets if key not in kept])
+        gc.collect()
+        gc.freeze()
+
+    def _forget(self, keys: list[str]) -> None:
+        for key in keys:
+            for sock in self._sockets.pop(key, ()):
+                sock.close()
 
     def _fork(self, message: Message) -> None:
         """Fork a worker whose parent is the supervisor: the process between ends at once, and its orphan is adopted."""

@@ -1,0 +1,74 @@
+"""Reload of a configuration by the processes that run: all build it aside, then all take it over, or all drop it.
+
+The supervisor leads: it reads the file once, so that all see the same bytes, and opens new listeners. The generation
+checks it first, with the user's code, and keeps it for workers that it forks later. `follower` is a worker's part.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+from pingora.config import ConfigError
+from pingora.config.reader import read_text
+from pingora.server import UsageError
+from pingora.supervisor import Refused
+from pingora.supervisor.channel import put_text
+from pingora.supervisor.generation import Generation
+from pingora.supervisor.sockets import SlotSockets
+
+CHECK_S = 120.0  # that a generation may take to build a configuration
+PREPARE_S = 60.0  # that workers may take
+COMMIT_S = 5.0  # that they may take to say that they have taken it over
+
+
+def refusal(problems: list[str]) -> Refused:
+    """Say why a configuration is refused."""
+    return Refused("\n".join(["the configuration cannot be used:", *problems]))
+
+
+async def change_in_place(generation: Generation, sockets: SlotSockets, file: str) -> bool:
+    """Have a generation and its workers serve what the file says now. Raises Refused, and then nothing has changed.
+
+    False, and nothing has changed either, if the code of the program is not what it was: that takes a new generation.
+    """
+    try:
+        text = read_text(Path(file))
+    except ConfigError as error:
+        raise refusal(error.problems) from None
+    fd = put_text(text)
+    new: list[str] = []
+    try:
+        checked = await generation.check(file, fd, CHECK_S)
+        if checked["problems"]:
+            raise refusal(checked["problems"])
+        if checked["changed"]:
+            return False
+        addresses: list[str] = checked["addresses"]
+        new = sockets.open(addresses)
+        await prepare_workers(generation, sockets, new, file, fd, addresses)
+    except BaseException as error:
+        generation.drop(new)
+        sockets.close(new)
+        if isinstance(error, UsageError):
+            raise Refused(str(error)) from None
+        raise
+    finally:
+        os.close(fd)
+    await generation.commit(COMMIT_S)
+    generation.addresses = addresses
+    sockets.keep_only(addresses)
+    return True
+
+
+async def prepare_workers(
+    generation: Generation, sockets: SlotSockets, new: list[str], file: str, fd: int, addresses: list[str]
+) -> None:
+    """Give new listeners to all processes and let all workers prepare. Raises Refused if one cannot."""
+    generation.send_sockets(sockets, new)
+    answers = [worker.prepare(file, fd, addresses) for worker in generation.workers]
+    _, waiting = await asyncio.wait(answers, timeout=PREPARE_S) if answers else (set(), set())
+    if waiting:
+        raise Refused(f"{len(waiting)} of {len(answers)} workers were not ready after {PREPARE_S:.0f} s")
+    problems = dict.fromkeys(problem for answer in answers for problem in answer.result())
+    if problems:
+        raise refusal(list(problems))
