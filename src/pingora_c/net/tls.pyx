@@ -19,7 +19,7 @@ from pingora_c.net.transport cimport IO_EOF, IO_ERROR, IO_TRUNCATED, IO_UNTRUSTE
 
 cdef enum:
     RECORD_OVERHEAD = 256             # header, nonce, tag, type: 22 bytes with the suites of today
-    SHARED_SIZE = 8 * (16384 + 256)   # a slice, sealed
+    SHARED_SIZE = 133120              # a slice, sealed: 8 * (16384 + 256); no sum, for the debug build
     KEPT_MAX = 524288                 # more than a slice and all that a peer can make us say besides
 
 cdef BIO_METHOD* socket_method = NULL
