@@ -51,6 +51,7 @@ RULES = {
     "blocked_after": Rule(0.01, DAY, "seconds", also=(None,)),
     "body_bytes": Rule(0, 10**12, "bytes", also=(None,)),
     "body_rate": Rule(1, 10**9, "bytes per second", also=(0,)),
+    "buffered_bytes": Rule(1 << 20, 10**12, "bytes"),
     "connections": Rule(1, 10**6, "connections"),
     "client_connections": Rule(1, 10**6, "connections", also=(None,)),
     "connection_requests": Rule(1, 10**9, "requests", also=(None,)),
@@ -88,6 +89,7 @@ class Limits:
     head_bytes: int = 32768  # 431
     target_bytes: int = 8192  # 414
     fields: int = 128  # 431
+    buffered_bytes: int = 256 << 20  # of heads, and of bodies that wait for a slow receiver, per process: 503
     connections: int = 16384  # of clients, per worker: accepting pauses
     client_connections: int | None = None  # of one client address, per worker: closed at once
     connection_requests: int | None = 10000  # of one connection: the last answer says that it ends
@@ -112,6 +114,7 @@ class Limits:
             "head_bytes": self.head_bytes,
             "target_bytes": self.target_bytes,
             "fields": self.fields,
+            "buffered_bytes": self.buffered_bytes,
             "connections": self.connections,
             "client_connections": self.client_connections or 0,
             "requests": UNLIMITED if self.connection_requests is None else self.connection_requests,

@@ -15,9 +15,10 @@ cdef enum:
     BUFFER_CLASSES = 3
 
 cdef struct PoolStats:
-    uint64_t limit_bytes               # ceiling for lent bytes
+    uint64_t limit_bytes               # ceiling for lent and reserved bytes together
     uint64_t slab_bytes                # got from the system, lent or free
-    uint64_t lent_bytes                # lent_bytes <= limit_bytes
+    uint64_t lent_bytes                # lent_bytes + reserved_bytes <= limit_bytes
+    uint64_t reserved_bytes            # of buffers that are not the pool's
     uint64_t peak_bytes                # highest lent_bytes so far
     uint64_t taken                     # successful takes
     uint64_t refused                   # takes answered NULL because of the limit or the system
@@ -32,7 +33,15 @@ cdef char* try_pool_take(size_t size, uint32_t* cap) noexcept nogil
 # Take back a buffer lent with this `cap`.
 cdef void pool_give(char* data, uint32_t cap) noexcept nogil
 
-# Set the ceiling for lent bytes (default 256 MiB); what is lent already stays lent.
+# Count `size` bytes of a buffer got elsewhere, too large for the pool; False if the limit would be passed. Whoever
+# reserved them releases as many.
+cdef bint pool_reserve(size_t size) noexcept nogil
+cdef void pool_release(size_t size) noexcept nogil
+
+# Bytes that are lent or reserved now.
+cdef uint64_t pool_held() noexcept nogil
+
+# Set the ceiling for these (default 256 MiB); what is lent already stays lent.
 cdef void pool_set_limit(uint64_t limit_bytes) noexcept nogil
 
 cdef const PoolStats* pool_stats() noexcept nogil

@@ -156,7 +156,7 @@ cdef char* try_pool_take(size_t size, uint32_t* cap) noexcept nogil:
         stats_now.refused += 1
         return NULL
     capacity = capacity_of(buffer_class)
-    if stats_now.lent_bytes + capacity > stats_now.limit_bytes:
+    if pool_held() + capacity > stats_now.limit_bytes:
         stats_now.refused += 1
         return NULL
     buffer = shelves[buffer_class].free
@@ -192,6 +192,22 @@ cdef void pool_give(char* data, uint32_t cap) noexcept nogil:
     stats_now.lent[buffer_class] -= 1
     stats_now.free[buffer_class] += 1
     stats_now.lent_bytes -= cap
+
+
+cdef bint pool_reserve(size_t size) noexcept nogil:
+    if pool_held() + size > stats_now.limit_bytes:
+        stats_now.refused += 1
+        return False
+    stats_now.reserved_bytes += size
+    return True
+
+
+cdef void pool_release(size_t size) noexcept nogil:
+    stats_now.reserved_bytes -= size
+
+
+cdef uint64_t pool_held() noexcept nogil:
+    return stats_now.lent_bytes + stats_now.reserved_bytes
 
 
 cdef void pool_set_limit(uint64_t limit_bytes) noexcept nogil:
@@ -294,6 +310,7 @@ def stats():
         "limit_bytes": stats_now.limit_bytes,
         "slab_bytes": stats_now.slab_bytes,
         "lent_bytes": stats_now.lent_bytes,
+        "reserved_bytes": stats_now.reserved_bytes,
         "peak_bytes": stats_now.peak_bytes,
         "taken": stats_now.taken,
         "refused": stats_now.refused,
@@ -303,7 +320,7 @@ def stats():
 
 
 def set_limit(limit_bytes):
-    """Set the ceiling for lent bytes. What is lent already stays lent.
+    """Set the ceiling for lent and reserved bytes. What is lent already stays lent.
 
     Raises ValueError for a negative number.
     """

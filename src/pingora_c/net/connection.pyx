@@ -3,7 +3,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 from pingora_c.lib.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from pingora_c.lib.socket cimport iovec
-from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, try_pool_take
+from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, pool_release, pool_reserve, try_pool_take
 from pingora_c.net.reactor cimport GATHER_MAX
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
@@ -175,8 +175,12 @@ cdef class Connection(EventSource):
         cdef char* place
         if size <= BUFFER_LARGE:
             place = try_pool_take(size, &cap)
+        elif not pool_reserve(size):
+            place = NULL
         else:
             place = <char*>malloc(size)
+            if place == NULL:
+                pool_release(size)
             cap = <uint32_t>size
         if place == NULL:
             return -1
@@ -215,6 +219,7 @@ cdef class Connection(EventSource):
         if self.pending_cap <= BUFFER_LARGE:
             pool_give(self.pending, self.pending_cap)
         else:
+            pool_release(self.pending_cap)
             free(self.pending)
         self.pending = NULL
         self.pending_at = self.pending_size = self.pending_cap = 0

@@ -36,6 +36,7 @@ cdef struct ServerLimits:
     uint32_t fields            # 431
     uint32_t connections       # of the worker: none more is accepted
     uint32_t client_connections    # of one address, 0: any number; closed at once
+    uint64_t buffered_bytes    # that all buffers of the process may have
     uint64_t requests          # of one connection, then it ends
 
 

@@ -19,6 +19,7 @@ from pingora_c.http.field cimport NAME_HOST, NAME_UPGRADE, Field
 from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
+from pingora_c.mem.buffer_pool cimport pool_held
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.error_page cimport ErrorPages
@@ -26,8 +27,8 @@ from pingora_c.proxy.failure cimport (
     CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.refusal cimport (
-    REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_MISDIRECTED, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD,
-    REFUSED_TRACE, refusal_reason, refusal_status,
+    REFUSED_BUFFERS, REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_MISDIRECTED, REFUSED_NO_MEMORY,
+    REFUSED_SLOW_HEAD, REFUSED_TRACE, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.stream cimport HIGH_WATER
@@ -186,6 +187,9 @@ cdef class H1Server(Connection):
             verdict = WRONG_SCHEME
         if verdict != HEAD_OK:
             self.refuse(REFUSED_FRAMING - verdict)
+            return size
+        if pool_held() >= self.application.limits.buffered_bytes // 8 * 7:
+            self.refuse(REFUSED_BUFFERS)      # what is left is for the requests that run
             return size
         head = RequestHead.new()
         if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0 or (

@@ -13,6 +13,7 @@ cdef enum Refusal:
     REFUSED_TRACE            # 405
     REFUSED_MISDIRECTED      # 421  the Host is none that this TLS connection was made for
     REFUSED_NO_MEMORY        # 503
+    REFUSED_BUFFERS          # 503  Limits.buffered_bytes are nearly used
     REFUSAL_END
 
 cdef uint16_t refusal_status(int refusal) noexcept nogil

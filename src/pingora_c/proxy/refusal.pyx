@@ -12,6 +12,7 @@ ROWS[<int>REFUSED_SLOW_HEAD - <int>REFUSED_OTHER] = Row(408, b"head_timeout")
 ROWS[<int>REFUSED_CONNECT - <int>REFUSED_OTHER] = Row(405, b"connect_refused")
 ROWS[<int>REFUSED_TRACE - <int>REFUSED_OTHER] = Row(405, b"trace_refused")
 ROWS[<int>REFUSED_MISDIRECTED - <int>REFUSED_OTHER] = Row(421, b"misdirected_request")
+ROWS[<int>REFUSED_BUFFERS - <int>REFUSED_OTHER] = Row(503, b"buffers_full")
 ROWS[<int>REFUSED_NO_MEMORY - <int>REFUSED_OTHER] = Row(503, b"no_memory")
 
 

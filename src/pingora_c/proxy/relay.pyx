@@ -109,7 +109,7 @@ cdef class Relay(StreamOwner):
             if reader.done():
                 pass
             elif has_overflowed:
-                reader.set_exception(make_error(BODY_TOO_LARGE, None, None))
+                reader.set_exception(make_error(NO_MEMORY if self.replay.lacks_memory else BODY_TOO_LARGE, None, None))
             else:
                 reader.set_result(self.replay.complete())
         except:

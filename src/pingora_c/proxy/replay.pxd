@@ -9,6 +9,8 @@ cdef class Replay:
     cdef size_t size         # bytes kept
     cdef size_t room         # bytes at data
     cdef size_t limit        # size never passes it
+    cdef size_t reserved     # bytes of it that the pool counts
+    cdef bint lacks_memory    # it has overflowed for another reason: the buffers of all are full
     cdef bint has_overflowed  # the body is longer: nothing is kept, and a retry that needs it is impossible
     cdef bytes whole         # the complete body, once `complete` was called
 

@@ -3,6 +3,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
+from pingora_c.mem.buffer_pool cimport pool_release, pool_reserve
 
 cdef enum:
     FIRST_ROOM = 4096
@@ -14,6 +15,7 @@ cdef class Replay:
 
     def __dealloc__(self):
         free(self.data)
+        pool_release(self.reserved)
 
     @staticmethod
     cdef Replay new(size_t limit):
@@ -29,8 +31,12 @@ cdef class Replay:
             return -1
         if self.size + size > room:
             room = max(2 * room, self.size + size, <size_t>FIRST_ROOM)
-            grown = <char*>realloc(self.data, room)
+            grown = NULL
+            if pool_reserve(room - self.room):
+                self.reserved += room - self.room
+                grown = <char*>realloc(self.data, room)
             if grown == NULL:
+                self.lacks_memory = True
                 self.drop()
                 return -1
             self.data = grown
@@ -54,6 +60,7 @@ cdef class Replay:
 
     cdef void drop(self) noexcept:
         free(self.data)
+        pool_release(self.reserved)
         self.data = NULL
-        self.size = self.room = 0
+        self.size = self.room = self.reserved = 0
         self.has_overflowed = True

@@ -10,6 +10,7 @@ from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.unistd cimport close
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.log.writer cimport LogWriter
+from pingora_c.mem.buffer_pool cimport pool_set_limit
 from pingora_c.net.listener cimport Acceptor, Listener
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls_server cimport ServerContext
@@ -64,6 +65,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.body_rate = limits["body_rate"]
     given.body_bytes = limits["body_bytes"]
     given.requests = limits["requests"]
+    given.buffered_bytes = limits["buffered_bytes"]
     return 0
 
 
@@ -149,6 +151,7 @@ cdef class ProxyService(Application):
         self.plan = plan
         self.limits = plan.limits
         self.pages = plan.pages
+        pool_set_limit(plan.limits.buffered_bytes)
         self.reactor.admission.set_limits(plan.limits.connections, plan.limits.client_connections)
 
     def adopt(self, Plan plan not None, on_idle):

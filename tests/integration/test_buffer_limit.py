@@ -1,0 +1,106 @@
+"""What all buffers together may have: new requests are refused before those that run lack memory."""
+
+import contextlib
+import threading
+
+import pytest
+from conversations import GET, Forwarding, post, wait_until
+from inside import narrow, settle
+
+from pingora import Limits, Response
+from pingora.testing import read_all
+from pingora_c.mem.buffer_pool import stats
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+LIMIT = 1 << 20
+REFUSED = 'pingora_refusals_total{reason="buffers_full"}'
+
+
+def held():
+    now = stats()
+    return now["lent_bytes"] + now["reserved_bytes"]
+
+
+class Reads(Forwarding):
+    """Keeps what a client sent until it is let go."""
+
+    def __init__(self, address):
+        super().__init__(address)
+        self.ended = threading.Event()
+
+    async def request_filter(self, session, ctx):
+        if session.request.method == "POST":
+            await session.read_body(8 * LIMIT)
+        return Response(200, body=b"hello")
+
+
+def begin_upload(stack, proxy, sent, length):
+    client = stack.enter_context(proxy.connect(30))
+    client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length)
+    client.sendall(bytes(sent))
+    return client
+
+
+def test_a_new_request_is_refused_while_the_buffers_are_nearly_full_and_served_afterwards(proxy_factory):
+    before = held()
+    proxy = proxy_factory(Reads("127.0.0.1:1"), Limits(buffered_bytes=LIMIT))
+    with contextlib.ExitStack() as stack:
+        running = [begin_upload(stack, proxy, 300_000, 300_001)]
+        settle(proxy)
+        while held() < LIMIT // 8 * 7:
+            running.append(begin_upload(stack, proxy, 20_000, 20_001))
+            settle(proxy)
+        answer = proxy.exchange(GET)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b"503 buffers_full\n")
+        assert proxy.serving.counters[REFUSED] >= 1
+        assert held() <= LIMIT
+        n_refused = proxy.serving.counters[REFUSED]
+        for client in running:
+            client.sendall(b"x")
+            assert read_all(client).endswith(b"hello"), "those that run are not refused"
+    wait_until(lambda: held() <= before)
+    assert proxy.exchange(GET).endswith(b"hello")
+    assert proxy.serving.counters[REFUSED] == n_refused
+
+
+def test_a_body_that_the_buffers_have_no_room_for_is_answered_503(proxy_factory):
+    before = held()
+    proxy = proxy_factory(Reads("127.0.0.1:1"), Limits(buffered_bytes=LIMIT))
+    with contextlib.ExitStack() as stack:
+        client = begin_upload(stack, proxy, 0, 4 * LIMIT)
+        with contextlib.suppress(ConnectionError):
+            client.sendall(bytes(4 * LIMIT))
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(b"503 no_memory\n")
+    wait_until(lambda: held() <= before)
+
+
+def test_slow_receivers_hold_no_more_than_the_limit_and_all_is_given_back(proxy_factory, origin_factory):
+    done = threading.Event()
+    before = held()
+    origin = origin_factory(lambda connection, data: done.wait(30))
+    proxy = proxy_factory(Forwarding(origin.address), Limits(buffered_bytes=LIMIT))
+    host, _, port = origin.address.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        stack.callback(done.set)
+        for n in range(1, 13):
+            client = begin_upload(stack, proxy, 0, 100 * LIMIT)
+            wait_until(lambda n=n: origin.n_connections == n or proxy.serving.counters[REFUSED])
+            if not proxy.serving.counters[REFUSED]:
+                narrow((host, int(port)))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                for _ in range(40):
+                    client.send(bytes(65536))
+        assert held() <= LIMIT
+        if not proxy.serving.counters[REFUSED]:
+            wait_until(lambda: held() > before)
+    wait_until(lambda: held() <= before)
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+def test_with_the_default_a_body_that_is_read_whole_has_room(proxy_factory, size):
+    proxy = proxy_factory(Reads("127.0.0.1:1"))
+    assert proxy.exchange(post(bytes(size))).endswith(b"hello")
