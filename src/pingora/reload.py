@@ -137,6 +137,8 @@ def commit(serving: "Serving", change: Change) -> None:
         site.bound = {}
     removed = [service for service in serving.services if service not in services]
     serving.server = change.server
+    for sock in bound:
+        serving.set_defer_accept(sock)
     serving.services = [*services, *removed]
     for service in removed:
         serving.replaced.take_out(service)

@@ -160,6 +160,9 @@ class Server:
 
     `error_pages` gives, by status, what is answered where no hook answers: a Response, bytes of HTML, or the path of a
     file, which is read now. `reason_header` names a header field that tells clients the reason of such an answer.
+
+    `defer_accept`: the kernel hands a client over when it has sent something, or after a second (TCP_DEFER_ACCEPT),
+    which costs less for clients of one request.
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class Server:
         forwarded: str = "x-forwarded",
         error_pages: Mapping[int, ErrorPage] | None = None,
         reason_header: str | None = None,
+        defer_accept: bool = True,
     ) -> None:
         if forwarded not in FORWARDED_FIELDS:
             raise ValueError(f"forwarded: expected one of {', '.join(FORWARDED_FIELDS)}, got {forwarded!r}")
@@ -185,6 +189,7 @@ class Server:
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.forwarded = forwarded
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
+        self.defer_accept = defer_accept
         self.sites: list[Site] = []
 
     def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str], *, tls: TlsSettings | None = None) -> None:
@@ -316,8 +321,14 @@ class Serving:
             pages=server.pages,
         )
 
+    def set_defer_accept(self, sock: socket.socket) -> None:
+        """Tell the kernel whether it keeps a client until it has sent something, at most for a second."""
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(self.server.defer_accept))
+
     def listen(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
         """Give a listening socket of its site to a service."""
+        self.set_defer_accept(sock)
         tls = site.encrypted().get(sock)
         self.listeners[sock] = service.listen(os.dup(sock.fileno()), None if tls is None else tls.context)
         if self.is_accepting:
@@ -468,11 +479,16 @@ async def serve(
 ) -> AsyncIterator[Serving]:
     """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
 
-    `tls` is that of Server.add_proxy; the other options are those of Server. At the end running requests get
-    `grace` seconds.
+    `tls` is that of Server.add_proxy; the other options are those of Server. Clients are accepted at once, also if
+    they send nothing. At the end running requests get `grace` seconds.
     """
     server = Server(
-        limits=limits, trusted=trusted, forwarded=forwarded, error_pages=error_pages, reason_header=reason_header
+        limits=limits,
+        trusted=trusted,
+        forwarded=forwarded,
+        error_pages=error_pages,
+        reason_header=reason_header,
+        defer_accept=False,
     )
     server.add_proxy(proxy, listen, tls=tls)
     server.bind()

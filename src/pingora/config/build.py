@@ -50,6 +50,7 @@ class ConfiguredServer(Server):
             forwarded=config.forwarded,
             error_pages=error_pages,
             reason_header=config.reason_header,
+            defer_accept=config.defer_accept,
         )
         self.config = config
         self.hook = hook

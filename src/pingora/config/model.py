@@ -186,6 +186,7 @@ class Config(Struct, frozen=True, kw_only=True):
     grace: Annotated[float, parsed(parse_grace)] = 5.0
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
+    defer_accept: bool = True
     logs: LogsTable = LogsTable()
     error_pages: dict[str, Any] = {}
     reason_header: Annotated[str, parsed(parse_field_name)] | None = None

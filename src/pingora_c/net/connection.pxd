@@ -49,6 +49,7 @@ cdef class Connection(EventSource):
     cdef bint saw_eof            # the peer's end of stream was read
     cdef bint is_paused          # do not read: the receiver has no room or no use for bytes now
     cdef bint is_blocked         # the socket takes nothing; an OUT edge will come
+    cdef bint watches_writing    # registered for OUT edges: with a handshake, else once it was blocked
     cdef bint is_broken          # a write failed; nothing is written any more
     cdef bint is_closed
     cdef bint resets             # close with RST

@@ -1,7 +1,7 @@
 """Buffered, edge-triggered connection over a transport. Knows neither protocol nor session."""
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
-from pingora_c.lib.epoll cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
+from pingora_c.lib.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from pingora_c.lib.socket cimport iovec
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, pool_release, pool_reserve, try_pool_take
 from pingora_c.net.reactor cimport GATHER_MAX
@@ -10,6 +10,9 @@ from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
 
 cdef enum:
     SEGMENTS_PER_WRITE = 16
+
+cdef uint32_t EDGES_READING = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
+cdef uint32_t EDGES_BOTH = EDGES_READING | EPOLLOUT
 
 
 cdef void fire_timeout(void* owner) noexcept:
@@ -39,9 +42,12 @@ cdef class Connection(EventSource):
         self.free_queue()
 
     cdef int open(self, Reactor reactor, Transport transport) noexcept:
+        cdef uint32_t events
         self.transport = transport
         self.reactor = reactor
-        return reactor.add(self, transport.fd, False)
+        self.watches_writing = self.is_blocked or transport.needs_handshake     # which writes as well
+        events = EDGES_BOTH if self.watches_writing else EDGES_READING
+        return reactor.add(self, transport.fd, events)
 
     cdef void open_transport(self) noexcept:
         if self.transport.needs_handshake:
@@ -380,6 +386,11 @@ cdef class Connection(EventSource):
                     self.after_write_error()
                     return
                 first += 1
+        if self.is_blocked and not self.watches_writing:
+            self.watches_writing = True
+            if self.reactor.watch(self, self.transport.fd, EDGES_BOTH) < 0:
+                self.after_write_error()
+                return
         if self.wants_shutdown and self.out_queued == 0:
             self.wants_shutdown = False
             self.has_shut = True

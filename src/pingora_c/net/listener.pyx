@@ -1,6 +1,7 @@
 """Listening socket. Owns its descriptor."""
 cimport cython
 
+from pingora_c.lib.epoll cimport EPOLLIN
 from pingora_c.lib.errno cimport EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from pingora_c.lib.socket cimport SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, sockaddr, socklen_t
 from pingora_c.lib.unistd cimport close as close_fd
@@ -74,7 +75,7 @@ cdef class Listener(EventSource):
         self.reactor.set_timer(&self.timer, PAUSE_MS)
 
     cdef void resume_accepting(self) noexcept:
-        if not self.is_closed and self.is_watched and self.reactor.add(self, self.fd, True) < 0:
+        if not self.is_closed and self.is_watched and self.reactor.add(self, self.fd, EPOLLIN) < 0:
             self.reactor.set_timer(&self.timer, PAUSE_MS)
 
     cdef void close_descriptor(self) noexcept:
@@ -95,7 +96,7 @@ cdef class Listener(EventSource):
         """Accept clients from now on; may be called twice."""
         if self.is_closed or self.is_watched:
             return
-        if self.reactor.add(self, self.fd, True) < 0:
+        if self.reactor.add(self, self.fd, EPOLLIN) < 0:
             raise OSError(errno, "cannot watch the listening socket")
         self.is_watched = True
 

@@ -80,8 +80,11 @@ cdef class Reactor:
 
     cdef void enter(self) noexcept
     cdef void leave(self) noexcept
-    # Register `fd` for `source`; the table holds a reference until remove() or forget(). -1 with errno set on failure.
-    cdef int add(self, EventSource source, int fd, bint is_listener) noexcept
+    # Register `fd` for `source` and these epoll events; the table holds a reference until remove() or forget(). -1 with
+    # errno set on failure.
+    cdef int add(self, EventSource source, int fd, uint32_t events) noexcept
+    # Replace the events of a registered one; what is the case already is reported again. -1 without memory.
+    cdef int watch(self, EventSource source, int fd, uint32_t events) noexcept
     # Deregister; the descriptor stays open.
     cdef void remove(self, EventSource source, int fd) noexcept
     # The same for a descriptor that is closed next, which ends its registration.

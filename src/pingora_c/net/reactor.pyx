@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.lib.epoll cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, TFD_CLOEXEC, TFD_NONBLOCK,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, TFD_CLOEXEC, TFD_NONBLOCK,
     TFD_TIMER_ABSTIME, epoll_create1, epoll_ctl, epoll_event, epoll_wait, itimerspec, timerfd_create, timerfd_settime,
 )
 from pingora_c.lib.time cimport CLOCK_MONOTONIC
@@ -193,13 +193,13 @@ cdef class Reactor:
     cdef void set_timer(self, Timer* timer, uint64_t delay_ms) noexcept:
         timer_set(&self.wheel, timer, self.now_ms + delay_ms)
 
-    cdef int add(self, EventSource source, int fd, bint is_listener) noexcept:
+    cdef int add(self, EventSource source, int fd, uint32_t events) noexcept:
         cdef epoll_event event
         cdef uint32_t slot
         if self.free_slot == NO_SLOT and self.grow_slots() < 0:
             return -1
         slot = self.free_slot
-        event.events = EPOLLIN if is_listener else EPOLLIN | EPOLLOUT | EPOLLRDHUP | <uint32_t>EPOLLET
+        event.events = events
         event.data.u64 = <uint64_t>slot | (<uint64_t>self.slots[slot].generation << 32)
         if epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0:
             return -1
@@ -210,6 +210,12 @@ cdef class Reactor:
         source.reactor = self
         self.n_sources += 1
         return 0
+
+    cdef int watch(self, EventSource source, int fd, uint32_t events) noexcept:
+        cdef epoll_event event
+        event.events = events
+        event.data.u64 = <uint64_t>source.slot | (<uint64_t>self.slots[source.slot].generation << 32)
+        return epoll_ctl(self.epoll_fd, EPOLL_CTL_MOD, fd, &event)
 
     cdef void remove(self, EventSource source, int fd) noexcept:
         cdef epoll_event event
