@@ -28,6 +28,7 @@ EXTENSIONS = [
     "mem.buffer_pool",
     "stats.counters",
     "http.field",
+    "http.authority",
     "http.header_block",
     "http.header_map",
     "http.message",

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import h11
 import pytest
 from conversations import Forwarding, wait_until
-from inside import RESET
+from inside import RESET, settle
+from strict_origin import StrictOrigin
 
 from pingora import Response
 from pingora.testing import read_all
@@ -201,7 +202,107 @@ def test_a_client_that_leaves_takes_its_exchange_with_it(proxy_factory, origin_f
     wait_until(lambda: ended or when == "in the head")
 
 
+@pytest.mark.parametrize("is_reset", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+def test_a_client_may_end_behind_every_byte_of_its_request(proxy_factory, is_chunked, is_reset):
+    """What is whole reaches the origin and is answered, what is not never looks whole to it."""
+    framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: 5"
+    request = b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n"
+    head_size = len(request)
+    request += b"5\r\nhello\r\n0\r\n\r\n" if is_chunked else b"hello"
+    origin = StrictOrigin()
+    proxy = proxy_factory(Forwarding(origin.address))
+    for cut in range(len(request) + 1):
+        with proxy.connect(10) as client:
+            client.sendall(request[:cut])
+            if is_reset:
+                settle(proxy)
+                end(client, True)
+                continue
+            client.shutdown(socket.SHUT_WR)
+            answer = read_all(client)
+        if cut < head_size:
+            assert answer == b""
+        elif cut < len(request):
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"client_truncated" in answer
+        else:
+            assert answer.startswith(b"HTTP/1.1 200 ")
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+    origin.close()
+    assert [request.body for request in origin.requests] == [b"hello"]
+    assert origin.faults == []
+
+
 # -- an origin that ends at any point
+
+
+def at_once(_connection):
+    pass
+
+
+def within_the_head(connection):
+    connection.recv(10)
+
+
+def behind_the_head(connection):
+    read_until(connection, b"\r\n\r\n")
+
+
+def within_the_body(connection):
+    read_until(connection, b"\r\n\r\n")
+    connection.recv(1000)
+
+
+def behind_the_request(connection):
+    read_until(connection, b"end of body")
+
+
+def read_until(connection, mark):
+    data = b""
+    while mark not in data:
+        data += connection.recv(65536)
+
+
+@pytest.mark.parametrize("is_reset", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("when", [at_once, within_the_head, behind_the_head, within_the_body, behind_the_request])
+def test_an_origin_that_ends_before_its_answer_is_502_wherever_the_request_is(proxy_factory, when, is_reset):
+    body = bytes(300_000) + b"end of body"
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    n_asked = 0
+
+    def serve(listener):
+        nonlocal n_asked
+        with contextlib.suppress(OSError):
+            while True:
+                connection = listener.accept()[0]
+                n_asked += 1
+                when(connection)
+                end(connection, is_reset)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        proxy = proxy_factory(Forwarding(f"127.0.0.1:{listener.getsockname()[1]}"))
+        for _ in range(20):
+            with proxy.connect(10) as client:
+                with contextlib.suppress(ConnectionError):
+                    client.sendall(request + body)
+                answer = read_until_answered(client)
+            assert answer.startswith(b"HTTP/1.1 502 "), answer
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    if when is not at_once:  # else it may be that nothing was sent yet
+        assert n_asked == 20, "a POST is not sent again"
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def read_until_answered(client):
+    answer = b""
+    while not answer.endswith(b"\n") or b"\r\n\r\n" not in answer:
+        answer += client.recv(65536)
+    return answer
+
 
 BODY = b"hello, world"
 HEAD = b"HTTP/1.1 200 OK\r\nX-A: b\r\n"

@@ -31,3 +31,10 @@ def test_target_in_no_form_of_its_method_is_answered_with_400(proxy_factory, ori
     got = proxy_factory(proxy_to(origin.address)).exchange(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     assert got.startswith(b"HTTP/1.1 400 ")
     assert origin.heads == []
+
+
+@pytest.mark.parametrize("method", [b"CONNECT a:1", b"TRACE /"])
+def test_a_method_that_is_not_forwarded_is_answered_with_those_that_are(proxy_factory, method):
+    got = proxy_factory(proxy_to("127.0.0.1:1")).exchange(method + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n" in got

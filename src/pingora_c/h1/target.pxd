@@ -26,7 +26,3 @@ cdef int check_target(
 # Make Host of a loaded head the one name that rules, hooks and the upstream read: an absolute target's `authority`
 # replaces it, upper case becomes lower. 0, or a BlockError without memory.
 cdef int settle_host(RequestHead head, Span authority) noexcept
-
-# uri-host [":" port] of RFC 3986 §3.2.2: reg-name, IPv4 or bracketed IPv6 literal; port empty or 0–65535; no
-# userinfo. Empty text is False.
-cdef bint is_valid_authority(const char* text, size_t size) noexcept nogil

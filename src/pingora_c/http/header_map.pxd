@@ -14,6 +14,7 @@ cdef class HeaderMap:
     cdef object owner
     cdef HeaderBlock* block   # borrowed from owner, or &self.own
     cdef HeaderBlock own
+    cdef bint is_request      # the fields of a request: one Host, which is a valid one
 
     # A map over `block`, which lives inside `owner`.
     @staticmethod

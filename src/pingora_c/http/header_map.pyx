@@ -8,14 +8,15 @@ from cpython.unicode cimport (
 )
 from libc.stddef cimport size_t
 from libc.stdint cimport UINT16_MAX, uint32_t, uint64_t, uint8_t
+from pingora_c.http.authority cimport is_valid_authority
 from pingora_c.http.field cimport (
-    NAME_AUTHORIZATION, NAME_CONTENT_LENGTH, NAME_COOKIE, NAME_PROXY_AUTHORIZATION, NAME_SET_COOKIE, Field,
+    NAME_AUTHORIZATION, NAME_CONTENT_LENGTH, NAME_COOKIE, NAME_HOST, NAME_PROXY_AUTHORIZATION, NAME_SET_COOKIE, Field,
     KnownName, recognise,
 )
 from pingora_c.http.header_block cimport (
     SLACK_ROWS,
     BLOCK_BAD_NAME, BLOCK_BAD_VALUE, BLOCK_FIELDS_MAX, BLOCK_MAX, BLOCK_OK, HeaderBlock, allocate, block_add,
-    block_field, block_find, block_free, block_remove, block_set, block_start_unpooled, bytes_needed,
+    block_field, block_find, block_find_known, block_free, block_remove, block_set, block_start_unpooled, bytes_needed,
     copy_content, is_blank, is_control, is_framing_name, is_live, is_valid_name, remove_row,
 )
 
@@ -83,6 +84,15 @@ cdef object framing_refused(object name, str verb):
         f"header {excerpt(name)} cannot be {verb}: it frames the message or belongs to the connection, "
         "and the proxy sets it itself"
     )
+
+
+cdef int check_host(const HeaderBlock* block, object value, const Text* text, bint is_set) except -1:
+    """A request has one Host, and that names somebody."""
+    if not is_set and block_find_known(block, NAME_HOST, 0) >= 0:
+        raise ValueError("a request has one Host (RFC 9112 §3.2): set it, instead of adding another")
+    if not is_valid_authority(text.data, text.size):
+        raise ValueError(f"Host is {excerpt(value)}, expected a name or an address, and perhaps a port (RFC 9110 §7.2)")
+    return 0
 
 
 cdef object no_room(const HeaderBlock* block, uint64_t size):
@@ -268,6 +278,8 @@ cdef class HeaderMap:
             raise framing_refused(name, "written")
         if name_text.size > BLOCK_MAX or value_text.size > BLOCK_MAX:
             raise no_room(self.block, BLOCK_MAX)
+        if self.is_request and recognise(name_text.data, name_text.size) == NAME_HOST:
+            check_host(self.block, value, &value_text, is_set)
         if self.block.base == NULL and self.start() != BLOCK_OK:
             raise no_room(self.block, 0)
         if is_set:

@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport HeaderBlock
+from pingora_c.http.header_map cimport HeaderMap
 
 cdef enum Method:          # what the core itself tells apart; everything else is METHOD_OTHER
     METHOD_OTHER = 0
@@ -46,6 +47,7 @@ cdef class RequestHead:
         uint32_t n,
     ) noexcept
     cdef RequestHead copy(self)        # None if there is no memory
+    cdef HeaderMap fields(self)        # that Python edits the head with
     # see block_detach; called when the session ends and somebody still holds this head
     cdef int detach(self) noexcept
 

@@ -212,7 +212,7 @@ cdef class RequestHead:
         self.minor = 1
         write_method(self, checked)
         write_target(self, checked_to)
-        add_fields(HeaderMap.over(self, &self.block), headers)
+        add_fields(self.fields(), headers)
 
     def __dealloc__(self):
         block_free(&self.block)
@@ -247,6 +247,11 @@ cdef class RequestHead:
         head.method_id = self.method_id
         head.minor = self.minor
         return head
+
+    cdef HeaderMap fields(self):
+        cdef HeaderMap map = HeaderMap.over(self, &self.block)
+        map.is_request = True
+        return map
 
     cdef int detach(self) noexcept:
         return block_detach(&self.block)
@@ -336,7 +341,7 @@ cdef class RequestHead:
     @property
     def headers(self):
         """The header fields, as a map over this head."""
-        return HeaderMap.over(self, &self.block)
+        return self.fields()
 
     def __copy__(self):
         head = self.copy()

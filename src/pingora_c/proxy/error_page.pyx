@@ -8,6 +8,9 @@ from pingora_c.h1.encode cimport response_room
 from pingora_c.http.field cimport recognise
 from pingora_c.http.header_block cimport block_set, is_framing_name, is_valid_name
 
+# Of those that have a name in RFC 9110 and 5789; every other token is forwarded as well.
+cdef str FORWARDED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
 
 @cython.final
 cdef class ErrorPages:
@@ -34,7 +37,10 @@ cdef class ErrorPages:
         cdef Response configured = self.pages.get(status)
         if configured is not None:
             return configured.copy()
-        return Response(status, {"content-type": "text/plain"}, f"{status} {reason.decode('ascii')}\n")
+        headers = {"content-type": "text/plain"}
+        if status == 405:
+            headers["allow"] = FORWARDED_METHODS      # RFC 9110 §15.5.6
+        return Response(status, headers, f"{status} {reason.decode('ascii')}\n")
 
     cdef Response with_reason(self, Response response, const char* reason):
         cdef Response copy
