@@ -4,12 +4,14 @@ import importlib.util
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conversations import GET, dechunk, post
+from tls_origin import TlsOrigin
 
 from pingora import LoadBalancer
 
@@ -236,8 +238,31 @@ def test_retries_says_when_to_come_back_if_all_fail(proxy_factory):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_tls_encrypts_on_both_sides(tmp_path):
+    run = {"cwd": tmp_path, "text": True, "timeout": 60}
+    subprocess.run([sys.executable, "-m", "pingora", "cert", "self-signed", "localhost"], check=True, **run)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with TlsOrigin(context, lambda connection, data: connection.sendall(text(data.decode()))) as origin:
+        source = FILES["tls"].read_text().replace("127.0.0.1:9443", origin.address)
+        (tmp_path / "tls.py").write_text(source.replace('"127.0.0.1:8443"', f'"unix:{tmp_path}/0.sock"'))
+        command = [sys.executable, "-m", "pingora", "run", "tls.py"]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as serving:
+            answer = subprocess.run(
+                [*CURL, "--cacert", "cert.pem", "--unix-socket", f"{tmp_path}/0.sock", "https://localhost/"],
+                capture_output=True,
+                **run,
+            )
+            serving.send_signal(signal.SIGTERM)
+            _, errors = serving.communicate(timeout=20)
+    assert answer.stdout.startswith("HTTP/1.1 200"), answer.stderr + errors
+    assert "x-tls: TLSv1.3 TLS_AES_128_GCM_SHA256" in answer.stdout
+    assert "X-Forwarded-Proto: https" in answer.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("command", [["-m", "pingora", "run"], []], ids=["pingora run", "python"])
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"embedded"}))
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"embedded", "tls"}))
 def test_an_example_serves_as_a_program(tmp_path, origin_factory, name, command):
     # the ports that it names may be taken here, so a copy of it gets other addresses
     source = FILES[name].read_text()

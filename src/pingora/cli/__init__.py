@@ -8,6 +8,7 @@ import click
 
 import pingora
 from pingora.cli import operate
+from pingora.cli.cert import cert
 from pingora.cli.check import check, fail
 from pingora.program import Program
 from pingora.server import ACCESS_FORMATS, UsageError
@@ -48,7 +49,7 @@ class Workers(click.IntRange):
         return auto_workers() if value == "auto" else super().convert(value, param, ctx)
 
 
-for command in (check, *operate.COMMANDS):
+for command in (cert, check, *operate.COMMANDS):
     cli.add_command(command)
 
 

@@ -47,7 +47,7 @@ class Certificate:
         put(self, "ders", tuple(files.der(one) for one in found))
         put(self, "ocsp_der", None if self.ocsp is None else ocsp_response(self.ocsp, leaf))
         put(self, "names", dns_names(leaf))
-        put(self, "kind", type(leaf.public_key()).__name__.removesuffix("PublicKey").removeprefix("_"))
+        put(self, "kind", files.kind_of(leaf))
         put(self, "not_after", leaf.not_valid_after_utc)
         warn_of_dates(files.describe("certificate", self.chain), leaf)
 

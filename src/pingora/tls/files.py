@@ -83,6 +83,12 @@ def private_key(what: str, source: Source, password: str | None) -> "PrivateKeyT
         raise ValueError(f"{describe(what, source)}: the private key in it cannot be read: {reason}") from None
 
 
+def kind_of(certificate: "X509") -> str:
+    """Name the kind of key that a certificate has: "RSA", "EC", "Ed25519" …"""
+    name = type(certificate.public_key()).__name__
+    return name.removeprefix("_").removesuffix("PublicKey").replace("EllipticCurve", "EC")
+
+
 def der(certificate: "X509 | CertificateRevocationList") -> bytes:
     """Encode a certificate or a revocation list."""
     from cryptography.hazmat.primitives.serialization import Encoding
