@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+from pki import Authority
 
 from pingora.config import Reloader, load_config
 from pingora.server import Serving
@@ -287,3 +288,36 @@ async def test_error_pages_follow_the_file(program):
     page.write_text("second")
     assert await program.reload(text) == []
     assert await get(client) == "second"
+
+
+@running
+async def test_a_new_certificate_is_shown_from_the_next_connection_on(program):
+    authority = Authority()
+    first, second = authority.issue("a.test"), authority.issue("a.test")
+    first.write(program.directory, "a")
+    text = (
+        'listeners = [{address = "unix:DIR/a", tls.certificates = [{chain = "a.pem", key = "a.key"}]}]\n'
+        'upstreams.endpoints = ["127.0.0.1:1"]\n'
+    )
+    await program.start(text)
+
+    async def connect():
+        path = str(program.directory / "a")
+        return await asyncio.open_unix_connection(path, ssl=authority.trusts(), server_hostname="a.test")
+
+    def shown(connection):
+        return connection[1].get_extra_info("ssl_object").getpeercert(binary_form=True)
+
+    client = await connect()
+    assert shown(client) == first.der
+    second.write(program.directory, "a")
+    assert await program.reload(text) == []
+    assert shown(await connect()) == second.der
+    assert "502" in await get(client)
+    (program.directory / "a.key").write_text("nothing")
+    (problem,) = await program.reload(text)
+    assert ": listeners[0].tls.certificates[0]: key " in problem
+    assert shown(await connect()) == second.der
+    assert await program.reload(text.replace(', tls.certificates = [{chain = "a.pem", key = "a.key"}]', "")) == []
+    assert "502" in await get(await program.connect())
+    assert "502" in await get(client)

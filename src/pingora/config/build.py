@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from pingora.config.hook import construct, find_hook
-from pingora.config.model import Config, UpstreamsTable
+from pingora.config.model import Config, ListenerTable, UpstreamsTable
 from pingora.config.problems import Source
 from pingora.config.reader import read_tables
+from pingora.config.tls import Files, UpstreamTlsTable
 from pingora.config.units import shown
 from pingora.error_pages import read_page
-from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, resolve
+from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, make_endpoints
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
 from pingora.server import Server, Serving
+from pingora.tls.server import TlsSettings
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
 
@@ -40,6 +42,7 @@ class ConfiguredServer(Server):
         hook: Hook,
         upstreams: LoadBalancer | None,
         error_pages: dict[int, Response],
+        tls: dict[str, TlsSettings],
         access_log: str | None,
     ) -> None:
         super().__init__(
@@ -57,6 +60,7 @@ class ConfiguredServer(Server):
         self.given_access_log = access_log  # in place of the file's
         self.add_proxy(hook.proxy, [listener.address for listener in config.listeners])
         self.site = self.sites[0]
+        self.site.tls = tls
         self.site.upstreams = upstreams or hook.upstreams
         self.site.retry = config.retry or hook.retry
 
@@ -88,12 +92,13 @@ def load_config(
     source, tables = read_tables(path, text)
     endpoints = resolve_endpoints(source, tables.get("upstreams"))
     pages = read_pages(source, tables.get("error_pages", {}))
+    tls = read_tls(source, tables.get("listeners", []))
     config, kind = find_code(source, tables)
     hook = before.hook if before is not None and is_same_hook(before.config, config) else new_hook(config, kind)
     upstreams = new_balancer(config, endpoints)
     source.check()
     assert hook is not None
-    server = ConfiguredServer(config, hook, upstreams, pages, access_log)
+    server = ConfiguredServer(config, hook, upstreams, pages, tls, access_log)
     if before is None or hook is not before.hook:
         server.equip_proxy()
     return server
@@ -116,10 +121,18 @@ def find_code(source: Source, tables: dict[str, Any]) -> tuple[Config, type[Prox
 def resolve_endpoints(source: Source, upstreams: UpstreamsTable | None) -> list[Endpoint]:
     """Resolve the names of the upstreams; note what is wrong."""
     made: list[Endpoint] = []
-    for index, entry in enumerate(upstreams.endpoints if upstreams else []):
+    if upstreams is None:
+        return made
+    is_encrypted = [entry.address.startswith("https://") for entry in upstreams.endpoints]
+    tls = None
+    if any(is_encrypted):
+        tls = Files(source).upstream(upstreams.tls or UpstreamTlsTable(), ("upstreams", "tls"))
+    elif upstreams.tls is not None:
+        source.key_problem(("upstreams", "tls"), "no endpoint begins with https://")
+    for index, entry in enumerate(upstreams.endpoints):
         path = ("upstreams", "endpoints", index)
         try:
-            made += [Endpoint(address, entry.weight, name=entry.address) for address in resolve(entry.address)]
+            made += make_endpoints([(entry.address, entry.weight)], tls if is_encrypted[index] else None)
         except ValueError as error:
             is_table = isinstance(source.values["upstreams"]["endpoints"][index], dict)
             message = str(error).removeprefix(f"address {entry.address!r}: ")
@@ -130,6 +143,17 @@ def resolve_endpoints(source: Source, upstreams: UpstreamsTable | None) -> list[
             source.value_problem(("upstreams", "endpoints"), f"{endpoint.address} occurs twice")
         seen.add(endpoint.address)
     return made
+
+
+def read_tls(source: Source, listeners: list[ListenerTable]) -> dict[str, TlsSettings]:
+    """Make the TLS of the listeners that have it, by address; note what is wrong."""
+    settings: dict[str, TlsSettings] = {}
+    for index, listener in enumerate(listeners):
+        if listener.tls is not None:
+            made = Files(source).listener(listener.tls, ("listeners", index, "tls"))
+            if made is not None:
+                settings[listener.address] = made
+    return settings
 
 
 def read_pages(source: Source, names: dict[str, Any]) -> dict[int, Response]:

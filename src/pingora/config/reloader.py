@@ -13,6 +13,7 @@ from pingora.config.build import (
     new_balancer,
     new_hook,
     read_pages,
+    read_tls,
     resolve_endpoints,
 )
 from pingora.config.hook import class_path, told
@@ -24,6 +25,7 @@ from pingora.observe import logs
 from pingora.proxy import ProxyHttp
 from pingora.reload import Change
 from pingora.server import Serving, UsageError
+from pingora.tls.server import TlsSettings
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
 
@@ -85,8 +87,9 @@ class Reloader:
             upstreams = tables.get("upstreams")
             endpoints = await asyncio.get_running_loop().run_in_executor(None, resolve_endpoints, source, upstreams)
             pages = read_pages(source, tables.get("error_pages", {}))
+            tls = read_tls(source, tables.get("listeners", []))
             config, kind = find_code(source, tables)
-            self._prepared = await self._build(config, kind, endpoints, pages, listeners or {})
+            self._prepared = await self._build(config, kind, endpoints, pages, tls, listeners or {})
         except ConfigError as error:
             return error.problems
         except UsageError as error:
@@ -102,6 +105,7 @@ class Reloader:
         kind: type[ProxyHttp],
         endpoints: list[Endpoint],
         pages: dict[int, Response],
+        tls: dict[str, TlsSettings],
         listeners: dict[str, list[socket.socket]],
     ) -> tuple[Change, ConfiguredServer, list[Endpoint]]:
         old = self._server
@@ -115,7 +119,7 @@ class Reloader:
             kept: list[Endpoint] = []
             if upstreams is not None and is_same_selection(old.config, config):
                 upstreams, kept = own_balancer(old), endpoints
-            server = ConfiguredServer(config, hook, upstreams, pages, old.given_access_log)
+            server = ConfiguredServer(config, hook, upstreams, pages, tls, old.given_access_log)
             server.site.bound = {address: sockets for address, sockets in listeners.items() if sockets}
             if is_new:
                 server.equip_proxy()
@@ -165,7 +169,13 @@ def own_balancer(server: ConfiguredServer) -> LoadBalancer:
 
 def copy_of(endpoint: Endpoint) -> Endpoint:
     """Give an endpoint for a balancer that only tries whether there can be one."""
-    return Endpoint(endpoint.address, endpoint.weight, name=endpoint.name)
+    return Endpoint(
+        endpoint.address,
+        endpoint.weight,
+        name=endpoint.name,
+        tls=endpoint.tls,
+        server_name=endpoint.server_name,
+    )
 
 
 def keep_states(old: ConfiguredServer, new: ConfiguredServer) -> None:

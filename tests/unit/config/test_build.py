@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import pytest
+from pki import Authority
 
 from pingora import Ketama, LoadBalancer, ProxyHttp, RetryPolicy, RoundRobin
 from pingora.config import ConfigError, load_config
@@ -232,4 +233,57 @@ def test_error_pages_are_read_beside_the_file(place):
         "5:1: error_pages.200: expected a status from 400 to 599",
         "6:7: error_pages.503: no.html: No such file or directory",
         "7:7: error_pages.504: expected the path of a file, got 3",
+    ]
+
+
+def test_tls_is_made_of_files_beside_the_configuration(place):
+    authority = Authority()
+    authority.issue("a.test").write(place.path, "a")
+    (place.path / "ca.pem").write_bytes(authority.chain)
+    server = place.load("""
+        [[listeners]]
+        address = "127.0.0.1:0"
+        [[listeners]]
+        address = "127.0.0.2:0"
+        tls.certificates = [{chain = "a.pem", key = "a.key"}]
+        [upstreams]
+        endpoints = ["http://127.0.0.1:1", "https://localhost:8443"]
+        tls = {ca = "ca.pem", server_name = "a.test"}
+    """)
+    assert server.site.tls.keys() == {"127.0.0.2:0"}
+    plain, *encrypted = server.site.proxy.upstreams.endpoints
+    assert plain.tls is None
+    assert all(endpoint.tls.server_name == "a.test" for endpoint in encrypted)
+
+
+def test_what_is_wrong_with_tls_is_told(place):
+    Authority().issue("a.test").write(place.path, "a")
+    problems = place.problems("""
+        [[listeners]]
+        address = "tls://:8443"
+        [[listeners]]
+        address = ":8444"
+        tls.certificates = [{chain = "a.pem", key = "b.key"}, "a.pem"]
+        [[listeners]]
+        address = ":8445"
+        tls = {certificates = [{chain = "a.pem", key = "a.key"}], client_crl = "crl.pem", min_version = "1.1"}
+        [upstreams]
+        endpoints = ["127.0.0.1:1", "https://127.0.0.1:2?ca=x"]
+    """)
+    assert [problem.partition(": ")[0] for problem in problems] == ["3:11", "9:97", "11:29"]
+    assert place.problems("""
+        [[listeners]]
+        address = ":8444"
+        tls.certificates = [{chain = "a.pem", key = "b.key"}, "a.pem"]
+        [[listeners]]
+        address = ":8445"
+        tls = {certificates = [{chain = "a.pem", key = "a.key"}], client_crl = "crl.pem"}
+        [upstreams]
+        endpoints = ["127.0.0.1:1"]
+        tls.verify = false
+    """) == [
+        "4:21: listeners[0].tls.certificates[0]: key b.key: No such file or directory; give the path of a PEM file",
+        "4:55: listeners[0].tls.certificates[1]: key a.pem: there is no private key in it; expected PEM",
+        "7:7: listeners[1].tls: client_crl: it takes a client_ca as well",
+        "10:1: upstreams.tls: no endpoint begins with https://",
     ]

@@ -220,7 +220,7 @@ def test_a_fault_is_told_with_its_place(text, message):
                 "not '1.2.3', got \"1.2.3:4\"",
                 "3:52: upstreams.endpoints[1].weight: expected a whole number from 1 to 65535, got 0",
                 "3:56: upstreams.endpoints[2].address: missing",
-                '3:70: upstreams.endpoints[3]: expected an address such as "10.0.0.1:8080", "app.internal:8080" or '
+                '3:70: upstreams.endpoints[3]: expected an address such as "10.0.0.1:8080", "https://app.internal" or '
                 '"unix:/run/app.sock", got 3',
                 '4:13: upstreams.selection: expected "round_robin" or "ketama", got "random"',
                 '5:7: upstreams.key: expected "client_ip", "uri", "host" or "header:NAME", got "cookie"',

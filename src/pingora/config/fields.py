@@ -1,0 +1,154 @@
+"""How single values of pingora.toml are read.
+
+Each function takes what TOML gave, or raises ValueError that says what was expected.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Meta
+
+from pingora.config.units import TIME, parse_time
+from pingora.limits import DAY
+from pingora.load_balancing import is_numeric
+from pingora.supervisor.board import WORKERS_MOST
+from pingora.supervisor.options import auto_workers
+from pingora.tls.targets import PORTS, has_port
+from pingora_c.upstream.address import parse_address, parse_host_port
+
+WEIGHT_MAX = 65535
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2
+FIELD_NAME = re.compile(TOKEN)
+KEY = re.compile(f"client_ip|uri|host|header:{TOKEN}")
+HOOK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def parsed(function: Callable[[Any], Any]) -> Meta:
+    """Mark a field as read by a function."""
+    return Meta(extra={"parse": function})
+
+
+def one_of(*names: str) -> Meta:
+    """Mark a field as one of some words."""
+    quoted = [f'"{name}"' for name in names]
+    expected = f"expected {', '.join(quoted[:-1])} or {quoted[-1]}"
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise ValueError(expected)
+        return value
+
+    return parsed(parse)
+
+
+def parse_text(value: Any, expected: str) -> str:
+    """Give a text, or raise ValueError with what was expected."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected {expected}")
+    return value
+
+
+def parse_flag(value: Any) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def parse_path(value: Any) -> str:
+    """Read a text that is not empty, such as the path of a file."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected a text that is not empty")
+    return value
+
+
+def parse_listen(value: Any) -> str:
+    """Read where to listen."""
+    text = parse_text(value, 'an address such as ":8080", "127.0.0.1:8080" or "unix:/run/pingora.sock"')
+    check_address(text, lambda: parse_address(text, is_listen=True))
+    return text
+
+
+def check_address(text: str, check: Callable[[], Any]) -> None:
+    """Run a check whose message begins with the address, and leave that out: the place is known."""
+    try:
+        check()
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix(f"address {text!r}: ")) from None
+
+
+def parse_endpoint(value: Any) -> str:
+    """Read an upstream's address; a name is not resolved yet."""
+    text = parse_text(value, 'an address such as "10.0.0.1:8080", "https://app.internal" or "unix:/run/app.sock"')
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme not in PORTS:
+        raise ValueError("expected http:// or https://")
+    if "?" in text:
+        raise ValueError("expected no options behind the address, they stand in [upstreams.tls]")
+    address = rest.removesuffix("/") if separator else text
+    if separator and not has_port(address):
+        address = f"{address}:{PORTS[scheme]}"
+    check_address(
+        address,
+        lambda: (address.startswith("unix:") or is_numeric(parse_host_port(address)[0])) and parse_address(address),
+    )
+    return text
+
+
+def parse_weight(value: Any) -> int:
+    """Read a weight."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= WEIGHT_MAX:
+        raise ValueError(f"expected a whole number from 1 to {WEIGHT_MAX}")
+    return value
+
+
+def parse_key(value: Any) -> str:
+    """Read what Ketama hashes."""
+    expected = 'expected "client_ip", "uri", "host" or "header:NAME"'
+    if not isinstance(value, str) or not KEY.fullmatch(value):
+        raise ValueError(expected)
+    return value
+
+
+def parse_hook(value: Any) -> str:
+    """Read the name of a hook class; whether it is there is seen later."""
+    expected = 'expected "module:Class", such as "gateway:Gateway" for the class Gateway in gateway.py'
+    if not isinstance(value, str) or not HOOK.fullmatch(value):
+        raise ValueError(expected)
+    return value
+
+
+def parse_workers(value: Any) -> int:
+    """Read a number of processes; "auto" is one for each processor that this one may use."""
+    if value == "auto":
+        return min(auto_workers(), WORKERS_MOST)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= WORKERS_MOST:
+        raise ValueError(f'expected "auto" or a whole number from 0 to {WORKERS_MOST}')
+    return value
+
+
+def parse_grace(value: Any) -> float:
+    """Read a time that may be 0."""
+    seconds = parse_time(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= DAY:
+        raise ValueError(f"expected 0 to {DAY} {TIME}")
+    return float(seconds)
+
+
+def parse_network(value: Any) -> str:
+    """Read a network of proxies in front."""
+    text = parse_text(value, 'a network such as "10.0.0.0/8" or "::1"')
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f'expected a network such as "10.0.0.0/8" or "::1": {error}') from None
+    return text
+
+
+def parse_field_name(value: Any) -> str:
+    """Read the name of a header field."""
+    if not isinstance(value, str) or not FIELD_NAME.fullmatch(value):
+        raise ValueError('expected the name of a header field, such as "X-Reason"')
+    return value
