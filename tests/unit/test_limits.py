@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pingora.limits import RULES, Limits
+from pingora_c.proxy.counter_names import COUNTER_NAMES
 
 FIELDS = dataclasses.fields(Limits)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "limits.md"
@@ -65,9 +66,10 @@ def test_limits_do_not_change():
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_limit_is_in_the_document_with_default_and_range(field):
+def test_every_limit_is_in_the_document_with_default_range_and_counter(field):
     row = next(line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{field.name}` |"))
-    _, _, default, span, *_ = (cell.strip() for cell in row.split("|"))
+    _, _, default, span, *_, counter, _ = (cell.strip() for cell in row.split("|"))
     rule = RULES[field.name]
     assert default == str(field.default)
     assert span == f"{rule.least} to {rule.most}" + "".join(f", {value}: none" for value in rule.also)
+    assert counter.strip("`") in COUNTER_NAMES

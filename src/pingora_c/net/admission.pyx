@@ -5,6 +5,7 @@ import ipaddress
 import os
 import resource
 
+from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, sockaddr_in, sockaddr_in6
 
@@ -31,16 +32,25 @@ cdef str key_text(bytes key):
     return str(ipaddress.IPv6Network((key + bytes(8), 64)))
 
 
+cdef int count_descriptors() except -1:
+    """How many the process has open; a usual number where /proc is not there."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 32
+
+
 @cython.final
 cdef class Admission:
     """Made by the reactor. Descriptors that the process has open when it is made are not counted as sockets."""
 
     def __cinit__(self):
-        cdef uint32_t in_use = len(os.listdir("/proc/self/fd"))
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        cdef uint32_t descriptors = min(most, <uint32_t>-1) if most != resource.RLIM_INFINITY else <uint32_t>-1
-        cdef uint32_t taken = min(descriptors // 2, <uint32_t>RESERVE_MOST) + in_use
-        self.sockets = descriptors - taken if descriptors > taken else 1
+        cdef int64_t descriptors = min(most, <uint32_t>-1) if most != resource.RLIM_INFINITY else <uint32_t>-1
+        cdef int64_t reserve = min(descriptors // 2, <int64_t>RESERVE_MOST)
+        descriptors -= count_descriptors()
+        self.clients = <uint32_t>max(descriptors - reserve, 1)
+        self.sockets = <uint32_t>max(descriptors - reserve // 8, 1)
         self.limit = <uint32_t>-1
         self.by_client = {}
 
@@ -52,7 +62,9 @@ cdef class Admission:
     cdef int shortage(self, uint32_t n_sources) noexcept nogil:
         if self.n_open >= self.limit:
             return SHORT_OF_CONNECTIONS
-        return SHORT_OF_DESCRIPTORS if n_sources >= self.sockets else SHORT_OF_NOTHING
+        if self.n_open >= self.clients or n_sources >= self.sockets:
+            return SHORT_OF_DESCRIPTORS
+        return SHORT_OF_NOTHING
 
     cdef object join(self, const sockaddr_storage* address, bint is_exempt):
         cdef bytes key = None
