@@ -1,11 +1,13 @@
 """A programmable HTTP proxy: write a class whose methods are phases of a request; a compiled core carries the bytes."""
 
+from pingora.background import BackgroundService
 from pingora.limits import Limits
 from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
 from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
 from pingora.server import Server, serve
+from pingora.snapshots import publish, shared
 from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
 from pingora_c.proxy.body_filter import LastChunk
 from pingora_c.proxy.failure import ProxyError, SessionEnded
@@ -16,6 +18,7 @@ from pingora_c.upstream.peer import HttpPeer
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackgroundService",
     "Certificate",
     "ClientAuth",
     "Endpoint",
@@ -37,5 +40,7 @@ __all__ = [
     "SessionEnded",
     "TlsSettings",
     "UpstreamTls",
+    "publish",
     "serve",
+    "shared",
 ]

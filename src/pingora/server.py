@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from pingora import reload
+from pingora import reload, snapshots
+from pingora.background import BackgroundService, RunningServices
 from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
 from pingora.load_balancing import LoadBalancer
@@ -191,6 +192,7 @@ class Server:
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
         self.defer_accept = defer_accept
         self.sites: list[Site] = []
+        self.services: list[BackgroundService] = []
 
     def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str], *, tls: TlsSettings | None = None) -> None:
         """Serve `proxy` on "host:port", ":port" or "unix:/path", or several, with `tls` if given.
@@ -203,6 +205,14 @@ class Server:
         places = [parse_listen(text, tls) for text in ([listen] if isinstance(listen, str) else listen)]
         encrypted = {address: settings for address, settings in places if settings is not None}
         self.sites.append(Site(proxy, [address for address, _ in places], encrypted))
+
+    def add_service(self, service: BackgroundService) -> None:
+        """Run a service beside the sessions; its `where` says in which processes. Raises TypeError for none."""
+        if not isinstance(service, BackgroundService):
+            raise TypeError(f"add_service: expected a BackgroundService, got {service!r}")
+        if service.where not in ("worker", "agent"):
+            raise ValueError(f'{type(service).__name__}.where: expected "worker" or "agent", got {service.where!r}')
+        self.services.append(service)
 
     def follow_changes(self, serving: "Serving") -> None:
         """Begin to look for changes of what this server was made of. Default: there are none."""
@@ -286,6 +296,7 @@ class Serving:
         self.listeners: dict[socket.socket, Listener] = {}
         self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them
         self.replaced = Replaced(self)
+        self.background = RunningServices([])
         self.watchdog: Watchdog | None = None
         self.collector: Collector | None = None
         self.notices = Notices(lambda: self.counters, self.reactor.admission)
@@ -338,6 +349,9 @@ class Serving:
         """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""
         for proxy in self.proxies:
             await proxy.worker_start()
+        # Outside a supervisor's worker there is no agent beside us.
+        here = [one for one in self.server.services if one.where == "worker" or not snapshots.is_reader]
+        self.background = RunningServices(here)
 
     @property
     def proxies(self) -> list[ProxyHttp]:
@@ -447,12 +461,14 @@ class Serving:
     async def stop(self) -> None:
         """Cut what is left, then let every proxy end what its worker_start began."""
         self.close()
+        await self.background.stop()
         await self.replaced.finish()
         for proxy in self.proxies:
             await stop_proxy(proxy)
 
     def close(self) -> None:
         """Cut all connections and leave the loop."""
+        self.background.cancel()
         serving_here.discard(self)
         self.notices.stop()
         if self.watchdog is not None:

@@ -100,6 +100,20 @@ for command in (cert, check, *operate.COMMANDS):
     metavar="SECONDS",
     help="A worker that shows no sign of life for so long is replaced; 0: never.",
 )
+@click.option("--health", metavar="ADDR", help="Answer GET /live and GET /ready there, and nothing else.")
+@click.option(
+    "--ready-delay",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="After SIGTERM, go on accepting for so long while /ready says 503.",
+)
+@click.option("--max-requests", default=0, type=click.IntRange(0), metavar="N", help="Replace a worker after so many.")
+@click.option("--max-memory", default=0, type=click.IntRange(0), metavar="MIB", help="Replace a worker that is larger.")
+@click.option("--user", metavar="USER", help="Of all processes but the supervisor, which must be root.")
+@click.option("--group", metavar="GROUP", help="Of the same. Default: the user's.")
+@click.option("--daemon", is_flag=True, help="Return when the instance serves; it goes on without a terminal.")
 @click.option(
     "--control", metavar="PATH", help="Of the control socket. Default: NAME.sock beside the pid file or in /run."
 )
@@ -114,13 +128,8 @@ def run(
     workers: int | None,
     access_log: str | None,
     grace: float | None,
-    drain: float,
-    stuck_after: float,
-    control: str | None,
     name: str | None,
-    pid_file: str | None,
-    access_log_file: str | None,
-    error_log_file: str | None,
+    **processes: Any,
 ) -> None:
     """Serve a proxy written in Python, or a plain one.
 
@@ -133,13 +142,8 @@ def run(
         options = Options(
             workers=workers if workers is not None else config.workers if config else 1,
             grace=grace if grace is not None else config.grace if config else 5.0,
-            drain=drain,
-            stuck_after=stuck_after,
-            control=control,
             name=name or wanted.name,
-            pid_file=pid_file,
-            access_log_file=access_log_file,
-            error_log_file=error_log_file,
+            **processes,
         )
         server = wanted.load() if options.workers == 0 else None
     except UsageError as error:

@@ -9,6 +9,8 @@
 | `in_place` | a reload of a configuration by the processes that run | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |
 | `stuck` | workers without a sign of life | supervisor |
+| `daemon` | `--daemon` | supervisor, and the command that started it |
+| `agent`, `health` | services and probes, once per instance | agent |
 | `upgrade` | both sides of an upgrade | old and new supervisor |
 | `notify` | systemd | supervisor |
 | `operators`, `control`, `paths` | the socket for operators, and where it is | supervisor, command line |

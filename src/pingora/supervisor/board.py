@@ -8,13 +8,14 @@ import os
 import time
 
 WORKERS_MOST = 256
+AGENT = WORKERS_MOST  # the number of the agent among the workers
 MAGIC = 0x70696E676F726101  # "pingora" and the version of this layout
 LINE = 8  # words of 8 bytes: each record has a cache line of its own
 N_WORKERS = 1  # words of the header
 IS_READY = 2
 COUNTS = ("requests", "active", "connections")  # words of a record behind the sign of life
 RECORDS = LINE  # first word of the records
-SIZE = (RECORDS + WORKERS_MOST * LINE) * 8
+SIZE = (RECORDS + (WORKERS_MOST + 1) * LINE) * 8
 
 
 def now_ms() -> int:

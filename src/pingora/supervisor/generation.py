@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pingora.program import Program
 from pingora.supervisor import Refused, describe
-from pingora.supervisor.board import Board
+from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.sockets import SlotSockets
 from pingora.supervisor.worker import Worker, set_done
@@ -21,8 +22,11 @@ REFUSE_S = 1.0  # that a worker may take to accept nobody any more
 READY_S = 60.0  # that the workers of a reload may take to become ready
 
 
-def spawn(program: Program) -> "tuple[Channel, int]":
-    """Start a fresh interpreter for the program; return the channel to it and its process id."""
+def spawn(program: Program, rights: Mapping[str, Any]) -> "tuple[Channel, int]":
+    """Start a fresh interpreter for the program; return the channel to it and its process id.
+
+    `rights` are those of `rights_of`: another user, if any.
+    """
     channel, theirs = Channel.pair()
     with theirs:
         fd = theirs.fileno()
@@ -31,9 +35,11 @@ def spawn(program: Program) -> "tuple[Channel, int]":
         options = [] if has_cwd else ["-P"]
         command = [sys.executable, *options, "-m", "pingora.supervisor.zygote", str(fd)]
         try:
-            process = subprocess.Popen(command, pass_fds=[fd])
-        except OSError as error:
+            process = subprocess.Popen(command, pass_fds=[fd], **rights)
+        except (OSError, subprocess.SubprocessError) as error:
             channel.close()
+            if isinstance(error, subprocess.SubprocessError):
+                raise Refused(f"cannot become {rights.get('user')}: {error}") from None
             raise Refused(f"cannot start {sys.executable}: {error.strerror}") from None
     process.returncode = 0  # the supervisor waits for its children itself
     channel.send("load", program=program.to_message())
@@ -58,6 +64,7 @@ class Generation:
         self.is_gone = False  # the zygote has ended
         self.is_retired = False
         self.is_loaded = False
+        self.has_agent = False  # it has services for an agent
         self.addresses: list[str] = []
         self.workers: list[Worker] = []
         self._channel = channel
@@ -76,6 +83,7 @@ class Generation:
                 "use `pingora upgrade`"
             )
         self.addresses = message["addresses"]
+        self.has_agent = message["has_agent"]
         self.is_loaded = True
 
     async def _receive(self) -> Message | None:
@@ -89,10 +97,16 @@ class Generation:
             loop.remove_reader(fd)
         return self._channel.receive(wait=False)
 
-    def equip(self, board: Board, sockets: SlotSockets, drain_s: float) -> None:
+    @property
+    def servers(self) -> list[Worker]:
+        """The workers that serve clients: all but the agent."""
+        return [worker for worker in self.workers if worker.number != AGENT]
+
+    def equip(self, board: Board, sockets: SlotSockets, probes: SlotSockets, options: dict[str, Any]) -> None:
         """Give it what its workers inherit. Raises Refused."""
         try:
-            self._channel.send("board", [board.fd], drain=drain_s)
+            self._channel.send("board", [board.fd], options=options)
+            probes.send(self._channel, kind="probes")
             sockets.send(self._channel)
         except OSError as error:
             raise Refused(f"the process that loaded the program does not answer: {error}") from None
@@ -117,7 +131,7 @@ class Generation:
             sockets.send(self._channel, keys)
         except OSError as error:
             raise Refused(f"the process that loaded the program does not answer: {error}") from None
-        for worker in self.workers:
+        for worker in self.servers:
             with contextlib.suppress(OSError):  # it is dead or stuck, which shows elsewhere
                 sockets.send(worker.channel, keys)
 
@@ -125,14 +139,14 @@ class Generation:
         """Let all its processes serve what they prepared; wait until the workers say so, not longer than that."""
         with contextlib.suppress(OSError):  # it has ended, and is replaced
             self._channel.send("commit")
-        if answers := [worker.commit() for worker in self.workers]:
+        if answers := [worker.commit() for worker in self.servers]:
             await asyncio.wait(answers, timeout=timeout)
 
     def drop(self, keys: list[str]) -> None:
         """Let all its processes forget what they prepared, and the sockets that came for it."""
         with contextlib.suppress(OSError):  # it has ended
             self._channel.send("drop", keys=keys)
-        for worker in self.workers:
+        for worker in self.servers:
             worker.send("drop", keys=keys)
 
     def fork(self, number: int) -> Worker:

@@ -65,7 +65,7 @@ async def prepare_workers(
 ) -> None:
     """Give new listeners to all processes and let all workers prepare. Raises Refused if one cannot."""
     generation.send_sockets(sockets, new)
-    answers = [worker.prepare(file, fd, addresses) for worker in generation.workers]
+    answers = [worker.prepare(file, fd, addresses) for worker in generation.servers]
     _, waiting = await asyncio.wait(answers, timeout=PREPARE_S) if answers else (set(), set())
     if waiting:
         raise Refused(f"{len(waiting)} of {len(answers)} workers were not ready after {PREPARE_S:.0f} s")

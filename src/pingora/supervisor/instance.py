@@ -8,22 +8,25 @@ import contextlib
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pingora.server import UsageError
+from pingora.snapshots import NAMES_MOST
 from pingora.supervisor import Refused, describe, say
 from pingora.supervisor.backoff import LONGEST_DELAY_S, Backoff
-from pingora.supervisor.board import Board
+from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
+from pingora.supervisor.daemon import Daemon
 from pingora.supervisor.generation import Generation, reap_strangers, wait_for
 from pingora.supervisor.in_place import change_in_place
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
 from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
-from pingora.supervisor.sockets import SlotSockets
+from pingora.supervisor.sockets import SlotSockets, keys_of
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.upgrade import Predecessor, Successor
@@ -51,6 +54,7 @@ class Supervisor:
     ) -> None:
         self.options = options
         self.config_file: str | None = None  # what a reload reads anew, if the program is a configuration
+        self.daemon: Daemon | None = None  # whom to tell that we serve
         self.started_at = time.time()
         self.n_reloads = 0
         self._start_process = start
@@ -62,14 +66,17 @@ class Supervisor:
         self.board = Board.create()
         self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
+        self._probes = SlotSockets(1)  # for --health
         self.generation: Generation | None = None
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
         self._n_generations = 0
-        self._backoff = [Backoff() for _ in range(options.workers)]
+        self._backoff: defaultdict[int, Backoff] = defaultdict(Backoff)  # by the worker's number
+        self._snapshots: dict[str, int] = {}  # what was published: descriptors by name
         self._busy = asyncio.Lock()
         self._is_changing = False  # in place: a worker forked now might miss it
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
+        self._delayed_stop: asyncio.TimerHandle | None = None
         self.is_handed_over = False
         self.ended = asyncio.Event()
 
@@ -175,10 +182,13 @@ class Supervisor:
             say(f"the socket on {name} that was passed to us is used by nobody, closing it")
         for number in range(self.options.workers):
             self._start_worker(number)
+        self._start_agent()
 
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
-        self.sockets.adopt(predecessor.inherit())
+        inherited = predecessor.inherit()
+        self._probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
+        self.sockets.adopt(inherited)
         generation = await self._load(None)
         await generation.start_workers(self.options.workers)
         await predecessor.ready()
@@ -188,6 +198,7 @@ class Supervisor:
         self._on_serving()
         predecessor.serving()
         self.sockets.keep_only(generation.addresses)
+        self._start_agent()
 
     async def _load(self, timeout: float | None) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""
@@ -199,7 +210,8 @@ class Supervisor:
         try:
             await asyncio.wait_for(generation.loaded(), timeout)
             new = self.sockets.open(generation.addresses)
-            generation.equip(self.board, self.sockets, self.options.drain)
+            self._probes.open(self._health)
+            generation.equip(self.board, self.sockets, self._probes, self.options.for_workers)
         except BaseException as error:
             self.sockets.close(new)
             self._discard(generation)
@@ -209,6 +221,10 @@ class Supervisor:
                 raise Refused(str(error)) from None
             raise
         return generation
+
+    @property
+    def _health(self) -> list[str]:
+        return [self.options.health] if self.options.health else []
 
     def _take_over(self, generation: Generation) -> None:
         """Make it the present one."""
@@ -227,8 +243,18 @@ class Supervisor:
             return
         if any(worker.number == number for worker in generation.workers):
             return
+        self._fork(generation, number, self._on_ready)
+
+    def _fork(self, generation: Generation, number: int, on_ready: Callable[[Worker], None]) -> None:
         worker = generation.fork(number)
-        worker.ready.add_done_callback(lambda future: self._on_ready(worker) if future.exception() is None else None)
+        for name, fd in self._snapshots.items():
+            worker.send("snapshot", (fd,), name=name)
+        worker.ready.add_done_callback(lambda future: on_ready(worker) if future.exception() is None else None)
+
+    def _start_agent(self) -> None:
+        """Start the agent of the present generation, if there is work for one."""
+        if self.generation is not None and (self.generation.has_agent or self.options.health):
+            self._start_worker(AGENT)
 
     def _on_ready(self, worker: Worker) -> None:
         worker.accept()
@@ -240,12 +266,43 @@ class Supervisor:
         if not self.board.is_ready:
             self.board.is_ready = True
             self._notifier.ready("serving")
+            if self.daemon is not None:
+                self.daemon.serving(self.options.log_files)
+                self.daemon = None
+                for generation in self.generations:
+                    generation.reopen_logs()
 
     # What ends, and what does not
 
     def _on_message(self, generation: Generation, worker: Worker, message: Message | None) -> None:
         if message is None:
             self._on_child()
+        elif message.kind == "publish" and worker.number == AGENT and generation is self.generation:
+            self._publish(message)
+        elif message.kind == "recycle" and generation is self.generation and not self.is_stopping:
+            self._recycle(generation, worker, message["why"])
+
+    def _publish(self, message: Message) -> None:
+        """Give a snapshot of the agent to all workers, and to those that come."""
+        if message.fds and (message["name"] in self._snapshots or len(self._snapshots) < NAMES_MOST):
+            if (before := self._snapshots.pop(message["name"], None)) is not None:
+                os.close(before)
+            self._snapshots[message["name"]] = fd = message.fds.pop()
+            for worker in (worker for generation in self.generations for worker in generation.servers):
+                worker.send("snapshot", (fd,), name=message["name"])
+        message.close_fds()
+
+    def _recycle(self, generation: Generation, worker: Worker, why: str) -> None:
+        """Replace a worker that did enough: another one takes its place first."""
+
+        def take_place(successor: Worker) -> None:
+            self._on_ready(successor)
+            worker.is_serving = False  # the place is another's, and its end is nobody's loss
+            worker.retire(self.options.drain)
+
+        say(f"worker {worker.pid} {why}, replacing it")
+        worker.is_replaced = True
+        self._fork(generation, worker.number, take_place)
 
     def _on_child(self) -> None:
         for generation in self.generations:
@@ -268,7 +325,7 @@ class Supervisor:
         is_present = generation is self.generation
         if is_present and worker.is_serving:
             self.board.clear(worker.number)
-        if not is_present or self.is_stopping:
+        if not is_present or self.is_stopping or (worker.is_replaced and not worker.is_serving):
             return
         delay = self._backoff[worker.number].delay_after(worker.is_serving)
         if worker.pid and status is not None:
@@ -339,6 +396,7 @@ class Supervisor:
                 self._is_changing = False
                 for number in range(self.options.workers):  # those that died meanwhile
                     self._start_worker(number)
+                self._start_agent()
 
     async def _change_generation(self) -> None:
         async with self._busy:
@@ -354,11 +412,12 @@ class Supervisor:
                 self.sockets.keep_only(old.addresses)
                 raise
             self._take_over(new)
-            self._backoff = [Backoff() for _ in range(self.options.workers)]
+            self._backoff.clear()
             new.accept()
             self._retire(old)
             await old.refuses()
             self.sockets.keep_only(new.addresses)
+            self._start_agent()
 
     def _retire(self, generation: Generation) -> None:
         self.others.append(generation)
@@ -396,7 +455,7 @@ class Supervisor:
             raise Refused("the instance is not running")
         successor = self._successor = Successor(program, self._notifier.environment)
         try:
-            await successor.prepare(self.sockets, self.stays)
+            await successor.prepare((self.sockets, self._probes), self.stays)
             if self.is_stopping:
                 raise Refused("the instance is being stopped")
             self._operators.release()
@@ -426,6 +485,7 @@ class Supervisor:
         successor.close()
         if survived:
             self.sockets.release()
+            self._probes.release()
             self.is_handed_over = True
             self._check_ended()
             return
@@ -446,9 +506,17 @@ class Supervisor:
     # Stopping
 
     def stop(self, seconds: float) -> None:
-        """Stop; requests have `seconds`. The second call cuts them."""
-        if self.is_stopping:
-            seconds = 0.0
+        """Stop; requests have `seconds`. The second call cuts them. The first says "not ready" for a while before."""
+        loop = asyncio.get_running_loop()
+        if self.board.is_ready and seconds and self.options.ready_delay:
+            self.board.is_ready = False
+            self._delayed_stop = loop.call_later(self.options.ready_delay, self._stop_now, seconds)
+            return
+        if self._delayed_stop is not None:
+            self._delayed_stop.cancel()
+        self._stop_now(0.0 if self.is_stopping or self._delayed_stop is not None else seconds)
+
+    def _stop_now(self, seconds: float) -> None:
         self.is_stopping = True
         self.board.is_ready = False
         self._notifier.send(STOPPING=1)
@@ -456,6 +524,7 @@ class Supervisor:
             self._predecessor.leaving()
         if self._successor is None:
             self.sockets.close_all()
+            self._probes.close_all()
         elif self.generation is not None:
             self._successor.kill()  # it has not taken over yet
         for generation in self.generations:

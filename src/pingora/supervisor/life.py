@@ -8,6 +8,8 @@ import contextlib
 import faulthandler
 import logging
 import os
+import random
+import resource
 import signal
 import socket
 from collections.abc import Coroutine
@@ -16,6 +18,7 @@ from typing import Any
 
 import uvloop
 
+from pingora import snapshots
 from pingora.config import ConfiguredServer
 from pingora.limits import raise_descriptor_limit
 from pingora.observe.output import Output
@@ -26,6 +29,8 @@ from pingora.supervisor.follower import ORDERS, Follower
 from pingora.supervisor.slots import Slots
 
 log = logging.getLogger("pingora")
+
+RECYCLE_LOOK_S = 1.0  # between two looks at whether a worker has done enough
 
 # What a terminal or a service manager sends to a whole group of processes is meant for the supervisor. No SIG_IGN:
 # programs that hooks start would inherit it.
@@ -38,6 +43,22 @@ def ignore_supervisor_signals() -> None:
         signal.signal(number, lambda number, frame: None)
 
 
+def resident_bytes() -> int:
+    """Return the memory of this process."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def take_snapshot(message: Message) -> None:
+    """Read what the agent has published."""
+    try:
+        snapshots.take(message["name"], message.fds[0])
+    except (ValueError, OSError, IndexError) as error:
+        log.warning("cannot read the snapshot %s: %s", message["name"], error)
+    finally:
+        message.close_fds()
+
+
 def replace_output(message: Message) -> None:
     """Make descriptors 1 and 2 those that a message brought."""
     for number, fd in zip((1, 2), message.fds, strict=False):
@@ -47,13 +68,18 @@ def replace_output(message: Message) -> None:
 
 @dataclass
 class Birth:
-    """What a worker is given: its place among the workers, and the seconds that it has if the supervisor dies."""
+    """What a worker is given; `number` is its place among the workers, `options` are of Options.for_workers."""
 
     number: int
     channel: Channel
     board: Board
     sockets: dict[str, list[socket.socket]]
-    drain_s: float
+    options: dict[str, Any]
+
+    @property
+    def drain_s(self) -> float:
+        """The seconds that it has if the supervisor dies."""
+        return float(self.options["drain"])
 
 
 class Life:
@@ -72,6 +98,7 @@ class Life:
         self._channel.send("hello")
         os.register_at_fork(after_in_child=self._channel.close)  # a hook's child does not speak for the worker
         ignore_supervisor_signals()
+        snapshots.is_reader = True
         faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
         raise_descriptor_limit()
         output = Output(self._server.log_level)
@@ -89,13 +116,16 @@ class Life:
         serving.own_collector()
         slots = Slots(serving, self._birth.sockets, self._birth.board, self._birth.number)
         reports = loop.create_task(output.report_losses())
+        recycling = loop.create_task(self._ask_for_recycling(serving))
         try:
+            self._on_message()  # what was published before
             await serving.start()
             self._is_ready = True
             self._channel.send("ready")
             await self._obey(serving, slots, output)
         finally:
             reports.cancel()
+            recycling.cancel()
             slots.stop()
             serving.close()
 
@@ -105,7 +135,28 @@ class Life:
                 if not self._is_ready:
                     os._exit(0)  # the supervisor died while worker_start ran: nothing was accepted
                 asyncio.get_running_loop().remove_reader(self._channel.fileno())
-            self._orders.put_nowait(message)
+            if message is not None and message.kind == "snapshot":
+                take_snapshot(message)
+            else:
+                self._orders.put_nowait(message)
+
+    async def _ask_for_recycling(self, serving: Serving) -> None:
+        """Ask for a replacement once this worker has served, or grown, as much as it may."""
+        options = self._birth.options
+        most_requests = options["max_requests"] * random.uniform(1.0, 1.1)  # not all workers at the same time
+        most_bytes = options["max_memory"] * 1024 * 1024
+        while True:
+            await asyncio.sleep(RECYCLE_LOOK_S)
+            n_requests, n_bytes = serving.activity()[0], resident_bytes() if most_bytes else 0
+            if most_requests and n_requests >= most_requests:
+                why = f"has served {n_requests} requests"
+            elif most_bytes and n_bytes >= most_bytes:
+                why = f"has grown to {n_bytes // (1024 * 1024)} MiB"
+            else:
+                continue
+            with contextlib.suppress(OSError):  # the supervisor is gone
+                self._channel.send("recycle", why=why)
+            return
 
     async def _obey(self, serving: Serving, slots: Slots, output: Output) -> None:
         ending: asyncio.Task[None] | None = None

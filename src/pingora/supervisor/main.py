@@ -3,33 +3,38 @@
 import asyncio
 import signal
 
+from pingora.limits import raise_descriptor_limit
 from pingora.program import Program
+from pingora.server import UsageError
 from pingora.supervisor import Refused, say
+from pingora.supervisor.daemon import Daemon
 from pingora.supervisor.generation import spawn
 from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import take_listen_fds
 from pingora.supervisor.options import Options
-from pingora.supervisor.system import adopt_orphans, raise_descriptor_limit
+from pingora.supervisor.system import adopt_orphans, rights_of
 from pingora.supervisor.upgrade import Predecessor
 
 
 def run_instance(program: Program, options: Options) -> int:
     """Serve a program until told to stop; return the exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there are handlers
+    predecessor = Predecessor.from_environment()
+    listening = take_listen_fds()
+    daemon = Daemon.fork() if options.daemon and predecessor is None else None
     try:
+        rights = rights_of(options.user, options.group)
         open_log_files(options.log_files)
-    except Refused as error:
+    except (Refused, UsageError) as error:
         say(str(error))
         return 2
     raise_descriptor_limit()
     adopt_orphans()
 
-    predecessor = Predecessor.from_environment()
-    listening = take_listen_fds()
-
     async def run() -> int:
-        supervisor = Supervisor(options, lambda: spawn(program), predecessor)
+        supervisor = Supervisor(options, lambda: spawn(program, rights), predecessor)
+        supervisor.daemon = daemon
         supervisor.config_file = program.config_file
         supervisor.sockets.inherit(listening)
         return await supervisor.run()

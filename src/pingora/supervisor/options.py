@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,24 @@ class Options:
     grace: float = 5.0  # for running requests after a stop
     drain: float = 300.0  # for what is connected to the workers that a reload or an upgrade replaces
     stuck_after: float = 10.0  # without a sign of life, until a worker is replaced; 0: never
+    health: str | None = None  # address of the probes
+    ready_delay: float = 0.0  # between "not ready" and accepting nobody any more
+    max_requests: int = 0  # of a worker, until it is replaced; 0: no limit
+    max_memory: int = 0  # MiB of a worker, likewise
+    user: str | None = None  # of all processes but the supervisor
+    group: str | None = None
+    daemon: bool = False
     control: str | None = None  # path of the control socket; None: a default
     name: str = "pingora"  # of the default control socket
     pid_file: str | None = None
     access_log_file: str | None = None  # in place of stdout
     error_log_file: str | None = None  # in place of stderr
+
+    @property
+    def for_workers(self) -> dict[str, Any]:
+        """What generations and workers need to know."""
+        names = ("drain", "max_requests", "max_memory")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def log_files(self) -> dict[int, str]:

@@ -124,13 +124,13 @@ class SlotSockets:
         """Close everything."""
         self.close(list(self.sockets))
 
-    def send(self, channel: Channel, keys: Iterable[str] | None = None) -> None:
+    def send(self, channel: Channel, keys: Iterable[str] | None = None, kind: str = "sockets") -> None:
         """Send the sockets of some addresses, or of all, in as many messages as it takes."""
         wanted = self.sockets if keys is None else keys
         items = [(key, sock.fileno()) for key in wanted for sock in self.sockets[key]]
         for at in range(0, len(items), FDS_MOST):
             part = items[at : at + FDS_MOST]
-            channel.send("sockets", [fd for _, fd in part], keys=[key for key, _ in part])
+            channel.send(kind, [fd for _, fd in part], keys=[key for key, _ in part])
 
 
 def name_of(sock: socket.socket) -> str:

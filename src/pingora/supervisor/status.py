@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pingora
-from pingora.supervisor.board import Board, now_ms
+from pingora.supervisor.board import AGENT, Board, now_ms
 from pingora.supervisor.generation import Generation
 from pingora.supervisor.worker import Worker
 
@@ -42,12 +42,12 @@ def describe_generation(generation: Generation, supervisor: "Supervisor") -> dic
 def describe_worker(worker: Worker, board: Board | None) -> dict[str, Any]:
     """Give the state of a worker; without a board it drains and gives no signs of life."""
     described: dict[str, Any] = {
-        "number": worker.number,
+        "number": worker.number if worker.number != AGENT else "agent",
         "pid": worker.pid,
         "state": "draining" if board is None else "serving" if worker.is_serving else "starting",
         "uptime": round(time.monotonic() - worker.started_at, 1),
     }
-    if board is not None and worker.is_serving:
+    if board is not None and worker.is_serving and worker.number != AGENT:
         described["last_beat_ms"] = now_ms() - board.last_beat(worker.number)
         described.update(board.counts(worker.number))
     return described
@@ -64,8 +64,7 @@ def render(status: dict[str, Any]) -> str:
         lines.append(f"  generation {generation['number']}, {generation['state']}")
         for worker in generation["workers"]:
             counts = ", ".join(f"{worker[name]} {name}" for name in ("connections", "requests") if name in worker)
-            lines.append(
-                f"    worker {worker['number']}, pid {worker['pid']}, {worker['state']} for {worker['uptime']:.0f} s"
-                + (f", {counts}" if counts else "")
-            )
+            who = "agent" if worker["number"] == "agent" else f"worker {worker['number']}"
+            line = f"    {who}, pid {worker['pid']}, {worker['state']} for {worker['uptime']:.0f} s"
+            lines.append(line + (f", {counts}" if counts else ""))
     return "\n".join(lines)

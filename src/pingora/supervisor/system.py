@@ -1,10 +1,14 @@
 """What the supervisor asks of the operating system for itself and its children."""
 
 import ctypes
-import resource
+import grp
+import os
+import pwd
+from typing import Any
+
+from pingora.server import UsageError
 
 PR_SET_CHILD_SUBREAPER = 36
-DESCRIPTORS_MOST = 1 << 20  # where the system has no limit
 
 
 def adopt_orphans(is_wanted: bool = True) -> None:
@@ -14,9 +18,18 @@ def adopt_orphans(is_wanted: bool = True) -> None:
         raise OSError(ctypes.get_errno(), "cannot adopt processes: prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def raise_descriptor_limit() -> None:
-    """Allow this process and its children as many open descriptors as it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_MOST if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def rights_of(user: str | None, group: str | None) -> dict[str, Any]:
+    """Give the arguments of Popen for a child of another user, with the groups of that user. Raises UsageError."""
+    if user is None and group is None:
+        return {}
+    if os.geteuid() != 0:
+        raise UsageError("--user and --group need a supervisor that is root")
+    try:
+        entry = pwd.getpwnam(user) if user is not None else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise UsageError(f"--user {user!r}: there is no such user") from None
+    try:
+        gid = grp.getgrnam(group).gr_gid if group is not None else entry.pw_gid
+    except KeyError:
+        raise UsageError(f"--group {group!r}: there is no such group") from None
+    return {"user": entry.pw_uid, "group": gid, "extra_groups": os.getgrouplist(entry.pw_name, gid)}

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pingora.supervisor import Refused
@@ -76,11 +76,12 @@ class Successor:
         if message.kind != kind:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
 
-    async def prepare(self, sockets: SlotSockets, stays: bool) -> None:
+    async def prepare(self, sockets: Iterable[SlotSockets], stays: bool) -> None:
         """Give it the sockets and wait until it is ready. `stays`: see Predecessor. Raises Refused."""
         await self.expect("hello")
         try:
-            sockets.send(self._channel)
+            for one in sockets:
+                one.send(self._channel)
             self._channel.send("inherit", stays=stays)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None

@@ -20,6 +20,7 @@ class Worker:
         self.pid = 0  # until it said hello
         self.is_ready = False
         self.is_serving = False
+        self.is_replaced = False  # another one was started for its place
         self.stuck_since = 0.0
         self.started_at = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()

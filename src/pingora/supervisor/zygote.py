@@ -12,13 +12,15 @@ import sys
 import threading
 import time
 import traceback
+from typing import Any
 
 import pingora
 from pingora.config import ConfigError, ConfiguredServer
 from pingora.program import Program
 from pingora.server import Server, UsageError
 from pingora.supervisor import say
-from pingora.supervisor.board import Board
+from pingora.supervisor.agent import Agent
+from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
@@ -49,24 +51,29 @@ class Zygote:
         self._channel = channel
         self._board: Board | None = None
         self._sockets: dict[str, list[socket.socket]] = {}
-        self._drain_s = 0.0
+        self._probes: list[socket.socket] = []  # what the agent answers health probes on
+        self._options: dict[str, Any] = {}
         self._code = imported_code()
         self._prepared: ConfiguredServer | None = None
 
     def run(self) -> None:
         """Report and serve the supervisor until it closes the channel. In a forked worker this does not return."""
-        addresses = [address for site in self._server.sites for address in site.addresses]
-        keys_of(addresses)  # the supervisor opens them, errors of use are found here
-        self._channel.send("loaded", protocol=PROTOCOL, version=pingora.__version__, addresses=addresses)
+        keys_of(self._addresses)  # the supervisor opens them, errors of use are found here
+        has_agent = any(service.where == "agent" for service in self._server.services)
+        self._channel.send(
+            "loaded", protocol=PROTOCOL, version=pingora.__version__, addresses=self._addresses, has_agent=has_agent
+        )
         gc.collect()
         gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
         while (message := self._channel.receive()) is not None:
             if message.kind == "board":
                 self._board = Board(message.fds[0])
-                self._drain_s = message["drain"]
+                self._options = message["options"]
             elif message.kind == "sockets":
                 for key, sockets in received(message["keys"], message.fds).items():
                     self._sockets.setdefault(key, []).extend(sockets)
+            elif message.kind == "probes":
+                self._probes = [socket.socket(fileno=fd) for fd in message.fds]
             elif message.kind == "check":
                 self._check(message["file"], message.take_text())
             elif message.kind == "commit":
@@ -80,6 +87,10 @@ class Zygote:
                 self._fork(message)
             else:
                 message.close_fds()
+
+    @property
+    def _addresses(self) -> list[str]:
+        return [address for site in self._server.sites for address in site.addresses]
 
     def _check(self, file: str, text: str) -> None:
         """Build a configuration aside, for workers that are forked later; say what is wrong with it."""
@@ -144,7 +155,11 @@ class Zygote:
             assert self._board is not None
             self._place_sockets()
             channel = Channel(socket.socket(fileno=message.fds[0]))
-            Life(self._server, Birth(message["number"], channel, self._board, self._sockets, self._drain_s)).run()
+            birth = Birth(message["number"], channel, self._board, self._sockets, self._options)
+            if birth.number == AGENT:
+                Agent(self._server, birth, self._probes).run()
+            else:
+                Life(self._server, birth).run()
             code = 0
         except BaseException as error:
             say(f"worker {os.getpid()} failed: {type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
@@ -152,7 +167,7 @@ class Zygote:
             os._exit(code)
 
     def _place_sockets(self) -> None:
-        keys = iter(keys_of(address for site in self._server.sites for address in site.addresses))
+        keys = iter(keys_of(self._addresses))
         for site in self._server.sites:
             site.bound = {address: self._sockets[next(keys)] for address in site.addresses}
 

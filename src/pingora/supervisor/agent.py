@@ -1,0 +1,70 @@
+"""The agent: one process per instance for what is not per request, services with where = "agent" and health probes."""
+
+import asyncio
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+
+import uvloop
+
+from pingora import snapshots
+from pingora.background import RunningServices
+from pingora.observe.output import Output
+from pingora.server import Server
+from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.health import Health
+from pingora.supervisor.life import Birth, ignore_supervisor_signals, replace_output, take_snapshot
+
+
+class Agent:
+    """The agent in its own process. It ends when it is told to, or when its supervisor does."""
+
+    def __init__(self, server: Server, birth: Birth, probes: list[socket.socket]) -> None:
+        self._server = server
+        self._birth = birth
+        self._channel: Channel = birth.channel
+        self._probes = probes
+        self._orders: asyncio.Queue[Message | None] = asyncio.Queue()
+
+    def run(self) -> None:
+        """Live; return when told to end."""
+        self._channel.send("hello")
+        os.register_at_fork(after_in_child=self._channel.close)
+        ignore_supervisor_signals()
+        faulthandler.enable(2)
+        snapshots.send = lambda name, fd: self._channel.send("publish", [fd], name=name)
+        output = Output(self._server.log_level)
+        try:
+            uvloop.run(self._main(output))
+        finally:
+            output.close()
+
+    async def _main(self, output: Output) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._channel.fileno(), self._on_message)
+        loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, None)
+        health = Health(self._birth.board)
+        for sock in self._probes:
+            await health.listen(sock)
+        services = RunningServices(service for service in self._server.services if service.where == "agent")
+        reports = loop.create_task(output.report_losses())
+        self._channel.send("ready")
+        while (order := await self._orders.get()) is not None and order.kind not in ("stop", "retire"):
+            if order.kind == "reopen":
+                replace_output(order)
+                output.reopen()
+            elif order.kind == "snapshot":
+                take_snapshot(order)
+        reports.cancel()
+        await services.stop()
+        health.close()
+        with contextlib.suppress(OSError):  # the supervisor is gone
+            self._channel.send("refuses")
+
+    def _on_message(self) -> None:
+        for message in self._channel.receive_all():
+            if message is None:
+                asyncio.get_running_loop().remove_reader(self._channel.fileno())
+            self._orders.put_nowait(message)
