@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import threading
+from pathlib import Path
 
 RESET = b"\1\0\0\0\0\0\0\0"  # for SO_LINGER: close() sends RST
 
@@ -41,8 +42,10 @@ def narrow(peer):
     What is sent there beyond stays in the proxy until the peer reads.
     """
     n = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as end:
+    for path in Path("/proc/self/fd").iterdir():
+        if not path.is_socket():
+            continue  # a copy of it would stay open
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as end:
             if end.getpeername() == peer:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                 n += 1
