@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,24 +23,41 @@ class Told(pingora.ProxyHttp):
         if session.request.path == "/pid":
             return pingora.Response(200, {{}}, str(os.getpid()))
 
+{more}
+
 server = pingora.Server(limits=pingora.Limits({limits}), access_log={access_log!r})
 server.add_proxy(Told(), "{address}")
 """
 
 
 class Apart:
-    """A supervisor with one worker. /pid tells the worker's process id; all else goes to `origins`."""
+    """A supervisor with one worker. /pid tells the worker's process id; all else goes to `origins`.
 
-    def __init__(self, directory: Path, origins: list[str], limits: str = "", access_log: str = "off", **how) -> None:
+    `more` is Python that stands in the class of the proxy; `how` goes to Popen.
+    """
+
+    def __init__(
+        self, directory: Path, origins: list[str], limits: str = "", access_log: str = "off", more: str = "", **how
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.host, self.port = free.getsockname()
+        self.origin_ports = tuple(f":{int(origin.rpartition(':')[2]):04X}" for origin in origins)
         file = directory / "told.py"
         address = f"{self.host}:{self.port}"
-        file.write_text(PROGRAM.format(origins=origins, limits=limits, access_log=access_log, address=address))
+        more = textwrap.indent(more, "    ")
+        file.write_text(
+            PROGRAM.format(origins=origins, limits=limits, access_log=access_log, address=address, more=more)
+        )
         command = [sys.executable, "-m", "pingora", "run", str(file), "--workers", "1"]
         how = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | how
         self.process = subprocess.Popen(command, start_new_session=True, **how)
         self.worker = self._wait_for_worker()
+
+    @classmethod
+    def quiet(cls, directory: Path, origins: list[str], limits: str = "", more: str = "") -> "Apart":
+        """One whose error log goes to a file."""
+        with (directory / "errors").open("wb") as errors:
+            return cls(directory, origins, limits, more=more, stderr=errors)
 
     def _wait_for_worker(self) -> int:
         give_up = time.monotonic() + 30
@@ -70,9 +88,11 @@ class Apart:
 
     def n_clients(self) -> int:
         """Connections of clients that the worker has open."""
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        mine = [row for row in rows if row[1].endswith(f":{self.port:04X}")]
-        return sum(row[3] in ("01", "08") for row in mine)  # ESTABLISHED, CLOSE_WAIT
+        return sum(row[1].endswith(f":{self.port:04X}") for row in established())
+
+    def n_upstream(self) -> int:
+        """Connections to origins, those included that are kept for later."""
+        return sum(row[2].endswith(self.origin_ports) for row in established())
 
     def cpu_seconds(self) -> float:
         """User and system time of the worker so far."""
@@ -91,6 +111,12 @@ class Apart:
         self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()
+
+
+def established() -> list[list[str]]:
+    """The rows of the kernel's table for connections that are open on their side: local, then remote address."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row for row in rows if row[3] in ("01", "08")]  # ESTABLISHED, CLOSE_WAIT
 
 
 @contextlib.contextmanager
