@@ -60,6 +60,8 @@ def sockets_by_key(server: "Server") -> dict[tuple[str, bool], list[socket.socke
 
 async def prepare(serving: "Serving", server: "Server") -> Change:
     """Build aside, see Serving.prepare."""
+    if serving.is_stopping:
+        raise RuntimeError("the server is being stopped")
     open_sockets = sockets_by_key(serving.server)
     change = Change(server, serving.server, kept={sock for sockets in open_sockets.values() for sock in sockets})
     try:
@@ -116,7 +118,7 @@ def match_services(serving: "Serving", server: "Server") -> list[ProxyService | 
 
 def commit(serving: "Serving", change: Change) -> None:
     """Take over, see Serving.commit."""
-    if change.base is not serving.server:
+    if change.base is not serving.server or serving.is_stopping:
         change.close()
         raise RuntimeError("the change was prepared for a server that does not run any more")
     services = [place.service or ProxyService(serving.reactor, place.plan) for place in change.places]

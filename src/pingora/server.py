@@ -295,6 +295,7 @@ class Serving:
         self.services: list[ProxyService] = []
         self.listeners: dict[socket.socket, Listener] = {}
         self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them
+        self.is_stopping = False
         self.replaced = Replaced(self)
         self.background = RunningServices([])
         self.watchdog: Watchdog | None = None
@@ -434,6 +435,7 @@ class Serving:
 
     def stop_accepting(self) -> None:
         """Close the listeners. Open connections go on; their next answer says Connection: close."""
+        self.is_stopping = True
         for service in self.services:
             service.stop_listening()
         self.listeners.clear()

@@ -193,6 +193,23 @@ def test_a_change_prepared_before_another_was_committed_is_refused(proxy_factory
     assert Client(running.address).get() == "first"
 
 
+def test_nothing_changes_once_the_end_was_asked_for(proxy_factory):
+    running = proxy_factory(Names("old"))
+
+    async def stop_between():
+        before = await running.serving.prepare(make_server((Names("before"), [HERE, "127.0.0.7:0"])))
+        running.serving.stop_accepting()
+        with pytest.raises(RuntimeError, match="does not run any more"):
+            running.serving.commit(before)
+        with pytest.raises(RuntimeError, match="is being stopped"):
+            await running.serving.prepare(make_server((Names("after"), HERE)))
+
+    running.call(stop_between())
+    assert running.serving.listeners == {}
+    with pytest.raises(ConnectionRefusedError):
+        Client(running.address)
+
+
 def test_trust_is_decided_anew_on_an_open_connection(proxy_factory):
     running = proxy_factory(Names("names"))
     client = Client(running.address)

@@ -70,7 +70,7 @@ class Reloader:
             try:
                 self.commit()
                 log.info("%s has taken over in place", name)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 log.error("%s was not reloaded, what was served before goes on: %s", name, error)
 
     async def prepare(
@@ -82,6 +82,8 @@ class Reloader:
         neither there nor open already are opened. What was prepared before is dropped.
         """
         self.drop()
+        if self._serving.is_stopping:
+            return [f"{path}: nothing is changed any more, the end was asked for"]
         try:
             source, tables = read_tables(path, text)
             upstreams = tables.get("upstreams")
