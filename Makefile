@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 export PYTHON
 
-.PHONY: help setup build run test lint debug asan bench bench-micro fuzz annotate docs clean
+.PHONY: help setup build run test lint debug asan bench bench-micro bench-reload fuzz annotate docs clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -36,6 +36,9 @@ bench: ## compare the proxy with nginx, HAProxy and a relay in C (40 minutes)
 
 bench-micro: ## measure parts of the core with pytest-benchmark
 	@tools/setup.sh test && tools/build.sh && exec .venv/bin/python -m pytest benches --benchmark-only $(ARGS)
+
+bench-reload: ## count what clients lose in reloads, upgrades and crashes (ARGS="--scale 0.1" for a tenth)
+	@tools/setup.sh test && tools/build.sh && exec .venv/bin/python benches/reload.py $(ARGS)
 
 fuzz: ## fuzz the decoders and the whole connection, 60 seconds each
 	@tools/setup.sh test fuzz && exec tests/fuzz/run.sh $(ARGS)

@@ -1,6 +1,8 @@
 """Clients that keep asking while something happens to the proxy, and count what became of each request."""
 
 import asyncio
+import contextlib
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ class Outcome:
     unanswered: int = 0  # the connection ended before the first byte of an answer
     cut: int = 0  # it ended inside the answer
     refused: int = 0  # it could not be made
+    echoed: int = 0  # words through tunnels
     longest_s: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
@@ -25,16 +28,43 @@ class Outcome:
         return self.unanswered + self.cut + self.refused
 
 
+class EchoOrigin:
+    """An upstream that switches to another protocol and sends back what it gets; in threads of its own."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._echo, args=self._listener.accept()[:1], daemon=True).start()
+
+    def _echo(self, client):
+        with client, contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(65536)
+            client.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            while data := client.recv(65536):
+                client.sendall(data)
+
+    def close(self):
+        self._listener.close()
+
+
 class Load:
     """A number of clients with kept connections and of such with a new one per request, in a thread of their own.
 
-    `streams` more send an upload and read a download that take `stream_s` seconds each.
+    `streams` more send an upload and read a download that take `stream_s` seconds each; `tunnels` are upgraded
+    connections on which every word must come back for as long as the load lasts.
     """
 
-    def __init__(self, port, kept=8, new=4, streams=0, stream_s=1.0):
+    def __init__(self, port, kept=8, new=4, streams=0, stream_s=1.0, tunnels=0):
         self.outcome = Outcome()
         self._port = port
-        self._counts = kept, new, streams
+        self._counts = kept, new, streams, tunnels
         self._stream_s = stream_s
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -58,9 +88,10 @@ class Load:
             time.sleep(0.005)
 
     async def _run(self):
-        kept, new, streams = self._counts
+        kept, new, streams, tunnels = self._counts
         clients = [self._keep_asking(True) for _ in range(kept)] + [self._keep_asking(False) for _ in range(new)]
         clients += [work() for _ in range(streams) for work in (self._keep_uploading, self._keep_downloading)]
+        clients += [self._keep_echoing() for _ in range(tunnels)]
         await asyncio.gather(*clients)
 
     async def _connect(self):
@@ -115,6 +146,28 @@ class Load:
             await reader.readexactly(2)
         else:
             await reader.readexactly(int(lower.partition(b"content-length:")[2].split()[0]))
+
+    async def _keep_echoing(self):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        writer.write(b"GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        number = 0
+        while not self._ending.is_set():
+            number += 1
+            word = b"%d\n" % number
+            try:
+                writer.write(word)
+                echoed = await reader.readline()
+            except OSError as error:
+                echoed = repr(error).encode()
+            if echoed != word:
+                self.outcome.cut += 1
+                self.outcome.reasons.append(f"tunnel: {echoed!r} after {number} words")
+                return
+            self.outcome.echoed += 1
+            await asyncio.sleep(0.01)
+        writer.close()
 
     async def _keep_downloading(self):
         while not self._ending.is_set():

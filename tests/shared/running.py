@@ -53,6 +53,8 @@ class Proxy(pingora.ProxyHttp):
 
     async def request_filter(self, session, ctx):
         path = session.request.path
+        if path == "/tunnel":
+            return None
         if path == "/download":
             return pingora.Response(200, {}, self.slowly())
         if path == "/upload":

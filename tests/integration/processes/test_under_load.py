@@ -5,8 +5,8 @@ import re
 import signal
 
 from conversations import wait_until
-from load import Load
-from running import is_running
+from load import EchoOrigin, Load
+from running import TCP_SOURCE, is_running
 
 
 def test_reloads_lose_nothing(proxy):
@@ -16,6 +16,20 @@ def test_reloads_lose_nothing(proxy):
             assert running.ask("reload")["text"] == f"generation {number} has taken over"
             load.wait_for_answers(50)
     assert (load.outcome.lost, load.outcome.reasons) == (0, [])
+
+
+def test_tunnels_live_through_reloads_and_upgrades(proxy):
+    origin = EchoOrigin()
+    running = proxy("--workers", "2", source=TCP_SOURCE.replace("127.0.0.1:1", origin.address, 1))
+    with Load(running.port, tunnels=4) as load:
+        for command in ("reload", "upgrade", "reload"):
+            running.ask(command)
+            load.wait_for_answers(50)
+        echoed = load.outcome.echoed
+        wait_until(lambda: load.outcome.echoed > echoed + 20)
+    origin.close()
+    assert (load.outcome.lost, load.outcome.reasons) == (0, [])
+    assert running.ask("stop", now=True)["text"] == "stopped"
 
 
 def test_killed_workers_lose_only_what_they_had_in_hand(proxy):
