@@ -8,6 +8,7 @@ from pingora.modules import HttpModule, combine, module_hooks
 from pingora.retry import RetryPolicy
 from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import RequestHead, ResponseHead
+from pingora_c.net.tls_server import ClientHello
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.session import Session
@@ -48,6 +49,13 @@ class ProxyHttp:
 
     async def worker_stop(self) -> None:
         """End what `worker_start` began. When: once in each worker, after its last session. Limit: 5 s."""
+
+    def certificate(self, client_hello: ClientHello) -> Any:
+        """Choose the certificate for a TLS connection.
+
+        When: once per handshake with a client, before any request; the handshake waits if it awaits, up to
+        `Limits.handshake_timeout`. Returns: a Certificate, or None for what TlsSettings says. Default: None.
+        """
 
     def new_ctx(self) -> Any:
         """Make the object that the other hooks get as `ctx`.

@@ -126,10 +126,8 @@ def commit(serving: "Serving", change: Change) -> None:
     for place, service in zip(change.places, services, strict=True):
         if place.service is not None:
             serving.replaced.adopt(service, place.plan)
-        encrypted = place.site.encrypted()
         for sock in place.site.sockets:
-            tls = encrypted.get(sock)
-            service.use_tls(serving.listeners[sock], None if tls is None else tls.context)
+            serving.encrypt(service, sock, place.site)
     bound = {sock for site in change.server.sites for sock in site.sockets}
     gone = change.kept - bound
     stop_listeners({serving.listeners.pop(sock) for sock in gone}, serving.services)

@@ -20,10 +20,11 @@ from pingora.load_balancing import LoadBalancer
 from pingora.observe.collector import Collector
 from pingora.observe.notices import Notices
 from pingora.observe.watchdog import HookNames, Watchdog
-from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks
+from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook
 from pingora.reload import Change
 from pingora.replaced import Replaced, stop_proxy
 from pingora.retry import RetryPolicy
+from pingora.tls.chooser import Chooser
 from pingora.tls.listen import parse_listen
 from pingora.tls.server import TlsSettings
 from pingora_c.log.writer import LogWriter
@@ -341,10 +342,19 @@ class Serving:
     def listen(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
         """Give a listening socket of its site to a service."""
         self.set_defer_accept(sock)
-        tls = site.encrypted().get(sock)
-        self.listeners[sock] = service.listen(os.dup(sock.fileno()), None if tls is None else tls.context)
+        self.listeners[sock] = service.listen(os.dup(sock.fileno()))
+        self.encrypt(service, sock, site)
         if self.is_accepting:
             self.listeners[sock].watch()
+
+    def encrypt(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
+        """Have what is accepted from a socket encrypted, or not, as its site says."""
+        tls, hook = site.encrypted().get(sock), own_hook(site.proxy, "certificate")
+        if tls is None:
+            service.use_tls(self.listeners[sock], None)
+        else:
+            chooser = None if hook is None else Chooser(hook, tls, self.loop)
+            service.use_tls(self.listeners[sock], tls.context, chooser)
 
     async def start(self) -> None:
         """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""

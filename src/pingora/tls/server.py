@@ -99,6 +99,14 @@ class TlsSettings:
         """
         self._use(as_list(certificates), self._rules())
 
+    def policy_for(self, server_name: str | None) -> ClientAuth | None:
+        """Give the policy of the host that a client asks for."""
+        return self.client_auth if server_name is None else Hosts(self, self._rules(), []).policy(server_name)
+
+    def host_context(self, certificate: Certificate, policy: ClientAuth | None) -> HostContext:
+        """Make what a connection with this certificate under a policy needs."""
+        return Hosts(self, self._rules(), []).make((certificate,), policy)
+
     def _rules(self) -> TlsRules:
         return make_rules(self.min_version, self.max_version, self.ciphers, self.cipher_suites, self.groups)
 
@@ -148,8 +156,8 @@ class Hosts:
             if not certificates:
                 wild = wildcard_of(name)
                 certificates = one_per_kind(one for one in self._certificates if wild in one.names) or defaults
-            hosts[name.encode("idna" if not name.isascii() else "ascii")] = self._host(certificates, self.policy(name))
-        return hosts, self._host(defaults, self._settings.client_auth)
+            hosts[name.encode("idna" if not name.isascii() else "ascii")] = self.make(certificates, self.policy(name))
+        return hosts, self.make(defaults, self._settings.client_auth)
 
     def policy(self, name: str) -> ClientAuth | None:
         """Give the policy for a name, exact before wildcard before the default."""
@@ -158,7 +166,8 @@ class Hosts:
                 return self._policies[known]
         return self._settings.client_auth
 
-    def _host(self, certificates: tuple[Certificate, ...], policy: ClientAuth | None) -> HostContext:
+    def make(self, certificates: tuple[Certificate, ...], policy: ClientAuth | None) -> HostContext:
+        """Give the context of a set of certificates, one of each kind, under a policy."""
         if (certificates, policy) not in self._made:
             names = frozenset(name for one in certificates for name in one.names)
             self._made[certificates, policy] = HostContext(

@@ -9,6 +9,7 @@ as not taken until it has left, so that whoever writes sees back-pressure as wit
 """
 from libc.stddef cimport size_t
 from pingora_c.lib.openssl cimport SSL, SSL_CTX, SSL_SESSION
+from pingora_c.net.reactor cimport EventSource
 from pingora_c.net.transport cimport Transport
 
 cdef enum:
@@ -20,6 +21,9 @@ cdef class TlsTransport(Transport):
     cdef SSL* ssl             # owned, freed with the object: hooks may ask after the end
     cdef TlsContext context   # made us
     cdef object choice        # the context's own: the virtual host of a client's connection, the pool key of a peer's
+    cdef object chooser       # server: callable(ClientHello) that may choose the host; None: SNI does
+    cdef EventSource source   # server: whose turn it is when a chooser that awaits has ended; None without one
+    cdef object future        # of the chooser, while it awaits
     cdef bytes server_name    # SNI in lower case; None: none was sent
     cdef object described     # what describe() gave
     cdef str trouble          # what failure() gives

@@ -254,6 +254,7 @@ cdef class TlsTransport(Transport):
         free(self.kept)
         self.kept = NULL
         self.kept_at = self.kept_end = 0
+        self.chooser = self.source = self.future = None     # they refer to whose transport this is
         Transport.close(self)
 
     cdef void reset(self) noexcept:

@@ -7,6 +7,7 @@ the same policy, and no other (security rule 23).
 cimport cython
 from libc.stddef cimport size_t
 from pingora_c.lib.openssl cimport SSL_CTX
+from pingora_c.net.reactor cimport EventSource
 from pingora_c.net.tls cimport TlsContext, TlsTransport
 from pingora_c.net.tls_tickets cimport TicketKeys
 
@@ -19,6 +20,20 @@ cdef class HostContext:
     cdef readonly object policy   # of client certificates; two hosts with the same one may share a connection
     cdef readonly frozenset names   # that its certificates are for, lower case, also "*.example.com"
     cdef dict staples          # address of an X509 of ctx -> its OCSP response
+
+
+# What a hook that chooses a certificate sees: of plain values, it may be kept.
+@cython.final
+cdef class ClientHello:
+    cdef readonly str server_name      # None: the client asks for none
+    cdef readonly tuple alpn           # protocols that it offers
+    cdef readonly tuple ciphers        # numbers of the suites that it offers, in its order
+
+
+# Continues a handshake when a hook that awaits has ended.
+@cython.final
+cdef class Continuation:
+    cdef EventSource source
 
 
 @cython.final
@@ -34,5 +49,6 @@ cdef class ServerContext(TlsContext):
     cdef HostContext host_for(self, bytes name)
     cdef TlsTransport accept(self, int fd)
     # private
+    cdef HostContext ask(self, TlsTransport transport)
     cdef int choose(self, TlsTransport transport) except -2
     cdef bint serves_or_raise(self, HostContext shown, bytes name) except? True

@@ -5,6 +5,19 @@ from pingora_c.net.tls_context import TlsRules
 from pingora_c.net.tls_tickets import TicketKeys
 
 @final
+class ClientHello:
+    @property
+    def server_name(self) -> str | None: ...
+    @property
+    def alpn(self) -> tuple[str, ...]: ...
+    @property
+    def ciphers(self) -> tuple[int, ...]: ...
+
+@final
+class Continuation:
+    def go_on(self, future: object) -> None: ...
+
+@final
 class HostContext:
     def __init__(
         self,

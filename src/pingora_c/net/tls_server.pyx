@@ -6,15 +6,17 @@ from libc.stddef cimport size_t
 from libc.string cimport memchr, memcmp
 from pingora_c.lib.openssl cimport (
     EVP_CIPHER_CTX, EVP_MAC_CTX, OPENSSL_free, OPENSSL_memdup, SSL, SSL_AD_INTERNAL_ERROR,
-    SSL_CLIENT_HELLO_ERROR, SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_free, SSL_CTX_get0_certificate,
+    SSL_CLIENT_HELLO_ERROR, SSL_CLIENT_HELLO_RETRY, SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_free, SSL_CTX_get0_certificate,
     SSL_CTX_set_alpn_select_cb, SSL_CTX_set_client_hello_cb, SSL_CTX_set_num_tickets, SSL_CTX_set_options,
     SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_timeout,
     SSL_CTX_set_tlsext_status_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_OP_NO_TICKET,
     SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK,
-    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_client_hello_get0_ext,
-    SSL_get_certificate, SSL_get_ex_data, SSL_set_SSL_CTX, SSL_set_session_id_context, SSL_set_tlsext_status_ocsp_resp,
-    SSL_set_verify, TLSEXT_TYPE_server_name,
+    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_client_hello_get0_ciphers,
+    SSL_client_hello_get0_ext, SSL_get_certificate, SSL_get_ex_data, SSL_set_SSL_CTX,
+    SSL_set_session_id_context, SSL_set_tlsext_status_ocsp_resp, SSL_set_verify,
+    TLSEXT_TYPE_application_layer_protocol_negotiation, TLSEXT_TYPE_server_name,
 )
+from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls_context cimport TlsRules, trust, use_certificate
 from pingora_c.net.tls_info cimport tls_info
 
@@ -91,6 +93,52 @@ cdef bytes server_name_of(SSL* ssl):
     if name_size != size - 5 or not 0 < name_size <= NAME_MAX or memchr(data + 5, 0, name_size) != NULL:
         raise ValueError("server_name")
     return (<const char*>data + 5)[:name_size].lower().removesuffix(b".")
+
+
+cdef bytes extension_of(SSL* ssl, unsigned int type):
+    cdef const unsigned char* data = NULL
+    cdef size_t size = 0
+    if SSL_client_hello_get0_ext(ssl, type, &data, &size) != 1:
+        return b""
+    return (<const char*>data)[:size]
+
+
+cdef ClientHello client_hello(TlsTransport transport):
+    cdef ClientHello made = ClientHello.__new__(ClientHello)
+    cdef bytes offered = extension_of(transport.ssl, TLSEXT_TYPE_application_layer_protocol_negotiation)
+    cdef const unsigned char* suites = NULL
+    cdef size_t size = SSL_client_hello_get0_ciphers(transport.ssl, &suites)
+    cdef size_t i
+    cdef list protocols = []
+    if transport.server_name is not None:
+        made.server_name = transport.server_name.decode("ascii", "replace")
+    offered = offered[2:]      # behind the length of the list
+    while offered:
+        protocols.append(offered[1:1 + offered[0]].decode("latin-1"))
+        offered = offered[1 + offered[0]:]
+    made.alpn = tuple(protocols)
+    made.ciphers = tuple([<int>suites[2 * i] << 8 | suites[2 * i + 1] for i in range(size // 2)])
+    return made
+
+
+@cython.final
+cdef class ClientHello:
+    """The first message of a client, before anything is decided. Made by the core."""
+
+    def __repr__(self):
+        return f"<ClientHello server_name={self.server_name!r} alpn={self.alpn!r}>"
+
+
+@cython.final
+cdef class Continuation:
+    """Made by the core."""
+
+    def go_on(self, future):
+        """The hook has ended: the connection has its turn. Called by the loop."""
+        cdef Reactor reactor = self.source.reactor
+        reactor.enter()
+        reactor.make_ready(self.source)
+        reactor.leave()
 
 
 @cython.final
@@ -182,9 +230,15 @@ cdef class ServerContext(TlsContext):
         return result
 
     cdef int choose(self, TlsTransport transport) except -2:
-        cdef HostContext host
-        transport.server_name = server_name_of(transport.ssl)
-        host = self.host_for(transport.server_name)
+        cdef HostContext host = None
+        if transport.future is None:
+            transport.server_name = server_name_of(transport.ssl)
+        if transport.chooser is not None:
+            host = self.ask(transport)
+            if transport.future is not None:
+                return SSL_CLIENT_HELLO_RETRY
+        if host is None:
+            host = self.host_for(transport.server_name)
         transport.choice = host
         if SSL_set_SSL_CTX(transport.ssl, host.ctx) == NULL:
             return SSL_CLIENT_HELLO_ERROR
@@ -193,6 +247,24 @@ cdef class ServerContext(TlsContext):
         SSL_set_session_id_context(transport.ssl, <const unsigned char*>PyBytes_AS_STRING(host.scope),
                                    <unsigned int>PyBytes_GET_SIZE(host.scope))
         return SSL_CLIENT_HELLO_SUCCESS
+
+    cdef HostContext ask(self, TlsTransport transport):
+        """What the chooser chose, None for what SNI says; while it awaits, `transport.future` is set."""
+        cdef Continuation continuation
+        cdef object result
+        if transport.future is None:
+            result = transport.chooser(client_hello(transport))
+            if result is None or type(result) is HostContext:
+                return <HostContext>result
+            transport.future = result
+            continuation = Continuation.__new__(Continuation)
+            continuation.source = transport.source
+            result.add_done_callback(continuation.go_on)
+        if not transport.future.done():
+            return None
+        result = transport.future.result()
+        transport.future = None
+        return <HostContext?>result if result is not None else None
 
     cdef bint serves_host(self, TlsTransport transport, const char* host, size_t size) noexcept:
         cdef bint is_served = False

@@ -3,6 +3,7 @@ from libc.stdint cimport uint64_t
 from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.tls_server cimport ServerContext
+from pingora_c.net.transport cimport Transport
 from pingora_c.proxy.downstream cimport Application, H1Server
 from pingora_c.proxy.plan cimport Plan
 from pingora_c.upstream.pool cimport Pool
@@ -13,6 +14,8 @@ cdef class ProxyService(Application):
     cdef list replaced           # earlier plans that still have sessions
     cdef uint64_t replaced_requests   # requests that began on earlier plans
     cdef Pool pool               # shared by all its plans
+    cdef dict choosers           # ServerContext -> callable that chooses certificates, where a hook does
+    cdef Transport encrypt(self, int fd, ServerContext tls, H1Server server)
     cdef set servers             # open client connections
     cdef list listeners
     # The first request of a connection under the present plan: what depends on the plan is decided anew.

@@ -13,6 +13,7 @@ from pingora_c.log.writer cimport LogWriter
 from pingora_c.mem.buffer_pool cimport pool_set_limit
 from pingora_c.net.listener cimport Acceptor, Listener
 from pingora_c.net.reactor cimport Reactor
+from pingora_c.net.tls cimport TlsTransport
 from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport PlainTransport, Transport
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
@@ -143,6 +144,7 @@ cdef class ProxyService(Application):
         self.pool = Pool()
         self.servers = set()
         self.listeners = []
+        self.choosers = {}
         self.replaced = []
         self._take(plan)
 
@@ -169,18 +171,22 @@ cdef class ProxyService(Application):
         if old.n_active == 0:
             old.tell_idle()
 
-    def listen(self, int fd, ServerContext tls=None):
-        """Take over a listening socket; its clients are accepted while the returned Listener watches.
-
-        With `tls` their connections are encrypted.
-        """
+    def listen(self, int fd):
+        """Take over a listening socket; its clients are accepted while the returned Listener watches."""
         cdef Listener listener = Listener()
-        listener.start(self.reactor, fd, self if tls is None else TlsAcceptor.of(self, tls))
+        listener.start(self.reactor, fd, self)
         self.listeners.append(listener)
         return listener
 
-    def use_tls(self, Listener listener not None, ServerContext tls):
-        """Encrypt what a listener of this service accepts from now on, or (None) no longer."""
+    def use_tls(self, Listener listener not None, ServerContext tls, chooser=None):
+        """Encrypt what a listener of this service accepts from now on, or (None) no longer.
+
+        `chooser` is called with each ClientHello; it gives a HostContext, None, or a future of one.
+        """
+        if chooser is not None:
+            self.choosers[tls] = chooser
+        else:
+            self.choosers.pop(tls, None)
         listener.acceptor = self if tls is None else TlsAcceptor.of(self, tls)
 
     def stop_listener(self, Listener listener not None):
@@ -214,7 +220,7 @@ cdef class ProxyService(Application):
             self.reactor.counted[<int>CLIENTS_REFUSED] += 1
             return 1
         try:
-            transport = PlainTransport.new(fd) if tls is None else tls.accept(fd)
+            transport = PlainTransport.new(fd) if tls is None else self.encrypt(fd, tls, server)
         except:
             self.reactor.admission.leave(server.client_key)
             raise
@@ -252,6 +258,13 @@ cdef class ProxyService(Application):
             write_record(self.plan, filled, None, None)
         self.plan.on_refused(refusal_reason(refusal).decode("ascii"), refusal_status(refusal), server.client_text())
         return 0
+
+    cdef Transport encrypt(self, int fd, ServerContext tls, H1Server server):
+        cdef TlsTransport transport = tls.accept(fd)
+        if self.choosers:
+            transport.chooser = self.choosers.get(tls)
+            transport.source = server
+        return transport
 
     cdef void on_server_closed(self, H1Server server) noexcept:
         self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1

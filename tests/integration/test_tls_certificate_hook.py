@@ -1,0 +1,130 @@
+"""The hook that chooses a certificate while the handshake waits."""
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+from conversations import GET, wait_until
+from inside import Gate
+from pki import Authority
+
+from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
+from pingora.testing import read_all
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return Authority()
+
+
+class Choosing(ProxyHttp):
+    def __init__(self, ca):
+        self.ca = ca
+        self.hellos = []
+        self.made = {}
+
+    def upstream_peer(self, session, ctx):
+        raise AssertionError
+
+    def request_filter(self, session, ctx):
+        return Response(200, {}, "hi")
+
+    def choose(self, hello):
+        self.hellos.append(hello)
+        name = hello.server_name
+        if not name.endswith(".made.test"):
+            return None
+        if name not in self.made:
+            issued = self.ca.issue(name)
+            self.made[name] = Certificate(issued.chain, issued.key)
+        return self.made[name]
+
+
+class Sync(Choosing):
+    def certificate(self, client_hello):
+        return self.choose(client_hello)
+
+
+class Waiting(Choosing):
+    gate = None
+
+    async def certificate(self, client_hello):
+        if self.gate is not None:
+            await self.gate.wait()
+        await asyncio.sleep(0)
+        return self.choose(client_hello)
+
+
+class Failing(Choosing):
+    def certificate(self, client_hello):
+        raise LookupError("no store")
+
+
+class FailingLater(Choosing):
+    async def certificate(self, client_hello):
+        await asyncio.sleep(0)
+        return "not a certificate"
+
+
+def settings(ca, **others):
+    issued = ca.issue("localhost")
+    return TlsSettings(Certificate(issued.chain, issued.key), **others)
+
+
+def connect(proxy, context, name):
+    raw = socket.create_connection((proxy.host, proxy.port), 10)
+    try:
+        return context.wrap_socket(raw, server_hostname=name)
+    except BaseException:
+        raw.close()
+        raise
+
+
+@pytest.mark.parametrize("kind", [Sync, Waiting])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_certificate_of_the_hook_is_shown(ca, proxy_factory, kind, version):
+    hooks = kind(ca)
+    proxy = proxy_factory(hooks, tls=settings(ca))
+    context = ca.trusts(maximum_version=version)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    for name in ("a.made.test", "localhost", "b.made.test", "a.made.test"):
+        with connect(proxy, context, name) as client:
+            client.sendall(GET)
+            assert read_all(client).endswith(b"hi")
+    assert [hello.server_name for hello in hooks.hellos] == ["a.made.test", "localhost", "b.made.test", "a.made.test"]
+    assert hooks.hellos[0].alpn == ("h2", "http/1.1")
+    assert 0xC02B in hooks.hellos[0].ciphers  # ECDHE-ECDSA-AES128-GCM-SHA256
+
+
+@pytest.mark.parametrize("kind", [Failing, FailingLater])
+def test_a_hook_that_fails_ends_the_handshake_and_is_logged(ca, proxy_factory, caplog, kind):
+    proxy = proxy_factory(kind(ca), tls=settings(ca))
+    with pytest.raises(ssl.SSLError):
+        connect(proxy, ca.trusts(), "localhost")
+    wait_until(lambda: "hook certificate raised" in caplog.text)
+    assert proxy.serving.counters["pingora_tls_handshake_failures_total"] == 1
+
+
+def test_a_handshake_that_waits_too_long_is_given_up(ca, proxy_factory):
+    hooks = Waiting(ca)
+    hooks.gate = Gate()
+    proxy = proxy_factory(hooks, Limits(handshake_timeout=0.05), settings(ca))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(proxy, ca.trusts(), "localhost")
+    hooks.gate.open()  # nobody is there any more
+    hooks.gate = None
+    with connect(proxy, ca.trusts(), "localhost") as client:
+        client.sendall(GET)
+        assert read_all(client).endswith(b"hi")
+
+
+def test_the_policy_of_the_settings_holds_for_certificates_of_the_hook(ca, proxy_factory):
+    proxy = proxy_factory(Sync(ca), tls=settings(ca, hosts={"*.made.test": ClientAuth(ca.chain)}))
+    context = ca.trusts(maximum_version=ssl.TLSVersion.TLSv1_2)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(proxy, context, "a.made.test")
+    alice = ca.trusts(ca.issue("alice"))
+    with connect(proxy, alice, "a.made.test") as client:
+        client.sendall(GET.replace(b"Host: a", b"Host: a.made.test"))
+        assert read_all(client).endswith(b"hi")
