@@ -11,6 +11,7 @@
 | `stuck` | workers without a sign of life | supervisor |
 | `daemon` | `--daemon` | supervisor, and the command that started it |
 | `agent`, `health` | services and probes, once per instance | agent |
+| `handover` | who comes before and after it in an upgrade | supervisor |
 | `upgrade` | both sides of an upgrade | old and new supervisor |
 | `notify` | systemd | supervisor |
 | `operators`, `control`, `paths` | the socket for operators, and where it is | supervisor, command line |

@@ -20,7 +20,8 @@ from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
 from pingora.supervisor.daemon import Daemon
-from pingora.supervisor.generation import Generation, reap_strangers, wait_for
+from pingora.supervisor.generation import Generation, reap_strangers
+from pingora.supervisor.handover import Handover
 from pingora.supervisor.in_place import change_in_place
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
@@ -29,7 +30,7 @@ from pingora.supervisor.options import Options
 from pingora.supervisor.sockets import SlotSockets, keys_of
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
-from pingora.supervisor.upgrade import Predecessor, Successor
+from pingora.supervisor.upgrade import Predecessor
 from pingora.supervisor.worker import Worker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
@@ -58,15 +59,14 @@ class Supervisor:
         self.started_at = time.time()
         self.n_reloads = 0
         self._start_process = start
-        self._predecessor = predecessor
-        self._successor: Successor | None = None
+        self.handover = Handover(self, predecessor)
         self._is_embedded = is_embedded
-        self._notifier = Notifier()
-        self._operators = Operators(options, self._commands())
+        self.notifier = Notifier()
+        self.operators = Operators(options, self._commands())
         self.board = Board.create()
         self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
-        self._probes = SlotSockets(1)  # for --health
+        self.probes = SlotSockets(1)  # for --health
         self.generation: Generation | None = None
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
         self._n_generations = 0
@@ -77,7 +77,6 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
         self._delayed_stop: asyncio.TimerHandle | None = None
-        self.is_handed_over = False
         self.ended = asyncio.Event()
 
     async def run(self) -> int:
@@ -98,13 +97,13 @@ class Supervisor:
         try:
             return await self._run()
         finally:
-            await self._operators.close()
+            await self.operators.close()
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the loop's handlers end with it
 
     def _on_signal(self, number: int, action: Callable[[], object]) -> None:
         """Act; once somebody else has taken over, the signal is for him, and he ends us by ending."""
-        if number != signal.SIGCHLD and self._successor is not None and self.generation is None:
-            self._successor.kill(number)
+        if number != signal.SIGCHLD and self.handover.has_happened and self.handover.successor is not None:
+            self.handover.successor.kill(number)
             if number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 return
         action()
@@ -121,8 +120,8 @@ class Supervisor:
             if not isinstance(error, Refused):
                 raise error
             say(str(error))
-            if self._predecessor is not None:
-                self._predecessor.refuse(str(error))
+            if self.handover.predecessor is not None:
+                self.handover.predecessor.refuse(str(error))
             return 2
         await ended
         for task in (starting, look):
@@ -151,15 +150,10 @@ class Supervisor:
         """What it does, in a word."""
         if self.is_stopping:
             return "stopping"
-        if self._successor is not None and self.generation is None:
+        if self.handover.has_happened:
             return "handed over"
         is_serving = self.generation is not None and any(worker.is_serving for worker in self.generation.workers)
         return "serving" if is_serving else "starting"
-
-    @property
-    def stays(self) -> bool:
-        """Whether this process ends only after the one that took over: as process 1 it is the container."""
-        return os.getpid() == 1 or (self._predecessor is not None and self._predecessor.stays)
 
     @property
     def generations(self) -> list[Generation]:
@@ -170,13 +164,13 @@ class Supervisor:
 
     async def _start(self) -> None:
         async with self._busy:
-            if self._predecessor is not None:
-                await self._start_from(self._predecessor)
+            if self.handover.predecessor is not None:
+                await self._start_from(self.handover.predecessor)
             else:
                 await self._start_afresh()
 
     async def _start_afresh(self) -> None:
-        await self._operators.open()
+        await self.operators.open()
         self._take_over(await self._load(None))
         for name in self.sockets.close_unclaimed():
             say(f"the socket on {name} that was passed to us is used by nobody, closing it")
@@ -187,12 +181,12 @@ class Supervisor:
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
         inherited = predecessor.inherit()
-        self._probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
+        self.probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
         self.sockets.adopt(inherited)
         generation = await self._load(None)
         await generation.start_workers(self.options.workers)
         await predecessor.ready()
-        await self._operators.open()
+        await self.operators.open()
         self._take_over(generation)
         generation.accept()
         self._on_serving()
@@ -210,8 +204,8 @@ class Supervisor:
         try:
             await asyncio.wait_for(generation.loaded(), timeout)
             new = self.sockets.open(generation.addresses)
-            self._probes.open(self._health)
-            generation.equip(self.board, self.sockets, self._probes, self.options.for_workers)
+            self.probes.open(self._health)
+            generation.equip(self.board, self.sockets, self.probes, self.options.for_workers)
         except BaseException as error:
             self.sockets.close(new)
             self._discard(generation)
@@ -265,7 +259,7 @@ class Supervisor:
         """All workers serve: say so, if it is news."""
         if not self.board.is_ready:
             self.board.is_ready = True
-            self._notifier.ready("serving")
+            self.notifier.ready("serving")
             if self.daemon is not None:
                 self.daemon.serving(self.options.log_files)
                 self.daemon = None
@@ -314,11 +308,10 @@ class Supervisor:
             lost.is_retired = True  # it forks nothing any more
             self._spawn_task(self._replace_lost(lost))
         self.others = [one for one in self.others if one.workers or not one.is_gone]
-        if self._successor is not None and not self._successor.has_ended:
-            self._successor.has_ended = wait_for(self._successor.pid) is not None
+        self.handover.reap()
         if not self._is_embedded:
             ours = set[int]().union(*(generation.pids for generation in self.generations))
-            reap_strangers(ours | ({self._successor.pid} if self._successor else set()))
+            reap_strangers(ours | self.handover.pids)
         self._check_ended()
 
     def _on_worker_ended(self, generation: Generation, worker: Worker, status: int | None) -> None:
@@ -348,7 +341,7 @@ class Supervisor:
         watch = StuckWatch(self.board, self.options.stuck_after)
         while True:
             await asyncio.sleep(LOOK_S)
-            self._notifier.feed_watchdog()
+            self.notifier.feed_watchdog()
             if self.generation is not None and not self.is_stopping:
                 watch.look(self.generation.workers)
 
@@ -366,14 +359,14 @@ class Supervisor:
 
     async def reload(self) -> str:
         """Serve what the program is now: a configuration in place, code by a new generation. Raises Refused."""
-        self._notifier.reloading()
+        self.notifier.reloading()
         try:
             text = await self._change()
         except Refused as error:
             say(f"reload refused: {error}")
             raise
         finally:
-            self._notifier.ready("serving")
+            self.notifier.ready("serving")
         self.n_reloads += 1
         say(text)
         return text
@@ -453,48 +446,20 @@ class Supervisor:
             raise Refused("a program that called server.run() cannot be upgraded, `pingora run FILE.py` can")
         if self.is_stopping or self.generation is None:
             raise Refused("the instance is not running")
-        successor = self._successor = Successor(program, self._notifier.environment)
-        try:
-            await successor.prepare((self.sockets, self._probes), self.stays)
-            if self.is_stopping:
-                raise Refused("the instance is being stopped")
-            self._operators.release()
-            try:
-                await successor.go()
-            except Refused:
-                await self._operators.open()
-                raise
-        except BaseException:
-            self._successor = None
-            successor.kill()
-            successor.close()
-            raise
-        if self._predecessor is not None:
-            self._predecessor.leaving()
+        successor = await self.handover.upgrade(program)
         old, self.generation = self.generation, None
         self._retire(old)
-        self._notifier.send(MAINPID=successor.pid, READY=1)
+        self.notifier.send(MAINPID=successor.pid, READY=1)
         text = f"process {successor.pid} has taken over"
         say(text)
-        self._spawn_task(self._watch_successor(successor))
+        self._spawn_task(self._serve_if_it_dies())
         return text
 
-    async def _watch_successor(self, successor: Successor) -> None:
-        """Let go of the sockets once the new supervisor has lived for a while, else serve again."""
-        survived = await successor.survives() or self.is_stopping
-        successor.close()
-        if survived:
-            self.sockets.release()
-            self._probes.release()
-            self.is_handed_over = True
+    async def _serve_if_it_dies(self) -> None:
+        if await self.handover.survives():
             self._check_ended()
             return
-        say(f"process {successor.pid} died at once, serving again")
-        successor.kill()
-        while not successor.has_ended:  # it may still hold the control socket  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        self._successor = None
-        self._notifier.send(MAINPID=os.getpid())
+        self.notifier.send(MAINPID=os.getpid())
         self.board.is_ready = False
         async with self._busy:
             try:
@@ -519,14 +484,12 @@ class Supervisor:
     def _stop_now(self, seconds: float) -> None:
         self.is_stopping = True
         self.board.is_ready = False
-        self._notifier.send(STOPPING=1)
-        if self._predecessor is not None:
-            self._predecessor.leaving()
-        if self._successor is None:
-            self.sockets.close_all()
-            self._probes.close_all()
+        self.notifier.send(STOPPING=1)
+        self.handover.leave()
+        if self.handover.successor is None:
+            self._close_sockets()
         elif self.generation is not None:
-            self._successor.kill()  # it has not taken over yet
+            self.handover.successor.kill()  # it has not taken over yet
         for generation in self.generations:
             generation.stop(seconds)
             self._kill_later(generation, seconds + MARGIN_S)
@@ -534,16 +497,21 @@ class Supervisor:
 
     def _check_ended(self) -> None:
         generation = self.generation
-        is_over = self.is_stopping or self.is_handed_over
-        if self._successor is not None and self.stays:
-            is_over = self._successor.has_ended
-        if is_over and not self.others and (generation is None or generation.has_ended):
+        if self.handover.lets_end and not self.others and (generation is None or generation.has_ended):
             self.ended.set()
 
     def _kill_everything(self) -> None:
         for generation in self.generations:
             generation.kill(signal.SIGKILL)
-        self.sockets.close_all()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        """Refuse clients from now on; in an upgrade that has not come so far, the sockets are still the other's."""
+        for sockets in (self.sockets, self.probes):
+            if self.handover.predecessor is not None and self.generation is None:
+                sockets.release()
+            else:
+                sockets.close_all()
 
     def _spawn_task(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run an operation that nobody waits for; what it refuses has been said."""

@@ -51,10 +51,13 @@ def test_a_program_that_does_not_take_over_changes_nothing(proxy, program, reaso
 
 
 def test_a_broken_file_refuses_the_upgrade_with_its_place(proxy):
-    running = proxy()
+    running = proxy("--workers", "2")
     running.write("import pingora\n1 / 0\n")
-    with pytest.raises(Refused, match=r"program.py:2: ZeroDivisionError"):
-        running.ask("upgrade")
+    with Load(running.port) as load:
+        with pytest.raises(Refused, match=r"program.py:2: ZeroDivisionError"):
+            running.ask("upgrade")
+        load.wait_for_answers(50)
+    assert (load.outcome.lost, load.outcome.reasons) == (0, [])
     assert running.ask("status")["status"]["pid"] == running.process.pid
     assert running.end()[0] == 0
 
