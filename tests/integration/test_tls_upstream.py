@@ -298,6 +298,10 @@ def test_errors_of_configuration_name_what_is_wrong(ca, tmp_path):
         (lambda: UpstreamTls(ca=b""), "no certificate in it"),
         (lambda: UpstreamTls(server_name="127.0.0.1"), "is an IP address"),
         (lambda: UpstreamTls(server_name="a b"), "expected a DNS name"),
+        # OpenSSL takes them for any name, and for any subdomain
+        (lambda: UpstreamTls(server_name="."), "expected a DNS name"),
+        (lambda: UpstreamTls(alternative_name=".test"), "expected a DNS name"),
+        (lambda: HttpPeer("127.0.0.1:1", tls=UpstreamTls(ca=ca.chain), server_name="."), "expected a DNS name"),
         (lambda: UpstreamTls(alpn=("h2",)), "alpn: expected one of http/1.1"),
         (lambda: UpstreamTls(ciphers="NONSENSE"), "ciphers: 'NONSENSE'"),
         (lambda: UpstreamTls(groups="nonsense"), "groups: 'nonsense'"),

@@ -95,9 +95,11 @@ def host_name(setting: str, name: str) -> str:
         encoded = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
         encoded = ""
-    if not encoded or len(encoded) > 253 or not all(c.isalnum() or c in "-._" for c in encoded):
+    encoded = encoded.lower().removesuffix(".")
+    # An empty name would match every certificate, one that begins with a dot all subdomains.
+    if len(encoded) > 253 or not all(encoded.split(".")) or not all(c.isalnum() or c in "-._" for c in encoded):
         raise ValueError(f"{setting}: expected a DNS name, got {name!r}")
-    return encoded.lower().removesuffix(".")
+    return encoded
 
 
 def system_ca() -> tuple[bytes | None, bytes | None]:
