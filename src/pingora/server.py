@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import socket
+import stat
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -107,7 +108,7 @@ def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
 
 
 def listen_unix(text: str, address: Address) -> socket.socket:
-    """Listen on a Unix socket; a socket file that nobody listens on is replaced."""
+    """Listen on a Unix socket; a socket file that nobody listens on is replaced, any other file stays."""
     path = address.text.removeprefix("unix:")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -115,7 +116,7 @@ def listen_unix(text: str, address: Address) -> socket.socket:
             path = "\0" + path[1:]
         else:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(FileNotFoundError):
-                if probe.connect_ex(path) != 0:
+                if stat.S_ISSOCK(os.stat(path).st_mode) and probe.connect_ex(path) != 0:
                     os.unlink(path)
         sock.bind(path)
         sock.listen(BACKLOG)

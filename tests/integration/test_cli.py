@@ -28,6 +28,18 @@ def test_a_port_that_is_taken_is_one_line_and_code_2():
     assert ended.stderr == f"pingora: cannot listen on '{address}': Address already in use\n"
 
 
+@pytest.mark.parametrize("option", ["--from", "--control"])
+def test_a_file_that_is_no_socket_is_not_replaced(tmp_path, option):
+    path = tmp_path / "notes"
+    path.write_text("mine")
+    places = {"--from": f"unix:{tmp_path}/proxy.sock", "--control": str(tmp_path / "control.sock")}
+    places[option] = f"unix:{path}" if option == "--from" else str(path)
+    ended = run("run", "--to", "http://127.0.0.1:1", *[part for place in places.items() for part in place])
+    assert ended.returncode == 2
+    assert str(path) in ended.stderr
+    assert path.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -40,6 +40,8 @@ def bind(path: Path) -> socket.socket:
     """Listen on a path, for this user only; a file that nobody listens on is replaced. Raises Refused."""
     if is_alive(path):
         raise Refused(f"the control socket {path} belongs to an instance that runs")
+    if path.exists() and not path.is_socket():
+        raise Refused(f"cannot make the control socket {path}: there is a file that is no socket")
     temporary = path.with_name(f"{path.name}.{os.getpid()}")  # renamed when it listens: who sees the file can ask
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
