@@ -230,7 +230,8 @@ def test_a_client_may_end_behind_every_byte_of_its_request(proxy_factory, is_chu
             assert answer.startswith(b"HTTP/1.1 200 ")
     wait_until(lambda: proxy.serving.activity()[1] == 0)
     origin.close()
-    assert [request.body for request in origin.requests] == [b"hello"]
+    bodies = [request.body for request in origin.requests]
+    assert bodies == [b"hello"] or (is_reset and bodies == [])  # the reset may come before the origin is connected
     assert origin.faults == []
 
 
