@@ -52,7 +52,7 @@ class Program:
         elif self.config_file is not None:
             return self._check_config(self.config_file)
         elif not Path(self.file.partition(":")[0]).is_file():
-            raise UsageError(f"no such file: {self.file.partition(chr(58))[0]}")
+            raise no_such_file(self.file.partition(":")[0])
         return None
 
     def _check_config(self, file: str) -> Config:
@@ -79,7 +79,7 @@ class Program:
 def plain_server(listen: tuple[str, ...], upstream: tuple[str, ...]) -> Server:
     """Make the server of `--from … --to …`. Raises UsageError."""
     if not listen or not upstream:
-        raise UsageError("say what to serve: FILE.py, or --from ADDR and --to URL (see pingora run --help)")
+        raise UsageError("say what to serve: FILE.py, FILE.toml, or --from ADDR and --to URL (see pingora run --help)")
     proxy = ProxyHttp()
     try:
         proxy.upstreams = LoadBalancer([url if ":" in url else f"http://{url}" for url in upstream])
@@ -95,7 +95,7 @@ def load_server(program: str) -> Server:
     file, _, name = program.partition(":")
     path = Path(file)
     if not path.is_file():
-        raise UsageError(f"no such file: {file}")
+        raise no_such_file(file)
     module = import_file(path)
     servers = {key: value for key, value in vars(module).items() if isinstance(value, Server)}
     if not name and "server" not in servers and len(servers) == 1:
@@ -107,6 +107,14 @@ def load_server(program: str) -> Server:
         raise UsageError(f"{file} makes no pingora.Server; add one: server = pingora.Server()")
     other = f", it is {vars(module)[name]!r}" if hasattr(module, name) else ""
     raise UsageError(f"{file}: no pingora.Server named {name!r}{other}; there is: {', '.join(servers)}")
+
+
+def no_such_file(file: str) -> UsageError:
+    """Say that a file is not there, and which one may be meant."""
+    if Path(file).is_dir():
+        return UsageError(f"{file} is a directory; name a FILE.py or FILE.toml in it")
+    near = [file + end for end in (".py", ".toml") if Path(file + end).is_file()]
+    return UsageError(f"no such file: {file}" + (f", did you mean {' or '.join(near)}?" if near else ""))
 
 
 def import_file(path: Path) -> ModuleType:

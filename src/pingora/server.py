@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -12,6 +13,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import NoneType
 
 from pingora import reload, snapshots
 from pingora.background import BackgroundService, RunningServices
@@ -43,6 +45,16 @@ log = logging.getLogger("pingora")
 BACKLOG = 4096
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
 LOG_LEVELS = ("debug", "info", "warning", "error")
+REMEDIES = {
+    errno.EADDRINUSE: "; end what listens there (`ss -ltnp` names it), or choose another port",
+    errno.EADDRNOTAVAIL: "; this machine has no such address, ':8080' listens on all that it has",
+    errno.EACCES: "; choose a port from 1024 on, or give the process CAP_NET_BIND_SERVICE",
+}
+UNIX_REMEDIES = {
+    errno.EADDRINUSE: "; end what listens there, or choose another path",
+    errno.ENOENT: "; make its directory first",
+    errno.EACCES: "; choose a directory that this user may write to",
+}
 FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}
 
 
@@ -103,7 +115,7 @@ def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise UsageError(f"cannot listen on {text!r}: {error.strerror}") from None
+        raise cannot_listen(text, error) from None
     return sock
 
 
@@ -123,8 +135,19 @@ def listen_unix(text: str, address: Address) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise UsageError(f"cannot listen on {text!r}: {error.strerror}") from None
+        raise cannot_listen(text, error) from None
     return sock
+
+
+def cannot_listen(text: str, error: OSError) -> UsageError:
+    """Say why an address cannot be listened on, and what helps."""
+    remedy = UNIX_REMEDIES if text.startswith("unix:") else REMEDIES
+    return UsageError(f"cannot listen on {text!r}: {error.strerror}{remedy.get(error.errno or 0, '')}")
+
+
+def is_awaitable_misused(error: BaseException) -> bool:
+    """Whether something was done with a coroutine or a future that only its result allows."""
+    return isinstance(error, (TypeError, AttributeError)) and ("coroutine" in str(error) or "Future" in str(error))
 
 
 class Report:
@@ -132,7 +155,8 @@ class Report:
 
     def hook_raised(self, hook: str, request: str, error: BaseException) -> None:
         """Log the traceback of a hook that raised."""
-        log.error("hook %s raised for %s", hook, request, exc_info=error)
+        hint = "; is an await missing?" if is_awaitable_misused(error) else ""
+        log.error("hook %s raised for %s%s", hook, request, hint, exc_info=error)
 
     def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None:
         """Log a request that failed."""
@@ -225,6 +249,9 @@ class Server:
             raise UsageError("the server has no proxy: call add_proxy first")
         for site in self.sites:
             name = type(site.proxy).__name__
+            if not isinstance(site.balancer, (LoadBalancer, NoneType)):
+                given = type(site.balancer).__name__
+                raise UsageError(f"{name}.upstreams: expected a LoadBalancer, got {given}: LoadBalancer([...])")
             if site.balancer is None and type(site.proxy).upstream_peer is ProxyHttp.upstream_peer:
                 raise UsageError(
                     f"{name} has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer"

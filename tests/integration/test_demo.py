@@ -74,7 +74,7 @@ def test_hints_tell_the_truth_and_ctrl_c_ends_all_without_a_traceback(demo):
     [
         (
             ["--port", "TAKEN"],
-            "cannot listen on '127.0.0.1:TAKEN': Address already in use; choose another port: make run",
+            "cannot listen on '127.0.0.1:TAKEN': Address already in use; end what listens there",
         ),
         (
             ["--port", "0", "--origins", "0", "TAKEN"],

@@ -112,7 +112,7 @@ def demo(port: int, origins: tuple[int, int]) -> None:
         try:
             server.bind()
         except UsageError as error:
-            raise UsageError(f'{error}; choose another port: make run ARGS="--port 8081"') from None
+            raise UsageError(f'{error}: make run ARGS="--port 8081"') from None
         running = [open_origin(number) for number in origins]
     except UsageError as error:
         fail(str(error))

@@ -16,7 +16,7 @@ cdef class Response:
     """
 
     def __init__(self, status=200, headers=None, body=b""):
-        if not 200 <= status <= 599:
+        if not isinstance(status, int) or not 200 <= status <= 599:
             raise ValueError(f"Response: expected a status from 200 to 599, got {status!r}")
         self.head = <ResponseHead>MakeHead(status, headers)
         self.body = b""

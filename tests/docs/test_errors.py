@@ -1,0 +1,197 @@
+"""Every message that docs/errors.md explains is one that pingora gives."""
+
+import logging
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conversations import GET, wait_until
+
+from pingora import HttpPeer, Limits, LoadBalancer, ProxyHttp, Response
+
+ROWS = re.findall(
+    r"^\| `([^`|]+)` \| \S.* \|$", (Path(__file__).parents[2] / "docs" / "errors.md").read_text(), re.MULTILINE
+)
+PLAIN = ["--to", "http://127.0.0.1:1"]
+HEAD = "from pingora import LoadBalancer, ProxyHttp, Server\n"
+CLASS = HEAD + "class Gateway(ProxyHttp):\n"
+SERVED = "server = Server()\nserver.add_proxy(Gateway(), '127.0.0.1:0')\n"
+TOML = 'listeners = ["127.0.0.1:0"]\n'
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+# What to type, by the message; BUSY is an address where somebody listens, DIR an empty directory.
+COMMANDS = {
+    "say what to serve: FILE.py, FILE.toml, or --from ADDR and --to URL": ["run", "--from", ":0"],
+    "no such file: gateway, did you mean gateway.py?": ["run", "gateway"],
+    "… is a directory; name a FILE.py or FILE.toml in it": ["run", "DIR"],
+    "cannot listen on '…': Address already in use; end what listens there": ["run", "--from", "BUSY", *PLAIN],
+    "cannot listen on '…': Cannot assign requested address; this machine has no such address": [
+        *("run", "--from", "203.0.113.7:0", *PLAIN)
+    ],
+    "cannot listen on '…': No such file or directory; make its directory first": [
+        *("run", "--from", "unix:/no/such/directory", *PLAIN)
+    ],
+    "cannot listen on '8080': address '8080': expected 'host:port'": ["run", "--from", "8080", *PLAIN],
+    "port 80800 is outside …": ["run", "--from", ":80800", *PLAIN],
+    "cannot resolve '…'": ["run", "--from", ":0", "--to", "http://app.invalid:80"],
+    "certificate …: No such file or directory; give the path of a PEM file": [
+        *("run", "--from", "tls://:0?cert=chain.pem&key=key.pem", *PLAIN)
+    ],
+    "it needs a certificate: tls://:8443?cert=FILE&key=FILE": ["run", "--from", "tls://:8443", *PLAIN],
+    "no instance runs": ["status"],
+    "no instance answers at …": ["status", "--control", "DIR/none.sock"],
+}
+PROGRAMS = {
+    "gateway.py:3: SyntaxError: expected ':'": CLASS + "    def __init__(self)\n        pass\n",
+    "gateway.py:5: RuntimeError: no database": CLASS
+    + "    def __init__(self):\n        self.upstreams = None\n        raise RuntimeError('no database')\n"
+    + SERVED,
+    "gateway.py makes no pingora.Server; add one: server = pingora.Server()": HEAD,
+    "the server has no proxy: call add_proxy first": HEAD + "server = Server()\n",
+    "add_proxy: expected a ProxyHttp, got <class …>": CLASS + "    pass\n" + SERVED.replace("Gateway()", "Gateway"),
+    "has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer": CLASS + "    pass\n" + SERVED,
+    "upstreams: expected a LoadBalancer, got list: LoadBalancer([...])": CLASS
+    + "    upstreams = ['127.0.0.1:1']\n"
+    + SERVED,
+    "endpoints: expected a list of addresses, got the text '…'": CLASS
+    + "    upstreams = LoadBalancer('127.0.0.1:1')\n"
+    + SERVED,
+    "server.run() belongs under": HEAD + "Server().run()\n",
+}
+FILES = {
+    'pingora.toml:1:1: upstream: unknown key, did you mean "upstreams"?': 'upstream.endpoints = ["127.0.0.1:1"]\n'
+    + TOML,
+    "Unclosed array": 'listeners = ["127.0.0.1:0"\n',
+    "hook: there is no module … beside this file or on the path": TOML + 'hook = "nothing:Gateway"\n',
+}
+
+
+class Proxy(ProxyHttp):
+    """One upstream; each class below makes a mistake."""
+
+    def __init__(self, origin):
+        self.upstreams = LoadBalancer([origin])
+
+
+class ReturnsText(Proxy):
+    def request_filter(self, session, ctx):
+        return "hello"
+
+
+class ReturnsAddress(Proxy):
+    def upstream_peer(self, session, ctx):
+        return "127.0.0.1:9001"
+
+
+class FiltersToText(Proxy):
+    def response_body_filter(self, session, chunk, end, ctx):
+        return "text"
+
+
+class ForgetsAwait(Proxy):
+    async def request_filter(self, session, ctx):
+        return Response(200, body=bytes(len(session.read_body())))
+
+
+class WritesNumber(Proxy):
+    def response_filter(self, session, response, ctx):
+        response.headers["x-number"] = 3
+
+
+class WritesLength(Proxy):
+    def response_filter(self, session, response, ctx):
+        response.headers["content-length"] = "3"
+
+
+class LacksArgument(Proxy):
+    def request_filter(self, session):
+        pass
+
+
+class Gateway(Proxy):
+    has_told = staticmethod(bool)
+
+    def request_filter(self, session, ctx):
+        while not self.has_told():
+            time.sleep(0.01)
+
+
+class Nobody(Proxy):
+    def upstream_peer(self, session, ctx):
+        return HttpPeer("127.0.0.1:1")
+
+
+HOOKS = {
+    "request_filter: expected None or a Response, got 'hello'": ReturnsText,
+    "upstream_peer: expected an HttpPeer, got '127.0.0.1:9001'": ReturnsAddress,
+    "response_body_filter: expected None or bytes, got str": FiltersToText,
+    "is an await missing?": ForgetsAwait,
+    "value of a header must be str or bytes, not int": WritesNumber,
+    "header 'content-length' cannot be written": WritesLength,
+    "takes 2 positional arguments but 3 were given": LacksArgument,
+    "hook Gateway.request_filter has blocked the event loop for …": Gateway,
+    "connect_failed, status 502": Nobody,
+    "hook_raised, status 500": ReturnsText,
+}
+NO_HOST = "refused: no_host, status 400"
+
+
+def says(text, message):
+    """Whether `text` has the message of a row."""
+    return re.search(".*".join(map(re.escape, message.split("…"))), text) is not None
+
+
+def run(directory, *arguments):
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "XDG_RUNTIME_DIR": str(directory)}
+    return subprocess.run(
+        [sys.executable, "-m", "pingora", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=directory,
+        env=environment,
+    )
+
+
+def test_the_document_explains_what_is_tested_here_and_no_more():
+    assert sorted(ROWS) == sorted([*COMMANDS, *PROGRAMS, *FILES, *HOOKS, NO_HOST])
+
+
+@pytest.mark.parametrize("message", COMMANDS)
+def test_a_command_that_cannot_be_done_says_why_in_a_line(tmp_path, message):
+    (tmp_path / "gateway.py").touch()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words = {"BUSY": f"127.0.0.1:{listener.getsockname()[1]}"}
+        arguments = [words.get(word, word).replace("DIR", str(tmp_path)) for word in COMMANDS[message]]
+        ended = run(tmp_path, *arguments)
+    assert ended.returncode in (1, 2)
+    assert says(ended.stderr, message), ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("message", [*PROGRAMS, *FILES])
+def test_a_file_that_cannot_be_served_says_why(tmp_path, message):
+    name = "gateway.py" if message in PROGRAMS else "pingora.toml"
+    (tmp_path / name).write_text({**PROGRAMS, **FILES}[message])
+    ended = run(tmp_path, "check", name)
+    assert ended.returncode == 2
+    assert says(ended.stderr, message), ended.stderr
+
+
+@pytest.mark.parametrize("message", HOOKS)
+def test_a_mistake_in_a_hook_is_told_in_the_error_log(proxy_factory, origin_factory, caplog, message):
+    proxy = HOOKS[message](origin_factory(OK).address)
+    proxy.has_told = lambda: says(caplog.text, message)
+    served = proxy_factory(proxy, Limits(blocked_after=0.05) if isinstance(proxy, Gateway) else None)
+    served.exchange(GET)
+    wait_until(lambda: says(caplog.text, message))
+
+
+def test_a_request_without_host_is_told_in_the_error_log(proxy_factory, caplog):
+    caplog.set_level(logging.WARNING)
+    assert b" 400 " in proxy_factory(Proxy("127.0.0.1:1")).exchange(b"GET / HTTP/1.1\r\n\r\n")
+    wait_until(lambda: says(caplog.text, NO_HOST))
