@@ -86,6 +86,12 @@ def test_a_certificate_for_one_of_the_names_is_accepted(ca, tls_origin, ask, nam
     assert ask(tls_origin(*names).address, UpstreamTls(ca=ca.chain, **settings)).endswith(b"up")
 
 
+def test_the_common_name_of_a_certificate_is_no_host_name(ca, tls_origin, ask):
+    issued = ca.issue("127.0.0.2", common_name="app.test")
+    answer = ask(tls_origin(issued=issued).address, UpstreamTls(ca=ca.chain, server_name="app.test"))
+    assert answer.endswith(b"certificate_invalid\n")
+
+
 def test_what_is_not_trusted_is_refused(ca, tls_origin, ask, caplog):
     app = {"server_name": "app.test"}
     expired = ca.issue("app.test", days=(-20, -10))

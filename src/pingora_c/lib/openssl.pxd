@@ -91,6 +91,7 @@ cdef extern from "<openssl/x509_vfy.h>" nogil:
     int X509_VERIFY_PARAM_set1_ip_asc(X509_VERIFY_PARAM* param, const char* ip)
 
 cdef extern from "<openssl/x509v3.h>" nogil:
+    unsigned int X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
     unsigned int X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
 
 cdef extern from "<openssl/ssl.h>":

@@ -8,8 +8,8 @@ from pingora_c.lib.openssl cimport (
     SSL_CTX_set_session_cache_mode, SSL_CTX_set_verify, SSL_SESSION_free, SSL_SESSION_is_resumable,
     SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_add1_host,
     SSL_get0_alpn_selected, SSL_get0_param, SSL_get_ex_data, SSL_set_hostflags, SSL_set_session,
-    SSL_set_tlsext_host_name, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, X509_STORE_load_file, X509_STORE_load_path,
-    X509_VERIFY_PARAM_set1_ip_asc,
+    SSL_set_tlsext_host_name, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
+    X509_STORE_load_file, X509_STORE_load_path, X509_VERIFY_PARAM_set1_ip_asc,
 )
 from pingora_c.net.tls cimport openssl_reason
 from pingora_c.net.tls_context cimport TlsRules, trust, use_certificate
@@ -71,7 +71,8 @@ cdef class ClientContext(TlsContext):
         if server_name is not None:
             SSL_set_tlsext_host_name(transport.ssl, PyBytes_AS_STRING(server_name))
         if self.verifies:
-            SSL_set_hostflags(transport.ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
+            # the subject's common name is no host name (RFC 9525 §2)
+            SSL_set_hostflags(transport.ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
             for name in host_names:
                 if SSL_add1_host(transport.ssl, PyBytes_AS_STRING(name)) != 1:
                     raise MemoryError
