@@ -92,6 +92,23 @@ def test_the_common_name_of_a_certificate_is_no_host_name(ca, tls_origin, ask):
     assert answer.endswith(b"certificate_invalid\n")
 
 
+def test_what_ends_during_the_handshake_was_connected(ca, ask):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def end_at_once():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.sendall(b"abc")  # it arrives with the end, mostly before the connect is noticed
+                    connection.close()
+
+        threading.Thread(target=end_at_once, daemon=True).start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        for _ in range(20):
+            assert ask(address, UpstreamTls(ca=ca.chain)).endswith(b"tls_handshake_failed\n")
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 def test_what_is_not_trusted_is_refused(ca, tls_origin, ask, caplog):
     app = {"server_name": "app.test"}
     expired = ca.issue("app.test", days=(-20, -10))

@@ -75,10 +75,6 @@ cdef class Connection(EventSource):
     # -- events
 
     cdef void on_event(self, uint32_t events) noexcept:
-        if self.is_opening:
-            self.saw_hangup |= events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
-            self.open_turn()
-            return
         if events & EPOLLOUT and self.is_blocked:
             self.is_blocked = False
             self.flush()
@@ -86,6 +82,12 @@ cdef class Connection(EventSource):
                 self.on_writable()
             if self.is_closed:
                 return
+            events &= ~<uint32_t>EPOLLOUT      # what else came is the handshake's, if on_writable began one
+        if self.is_opening:
+            self.saw_hangup |= events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) != 0
+            if events:
+                self.open_turn()
+            return
         if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
             self.can_read = True
             if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
