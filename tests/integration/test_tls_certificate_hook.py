@@ -1,15 +1,17 @@
 """The hook that chooses a certificate while the handshake waits."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 
 import pytest
 from conversations import GET, wait_until
 from inside import Gate
 from pki import Authority
 
-from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
+from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, Server, TlsSettings
 from pingora.testing import read_all
 
 
@@ -128,3 +130,24 @@ def test_the_policy_of_the_settings_holds_for_certificates_of_the_hook(ca, proxy
     with connect(proxy, alice, "a.made.test") as client:
         client.sendall(GET.replace(b"Host: a", b"Host: a.made.test"))
         assert read_all(client).endswith(b"hi")
+
+
+async def change(serving, hooks, tls):
+    server = Server()
+    server.add_proxy(hooks, "127.0.0.1:0", tls=tls)
+    serving.commit(await serving.prepare(server))
+
+
+def test_a_reload_lets_go_of_the_hook_that_chose_before(ca, proxy_factory):
+    proxy = proxy_factory(Sync(ca), tls=settings(ca))
+    first = Sync(ca)
+    proxy.call(change(proxy.serving, first, settings(ca)))
+    with connect(proxy, ca.trusts(), "a.made.test") as client:
+        client.sendall(GET)
+        assert read_all(client).endswith(b"hi")
+    assert len(first.hellos) == 1
+    gone = weakref.ref(first)
+    del first
+    proxy.call(change(proxy.serving, Sync(ca), settings(ca)))
+    proxy.call(change(proxy.serving, Sync(ca), settings(ca)))
+    wait_until(lambda: gc.collect() >= 0 and gone() is None)

@@ -8,14 +8,14 @@ from pingora_c.proxy.downstream cimport Application, H1Server
 from pingora_c.proxy.plan cimport Plan
 from pingora_c.upstream.pool cimport Pool
 
+cdef class TlsAcceptor
+
 
 cdef class ProxyService(Application):
     cdef readonly Plan plan      # of sessions that begin now
     cdef list replaced           # earlier plans that still have sessions
     cdef uint64_t replaced_requests   # requests that began on earlier plans
     cdef Pool pool               # shared by all its plans
-    cdef dict choosers           # ServerContext -> callable that chooses certificates, where a hook does
-    cdef Transport encrypt(self, int fd, ServerContext tls, H1Server server)
     cdef set servers             # open client connections
     cdef list listeners
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
@@ -24,15 +24,17 @@ cdef class ProxyService(Application):
     cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1
     cdef bint trusts(self, str client) except -1
     # What a listener accepted, encrypted if `tls` is not None.
-    cdef void take(self, int fd, const sockaddr_storage* address, ServerContext tls) noexcept
+    cdef void take(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) noexcept
     # 0; 1 if the client has too many connections: the caller closes it
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ServerContext tls) except -1
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) except -1
 
 
 # Accepts for a service on a listener with TLS.
 cdef class TlsAcceptor(Acceptor):
     cdef ProxyService service
     cdef ServerContext context
+    cdef object chooser          # of certificates, where a hook does; else None
+    cdef Transport encrypt(self, int fd, H1Server server)
 
     @staticmethod
-    cdef TlsAcceptor of(ProxyService service, ServerContext context)
+    cdef TlsAcceptor of(ProxyService service, ServerContext context, object chooser)

@@ -125,14 +125,22 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
 @cython.final
 cdef class TlsAcceptor(Acceptor):
     @staticmethod
-    cdef TlsAcceptor of(ProxyService service, ServerContext context):
+    cdef TlsAcceptor of(ProxyService service, ServerContext context, object chooser):
         cdef TlsAcceptor self = TlsAcceptor.__new__(TlsAcceptor)
         self.service = service
         self.context = context
+        self.chooser = chooser
         return self
 
+    cdef Transport encrypt(self, int fd, H1Server server):
+        cdef TlsTransport transport = self.context.accept(fd)
+        if self.chooser is not None:
+            transport.chooser = self.chooser
+            transport.source = server
+        return transport
+
     cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
-        self.service.take(fd, address, self.context)
+        self.service.take(fd, address, self)
 
 
 @cython.final
@@ -144,7 +152,6 @@ cdef class ProxyService(Application):
         self.pool = Pool()
         self.servers = set()
         self.listeners = []
-        self.choosers = {}
         self.replaced = []
         self._take(plan)
 
@@ -183,11 +190,7 @@ cdef class ProxyService(Application):
 
         `chooser` is called with each ClientHello; it gives a HostContext, None, or a future of one.
         """
-        if chooser is not None:
-            self.choosers[tls] = chooser
-        else:
-            self.choosers.pop(tls, None)
-        listener.acceptor = self if tls is None else TlsAcceptor.of(self, tls)
+        listener.acceptor = self if tls is None else TlsAcceptor.of(self, tls, chooser)
 
     def stop_listener(self, Listener listener not None):
         """Close a listener of this service, if it is one; what it accepted stays open."""
@@ -200,7 +203,7 @@ cdef class ProxyService(Application):
     cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
         self.take(fd, address, None)
 
-    cdef void take(self, int fd, const sockaddr_storage* address, ServerContext tls) noexcept:
+    cdef void take(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) noexcept:
         cdef int accepted = -1
         try:
             accepted = self.accept_or_raise(fd, address, tls)
@@ -209,7 +212,7 @@ cdef class ProxyService(Application):
         if accepted != 0:
             close(fd)
 
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ServerContext tls) except -1:
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) except -1:
         cdef H1Server server = H1Server.__new__(H1Server)
         cdef Transport transport
         server.application = self
@@ -220,7 +223,7 @@ cdef class ProxyService(Application):
             self.reactor.counted[<int>CLIENTS_REFUSED] += 1
             return 1
         try:
-            transport = PlainTransport.new(fd) if tls is None else self.encrypt(fd, tls, server)
+            transport = PlainTransport.new(fd) if tls is None else tls.encrypt(fd, server)
         except:
             self.reactor.admission.leave(server.client_key)
             raise
@@ -258,13 +261,6 @@ cdef class ProxyService(Application):
             write_record(self.plan, filled, None, None)
         self.plan.on_refused(refusal_reason(refusal).decode("ascii"), refusal_status(refusal), server.client_text())
         return 0
-
-    cdef Transport encrypt(self, int fd, ServerContext tls, H1Server server):
-        cdef TlsTransport transport = tls.accept(fd)
-        if self.choosers:
-            transport.chooser = self.choosers.get(tls)
-            transport.source = server
-        return transport
 
     cdef void on_server_closed(self, H1Server server) noexcept:
         self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1
