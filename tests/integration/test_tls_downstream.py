@@ -10,6 +10,7 @@ from pki import Authority
 
 from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
 from pingora.testing import read_all
+from pingora_c.mem.buffer_pool import stats
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -336,6 +337,21 @@ def test_a_slow_reader_gets_every_byte(ca, serve):
             if n > 400_000:
                 break
         assert n + len(read_all(client)) >= size
+
+
+def test_what_waits_encrypted_for_a_slow_reader_counts_as_buffered(ca, serve):
+    before = stats()["reserved_bytes"]
+    size = 8_000_000
+    proxy = serve(script=b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (size, bytes(size)))
+    with connect(proxy, ca.trusts()) as client:
+        client.sendall(GET)
+        wait_until(lambda: stats()["reserved_bytes"] > before)
+        assert len(read_all(client)) >= size
+        wait_until(lambda: stats()["reserved_bytes"] == before)
+    with connect(proxy, ca.trusts()) as client:
+        client.sendall(GET)
+        wait_until(lambda: stats()["reserved_bytes"] > before)
+    wait_until(lambda: stats()["reserved_bytes"] == before)  # also of a client that left
 
 
 def test_a_handshake_in_single_bytes_succeeds(ca, serve):

@@ -15,6 +15,7 @@ from pingora_c.lib.openssl cimport (
     SSL_write_ex, X509_V_OK, X509_verify_cert_error_string,
 )
 from pingora_c.lib.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, recv, send, shutdown as shutdown_fd
+from pingora_c.mem.buffer_pool cimport pool_release, pool_reserve
 from pingora_c.net.transport cimport IO_EOF, IO_ERROR, IO_TRUNCATED, IO_UNTRUSTED, IO_WOULD_BLOCK
 
 cdef enum:
@@ -66,6 +67,13 @@ cdef int make_shared() except -1:
     if shared == NULL or record == NULL:
         raise MemoryError
     return 0
+
+
+cdef void drop_kept(TlsTransport transport) noexcept:
+    free(transport.kept)
+    pool_release(transport.kept_end)
+    transport.kept = NULL
+    transport.kept_at = transport.kept_end = 0
 
 
 cdef str openssl_reason():
@@ -131,7 +139,7 @@ cdef class TlsTransport(Transport):
             # or OpenSSL takes the session of a connection that just broke for one that must not be resumed
             SSL_set_shutdown(self.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
             SSL_free(self.ssl)
-        free(self.kept)
+        drop_kept(self)
 
     # -- the interface
 
@@ -251,9 +259,7 @@ cdef class TlsTransport(Transport):
     cdef void close(self) noexcept:
         if self.fd >= 0:
             self.send_close_notify()
-        free(self.kept)
-        self.kept = NULL
-        self.kept_at = self.kept_end = 0
+        drop_kept(self)
         self.chooser = self.source = self.future = None     # they refer to whose transport this is
         Transport.close(self)
 
@@ -378,18 +384,17 @@ cdef class TlsTransport(Transport):
             elif errno != EINTR:
                 self.error = errno
                 return -1
-        free(self.kept)
-        self.kept = NULL
-        self.kept_at = self.kept_end = 0
+        drop_kept(self)
         return 0
 
     cdef int keep(self, const char* data, size_t size) noexcept:
         cdef char* grown
-        if self.kept_end + size > KEPT_MAX:
+        if self.kept_end + size > KEPT_MAX or not pool_reserve(size):
             self.error = ENOMEM
             return -1
         grown = <char*>realloc(self.kept, self.kept_end + size)
         if grown == NULL:
+            pool_release(size)
             self.error = ENOMEM
             return -1
         memcpy(grown + self.kept_end, data, size)
