@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import threading
 import weakref
 
 import pytest
@@ -119,6 +120,26 @@ def test_a_handshake_that_waits_too_long_is_given_up(ca, proxy_factory):
     with connect(proxy, ca.trusts(), "localhost") as client:
         client.sendall(GET)
         assert read_all(client).endswith(b"hi")
+
+
+class Stuck(Choosing):
+    def __init__(self, ca):
+        super().__init__(ca)
+        self.ended = threading.Event()
+
+    async def certificate(self, client_hello):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+def test_a_hook_that_nobody_waits_for_any_more_is_cancelled(ca, proxy_factory):
+    hooks = Stuck(ca)
+    proxy = proxy_factory(hooks, Limits(handshake_timeout=0.05), settings(ca))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(proxy, ca.trusts(), "localhost")
+    assert hooks.ended.wait(10)
 
 
 def test_the_policy_of_the_settings_holds_for_certificates_of_the_hook(ca, proxy_factory):

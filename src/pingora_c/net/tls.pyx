@@ -260,6 +260,11 @@ cdef class TlsTransport(Transport):
         if self.fd >= 0:
             self.send_close_notify()
         drop_kept(self)
+        if self.future is not None:
+            try:
+                self.future.cancel()
+            except:
+                pass   # ignored: without memory the hook goes on, and nobody waits for it
         self.chooser = self.source = self.future = None     # they refer to whose transport this is
         Transport.close(self)
 
