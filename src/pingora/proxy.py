@@ -1,6 +1,7 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pingora.load_balancing import LoadBalancer
@@ -165,6 +166,14 @@ def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:
 def own_hook(proxy: ProxyHttp, name: str) -> Any:
     """Give the bound method of a phase if `proxy`'s class overrides it, else None."""
     return getattr(proxy, name) if getattr(type(proxy), name) is not getattr(ProxyHttp, name) else None
+
+
+def misspelt_hooks(proxy: ProxyHttp) -> Iterator[tuple[str, str]]:
+    """Give the methods of `proxy`'s class that are no hooks but named almost like one, each with that one's name."""
+    for name in sorted(set(dir(type(proxy))) - set(dir(ProxyHttp))):
+        if not name.startswith("_") and callable(getattr(type(proxy), name)):
+            for near in difflib.get_close_matches(name, PHASES, n=1, cutoff=0.9):
+                yield name, near
 
 
 def all_hooks(proxy: ProxyHttp) -> list[Any]:

@@ -23,7 +23,7 @@ from pingora.load_balancing import LoadBalancer
 from pingora.observe.collector import Collector
 from pingora.observe.notices import Notices
 from pingora.observe.watchdog import HookNames, Watchdog
-from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook
+from pingora.proxy import ProxyHttp, all_hooks, misspelt_hooks, overridden_hooks, own_hook
 from pingora.reload import Change
 from pingora.replaced import Replaced, stop_proxy
 from pingora.retry import RetryPolicy
@@ -228,6 +228,8 @@ class Server:
         """
         if not isinstance(proxy, ProxyHttp):
             raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
+        for name, near in misspelt_hooks(proxy):
+            log.warning("%s.%s is no hook, did you mean %s?", type(proxy).__name__, name, near)
         places = [parse_listen(text, tls) for text in ([listen] if isinstance(listen, str) else listen)]
         encrypted = {address: settings for address, settings in places if settings is not None}
         self.sites.append(Site(proxy, [address for address, _ in places], encrypted))

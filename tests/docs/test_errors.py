@@ -107,6 +107,14 @@ class WritesLength(Proxy):
         response.headers["content-length"] = "3"
 
 
+class Misspelt(Proxy):
+    def requst_filter(self, session, ctx):
+        pass
+
+    def request_filter_of_mine(self):
+        pass
+
+
 class LacksArgument(Proxy):
     def request_filter(self, session):
         pass
@@ -132,6 +140,7 @@ HOOKS = {
     "is an await missing?": ForgetsAwait,
     "value of a header must be str or bytes, not int": WritesNumber,
     "header 'content-length' cannot be written": WritesLength,
+    "Misspelt.requst_filter is no hook, did you mean request_filter?": Misspelt,
     "takes 2 positional arguments but 3 were given": LacksArgument,
     "hook Gateway.request_filter has blocked the event loop for …": Gateway,
     "connect_failed, status 502": Nobody,
@@ -189,6 +198,7 @@ def test_a_mistake_in_a_hook_is_told_in_the_error_log(proxy_factory, origin_fact
     served = proxy_factory(proxy, Limits(blocked_after=0.05) if isinstance(proxy, Gateway) else None)
     served.exchange(GET)
     wait_until(lambda: says(caplog.text, message))
+    assert caplog.text.count(" is no hook") == isinstance(proxy, Misspelt)
 
 
 def test_a_request_without_host_is_told_in_the_error_log(proxy_factory, caplog):
