@@ -30,9 +30,16 @@ Script = bytes | Callable[[socket.socket, bytes], None]
 class RunningProxy:
     """A proxy that serves on a loop in a thread of its own; `host`, `port` and `address` say where."""
 
-    def __init__(self, proxy: ProxyHttp, limits: Limits | None = None, tls: TlsSettings | None = None) -> None:
+    def __init__(
+        self,
+        proxy: ProxyHttp,
+        limits: Limits | None = None,
+        tls: TlsSettings | None = None,
+        reason_header: str | None = None,
+    ) -> None:
         self._proxy = proxy
         self._tls = tls
+        self._reason_header = reason_header
         self._limits = limits
         self._started = threading.Event()
         self._problem: BaseException | None = None
@@ -56,7 +63,8 @@ class RunningProxy:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        async with serve(self._proxy, "127.0.0.1:0", tls=self._tls, limits=self._limits, grace=1.0) as serving:
+        options = {"tls": self._tls, "limits": self._limits, "reason_header": self._reason_header}
+        async with serve(self._proxy, "127.0.0.1:0", grace=1.0, **options) as serving:
             self.serving: Serving = serving
             self._started.set()
             await self._end.wait()

@@ -209,3 +209,13 @@ def test_a_refused_message_is_in_both_logs(caplog, tmp_path, style):
     assert [message.partition(", client ")[0] for message in logged] == [
         f"refused: {reason}, status {status}" for reason, status in expected
     ]
+
+
+@pytest.mark.parametrize("request_bytes", [NO_HOST, LONG, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n"])
+def test_a_refused_head_request_gets_the_fields_of_the_page_and_no_page(request_bytes):
+    status, fields, body = asked(request_bytes)
+    assert body
+    of_head = asked(request_bytes.replace(b"GET", b"HEAD", 1))
+    assert of_head[0] == status
+    assert of_head[1]["content-length"] == fields["content-length"] == str(len(body))
+    assert of_head[2] == b""

@@ -23,6 +23,7 @@ from pingora.testing import RunningProxy
 SUFFIX = b"\r\n\r\n"  # ends a head of which one side already knows that it is bad, and the other waits for more
 ANSWER = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [^\r\n]*\r\n((?:[!-9;-~]+: [^\r\n]*\r\n)*)\r\n")
 OWN = re.compile(rb"([0-9]{3}) (?:[^\n]* )?([a-z0-9_]+)\n")  # an error page of the proxy: status and reason
+REASON = re.compile(rb"x-reason: ([a-z0-9_]+)\r\n")
 ALLOWED = {400, 405, 413, 414, 417, 421, 431, 501, 505}  # answers of our own that a client's message can deserve
 
 
@@ -54,7 +55,7 @@ class Pair:
         self.origin = StrictOrigin()
         proxy = ProxyHttp()
         proxy.upstreams = LoadBalancer([self.origin.address])
-        self.proxy = RunningProxy(proxy)
+        self.proxy = RunningProxy(proxy, reason_header="x-reason")
 
     def close(self) -> None:
         self.proxy.close()
@@ -108,19 +109,18 @@ def read_answers(data: bytes, number: int, outcome: Outcome) -> None:
     if match is None or int(match[1]) not in ALLOWED or b"Connection: close\r\n" not in match[2]:
         outcome.faults.append(f"no request is answered by {data[:300]!r}")
         return
-    page = data[match.end() :]
+    page = data[match.end() :]  # to HEAD none is sent
+    reason = REASON.search(match[2])
     own = OWN.fullmatch(page)
-    if own is not None and own[1] == match[1]:
-        outcome.refusal = f"{own[1].decode()} {own[2].decode()}"
-    elif page == b"":
-        outcome.refusal = f"{match[1].decode()} page_of_head"  # to HEAD only the head of a page is sent
-    else:
+    if reason is None or (page and (own is None or own.groups() != (match[1], reason[1]))):
         outcome.faults.append(f"a refusal has the page {page[:300]!r}")
+    else:
+        outcome.refusal = f"{match[1].decode()} {reason[1].decode()}"
 
 
 def both(pair: Pair, stream: bytes, parts: list[bytes]) -> tuple[Verdict, Outcome]:
     verdict, outcome = upgraded(judge(stream)), pair.send(parts)
-    if verdict.end == "more" and outcome.refusal in ("400 client_truncated", "400 page_of_head"):
+    if verdict.end == "more" and outcome.refusal == "400 client_truncated":
         outcome.refusal = ""  # the stream ends within a body: h11 waits, we tell the client
     return verdict, outcome
 

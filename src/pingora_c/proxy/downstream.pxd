@@ -58,6 +58,7 @@ cdef class H1Server(Connection):
     cdef uint8_t state             # ServerState
     cdef Timer write_timer         # armed while the client takes nothing of what waits
     cdef uint64_t written_before   # bytes_written when it was armed
+    cdef bint asks_head            # the message that is read begins as HEAD: a refusal has no body
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint64_t head_at_us       # when the head's first byte was read
     cdef uint32_t n_exchanges

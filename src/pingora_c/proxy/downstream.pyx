@@ -2,7 +2,7 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 from pingora_c.base.ascii cimport put_decimal
 from pingora_c.base.clock cimport now_us
 from pingora_c.base.span cimport Span
@@ -160,6 +160,7 @@ cdef class H1Server(Connection):
         cdef RequestHead head
         cdef Span authority
         cdef H1ServerStream stream
+        self.asks_head = size >= 5 and memcmp(data, b"HEAD ", 5) == 0
         if self.state == SERVER_IDLE:
             self.state = SERVER_HEAD
             self.head_at_us = now_us()
@@ -266,6 +267,8 @@ cdef class H1Server(Connection):
         how.length = PyBytes_GET_SIZE(page.body)
         how.close = True
         self.commit(encode_response(page.head, &how, out))
+        if self.asks_head:
+            return 0
         self.write_copy(PyBytes_AS_STRING(page.body), how.length)
         return how.length
 
