@@ -63,8 +63,14 @@ class RunningProxy:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        options = {"tls": self._tls, "limits": self._limits, "reason_header": self._reason_header}
-        async with serve(self._proxy, "127.0.0.1:0", grace=1.0, **options) as serving:
+        async with serve(
+            self._proxy,
+            "127.0.0.1:0",
+            tls=self._tls,
+            limits=self._limits,
+            reason_header=self._reason_header,
+            grace=1.0,
+        ) as serving:
             self.serving: Serving = serving
             self._started.set()
             await self._end.wait()
