@@ -65,6 +65,7 @@ PROGRAMS = {
 FILES = {
     'pingora.toml:1:1: upstream: unknown key, did you mean "upstreams"?': 'upstream.endpoints = ["127.0.0.1:1"]\n'
     + TOML,
+    "listeners[0]: expected 'host:port' without a scheme": 'listeners = ["tls://:8443?cert=a.pem&key=a.pem"]\n',
     "Unclosed array": 'listeners = ["127.0.0.1:0"\n',
     "hook: there is no module … beside this file or on the path": TOML + 'hook = "nothing:Gateway"\n',
 }
@@ -142,7 +143,7 @@ HOOKS = {
     "header 'content-length' cannot be written": WritesLength,
     "Misspelt.requst_filter is no hook, did you mean request_filter?": Misspelt,
     "takes 2 positional arguments but 3 were given": LacksArgument,
-    "hook Gateway.request_filter has blocked the event loop for …": Gateway,
+    "hook Gateway.request_filter has blocked the event loop for … s (await, or use asyncio.to_thread), at …": Gateway,
     "connect_failed, status 502": Nobody,
     "hook_raised, status 500": ReturnsText,
 }

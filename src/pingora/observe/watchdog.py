@@ -142,9 +142,10 @@ class Watchdog:
             return "it"
         hook, depth = hooks.find(innermost)
         who = f"hook {hook}" if hook else "code outside the hooks"
+        remedy = " (await, or use asyncio.to_thread)" if hook else ""
         stack = "".join(traceback.format_stack(innermost, depth)).rstrip()
         place = place_of(blocking_frame(innermost))
-        log.warning("%s has blocked the event loop for %.2f s, at %s\n%s", who, blocked_s, place, stack)
+        log.warning("%s has blocked the event loop for %.2f s%s, at %s\n%s", who, blocked_s, remedy, place, stack)
         return who
 
     def _report_end(self, total_s: float, who: str | None) -> None:
