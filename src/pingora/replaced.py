@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import logging
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from pingora_c.proxy.plan import Plan
@@ -30,12 +31,21 @@ class Replaced:
         self._plans: list[Plan] = []
         self._services: list[ProxyService] = []
         self._ending: set[asyncio.Task[Any]] = set()
+        self._awaiting: dict[asyncio.Task[Any], Any] = {}  # hooks outside a session -> their proxy
 
     def adopt(self, service: ProxyService, plan: Plan) -> None:
         """Give a service another plan, and wait for the end of what runs on the one before."""
         before = service.plan
         self._plans.append(before)
         service.adopt(plan, functools.partial(self._on_idle, before))
+
+    def start_hook(self, proxy: Any, hook: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run what a hook outside a session awaits; its proxy is not let go before."""
+        task = self._serving.loop.create_task(hook)
+        if self._is_used(proxy):  # else it was let go while a client of it was slow to begin its handshake
+            self._awaiting[task] = proxy
+            task.add_done_callback(lambda task: self._let_go(self._awaiting.pop(task)))
+        return task
 
     def _on_idle(self, plan: Plan) -> None:
         if plan in self._plans:  # else `finish` was first
@@ -60,12 +70,15 @@ class Replaced:
 
     def _let_go(self, proxy: Any) -> None:
         """Close a proxy object if nobody has it any more."""
+        if not self._is_used(proxy):
+            self.end(proxy)
+
+    def _is_used(self, proxy: Any) -> bool:
         users: list[object] = [site.proxy for site in self._serving.server.sites]
         users += [plan.proxy for plan in self._plans]
         users += [service.plan.proxy for service in self._services]
-        if any(proxy is user for user in users):
-            return
-        self.end(proxy)
+        users += self._awaiting.values()
+        return any(proxy is user for user in users)
 
     def end(self, proxy: Any, *, is_started: bool = True, is_closed: bool = True) -> None:
         """Call `worker_stop` and `close()` of a proxy object that serves nothing; each only if it is due."""
@@ -75,6 +88,8 @@ class Replaced:
 
     async def finish(self) -> None:
         """Let go of all that is left: its sessions were cut."""
+        if self._awaiting:
+            await asyncio.wait(self._awaiting, timeout=WORKER_STOP_S)
         for proxy in {id(plan.proxy): plan.proxy for plan in self._plans}.values():
             self._plans = [plan for plan in self._plans if plan.proxy is not proxy]
             self._let_go(proxy)

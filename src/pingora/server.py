@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import logging
 import os
@@ -383,7 +384,8 @@ class Serving:
         if tls is None:
             service.use_tls(self.listeners[sock], None)
         else:
-            chooser = None if hook is None else Chooser(hook, tls, self.loop)
+            start = functools.partial(self.replaced.start_hook, site.proxy)
+            chooser = None if hook is None else Chooser(hook, tls, start)
             service.use_tls(self.listeners[sock], tls.context, chooser)
 
     async def start(self) -> None:

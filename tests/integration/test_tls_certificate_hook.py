@@ -52,6 +52,9 @@ class Sync(Choosing):
 class Waiting(Choosing):
     gate = None
 
+    def close(self):
+        self.hellos.append("closed")
+
     async def certificate(self, client_hello):
         if self.gate is not None:
             await self.gate.wait()
@@ -172,3 +175,24 @@ def test_a_reload_lets_go_of_the_hook_that_chose_before(ca, proxy_factory):
     proxy.call(change(proxy.serving, Sync(ca), settings(ca)))
     proxy.call(change(proxy.serving, Sync(ca), settings(ca)))
     wait_until(lambda: gc.collect() >= 0 and gone() is None)
+
+
+def test_a_replaced_proxy_is_closed_when_its_hook_has_ended(ca, proxy_factory):
+    first = Waiting(ca)
+    first.gate = Gate()
+    proxy = proxy_factory(first, tls=settings(ca))
+    with socket.create_connection((proxy.host, proxy.port), 10) as raw:
+        raw.setblocking(False)
+        client = ca.trusts().wrap_socket(raw, server_hostname="a.made.test", do_handshake_on_connect=False)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        first.gate.await_hook()
+        proxy.call(change(proxy.serving, Sync(ca), settings(ca)))
+        client.settimeout(10)
+        first.gate.open()
+        client.do_handshake()
+        client.sendall(GET)
+        assert read_all(client).endswith(b"hi")
+        client.close()
+    wait_until(lambda: first.hellos[-1] == "closed")
+    assert [getattr(hello, "server_name", hello) for hello in first.hellos] == ["a.made.test", "closed"]

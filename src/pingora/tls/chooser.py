@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pingora.tls.certificate import Certificate
@@ -14,14 +14,16 @@ log = logging.getLogger("pingora")
 
 CONTEXTS_MAX = 1024  # contexts of certificates that hooks gave; beyond, the oldest are made anew
 
+Start = Callable[[Coroutine[Any, Any, HostContext | None]], "asyncio.Task[HostContext | None]"]
+
 
 class Chooser:
-    """What the core calls with each client's hello."""
+    """What the core calls with each client's hello. `start` makes a task of what the hook awaits."""
 
-    def __init__(self, hook: Callable[[ClientHello], Any], settings: TlsSettings, loop: asyncio.AbstractEventLoop):
+    def __init__(self, hook: Callable[[ClientHello], Any], settings: TlsSettings, start: Start):
         self._hook = hook
         self._settings = settings
-        self._loop = loop
+        self._start = start
         self._made: dict[tuple[Certificate, Any], HostContext] = {}
 
     def __call__(self, hello: ClientHello) -> "HostContext | asyncio.Task[HostContext | None] | None":
@@ -29,7 +31,7 @@ class Chooser:
         try:
             result = self._hook(hello)
             if inspect.iscoroutine(result):
-                return self._loop.create_task(self._wait(hello, result))
+                return self._start(self._wait(hello, result))
             return self._context(hello, result)
         except Exception:
             log.exception("hook certificate raised for %r", hello)
