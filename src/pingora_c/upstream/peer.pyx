@@ -18,14 +18,11 @@ cdef int64_t to_ms(object seconds, str name) except -1:
 cdef class HttpPeer:
     """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
 
-    Times are in seconds: to connect, between reads of the answer, to its first byte and without progress in sending the
-    request (both as `read_timeout` if not given), from the connect to the answer's end (None: no limit), and unused in
-    the pool. Peers of
-    different
-    `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name` goes before that of
-    `tls`. Raises ValueError for an address that is no literal: resolve names
-    with a
-    LoadBalancer.
+    Times are in seconds: to connect, between reads of the answer, to its first byte and without progress in sending
+    the request (both as `read_timeout` if not given), from the connect to the answer's end (None: no limit), and
+    unused in the pool. Peers of different `group` (any hashable) share no connection. `tls` is an UpstreamTls, None:
+    plain; `server_name` goes before that of `tls`. Raises ValueError for an address that is no literal: resolve names
+    with a LoadBalancer.
     """
 
     def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, first_byte_timeout=None, write_timeout=None,
