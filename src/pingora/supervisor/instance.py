@@ -260,6 +260,9 @@ class Supervisor:
         if not self.board.is_ready:
             self.board.is_ready = True
             self.notifier.ready("serving")
+            n_workers = self.options.workers
+            workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
+            say(f"listening on {', '.join(self.sockets.names())} with {workers}, process {os.getpid()}")
             if self.daemon is not None:
                 self.daemon.serving(self.options.log_files)
                 self.daemon = None
