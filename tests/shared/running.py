@@ -142,7 +142,17 @@ class Running:
         """Signal the supervisor; return its exit code, what was left of its output, and its errors."""
         self.process.send_signal(number)
         output, errors = self.process.communicate(timeout=60)
-        return self.process.returncode, output, errors
+        return self.process.returncode, output, without_greeting(errors)
+
+    def told(self):
+        """Give the next line of stderr but the one that says that all workers serve."""
+        line = self.process.stderr.readline()
+        return line if without_greeting(line) else self.process.stderr.readline()
+
+
+def without_greeting(errors):
+    """Leave out the line that says that all workers serve, which may come or not before an end."""
+    return "".join(line for line in errors.splitlines(keepends=True) if not line.startswith("pingora: listening on "))
 
 
 def is_running(pid):

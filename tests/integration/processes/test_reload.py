@@ -28,19 +28,13 @@ def request(path, **more):
     return client
 
 
-def told(proxy):
-    """Give the next line of stderr but the one that says that it serves."""
-    line = proxy.process.stderr.readline()
-    return proxy.process.stderr.readline() if line.startswith("pingora: listening on ") else line
-
-
 def test_sighup_serves_the_new_code_and_the_old_workers_end(start):
     proxy = start("--workers", "2")
     old = proxy.get()
     workers = proxy.workers(2)
     proxy.write(VERSION_2)
     proxy.process.send_signal(signal.SIGHUP)
-    assert told(proxy) == "pingora: generation 2 has taken over\n"
+    assert proxy.told() == "pingora: generation 2 has taken over\n"
     assert proxy.text() == "version 2"
     wait_until(lambda: not any(map(is_running, workers)))
     assert old in workers
@@ -54,7 +48,7 @@ def test_an_idle_connection_lives_through_a_reload_and_is_told_to_close(start):
         assert b"Connection: close" not in read_head(client)
         proxy.write(VERSION_2)
         proxy.process.send_signal(signal.SIGHUP)
-        assert told(proxy) == "pingora: generation 2 has taken over\n"
+        assert proxy.told() == "pingora: generation 2 has taken over\n"
         assert proxy.text() == "version 2"
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = read_head(client)
@@ -78,7 +72,7 @@ def test_a_program_that_cannot_be_loaded_changes_nothing(start):
     pid = proxy.get()
     proxy.write("import pingora\n1 / 0\n")
     proxy.process.send_signal(signal.SIGHUP)
-    line = told(proxy)
+    line = proxy.told()
     assert line == f"pingora: reload refused: {proxy.file}:2: ZeroDivisionError: division by zero\n"
     assert proxy.get() == pid
     assert proxy.end()[::2] == (0, "")
@@ -93,7 +87,7 @@ def test_addresses_come_and_go(start):
             more = f'server.add_proxy(Proxy(), ["unix:{other}", "127.0.0.1:0"])\n' if number % 2 == 0 else ""
             proxy.write(PROGRAM + more)
             proxy.process.send_signal(signal.SIGHUP)
-            assert told(proxy) == f"pingora: generation {number} has taken over\n"
+            assert proxy.told() == f"pingora: generation {number} has taken over\n"
             if number % 2 == 0:
                 request(other).close()
             else:
@@ -137,7 +131,7 @@ def test_threads_that_the_program_started_are_named(start):
         + PROGRAM
     )
     proxy.process.send_signal(signal.SIGHUP)
-    line = told(proxy)
+    line = proxy.told()
     assert line.startswith("pingora: reload refused: the program has started threads while it was loaded: poller;")
     proxy.get()
     assert proxy.end()[::2] == (0, "")
