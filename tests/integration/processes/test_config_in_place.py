@@ -14,10 +14,10 @@ from pingora import ProxyHttp, Response
 
 class Counting(ProxyHttp):
     def __init__(self, name, most=1000):
-        made = len([file for file in os.listdir(HERE) if file.startswith("made-" + name)])
-        if made >= most:
-            raise RuntimeError("one too many")
         open(f"{HERE}/made-{name}-{os.getpid()}", "w").close()
+        made = len([file for file in os.listdir(HERE) if file.startswith("made-" + name)])
+        if made > most:
+            raise RuntimeError("one too many")
         self.name = name
         self.count = 0
 
