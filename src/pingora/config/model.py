@@ -22,7 +22,7 @@ from pingora.config.fields import (
     parsed,
 )
 from pingora.config.problems import Source
-from pingora.config.tls import ListenerTlsTable, UpstreamTlsTable
+from pingora.config.tls import Flag, ListenerTlsTable, UpstreamTlsTable
 from pingora.limits import Limits
 from pingora.retry import RetryPolicy
 from pingora.server import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
@@ -81,7 +81,7 @@ class Config(Struct, frozen=True, kw_only=True):
     grace: Annotated[float, parsed(parse_grace)] = 5.0
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
-    defer_accept: bool = True
+    defer_accept: Flag = True
     logs: LogsTable = LogsTable()
     error_pages: dict[str, Any] = {}
     reason_header: Annotated[str, parsed(parse_field_name)] | None = None

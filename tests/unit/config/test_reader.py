@@ -18,6 +18,7 @@ workers = 4
 grace = "10s"
 trusted = ["10.0.0.0/8", "::1"]
 forwarded = "both"
+defer_accept = false
 
 [upstreams]
 endpoints = ["10.0.0.1:80", {address = "app:80", weight = 3}]
@@ -79,6 +80,7 @@ def test_a_whole_file_is_read():
     assert config.retry == RetryPolicy(attempts=5, try_timeout=2, statuses=(502, 503), lost=True, replay_bytes=1048576)
     assert (config.workers, config.grace, config.forwarded) == (4, 10.0, "both")
     assert config.trusted == ["10.0.0.0/8", "::1"]
+    assert config.defer_accept is False
     assert (config.logs.access, config.logs.level) == ("json", "warning")
 
 
@@ -124,6 +126,7 @@ def test_every_field_of_limits_and_retry_is_a_key():
             'got "10.0.0.1/8"',
         ),
         ('forwarded = "x"', '3:13: forwarded: expected "x-forwarded", "forwarded", "both" or "off", got "x"'),
+        ("defer_accept = 0", "3:16: defer_accept: expected true or false, got 0"),
         ("limits = 3", "3:10: limits: expected a table, got 3"),
         ("logs = []", "3:8: logs: expected a table, got an array"),
         ("[limits]\nfields = 1.5", "4:10: limits.fields: expected a whole number, got 1.5"),
