@@ -88,10 +88,8 @@ async def prepare(serving: "Serving", server: "Server") -> Change:
 
 def new_proxies(serving: "Serving", server: "Server") -> list["ProxyHttp"]:
     """Give the proxy objects that do not run yet, each once."""
-    running = {id(proxy) for proxy in serving.proxies}
-    return [
-        proxy for proxy in {id(site.proxy): site.proxy for site in server.sites}.values() if id(proxy) not in running
-    ]
+    running = {id(proxy) for proxy in serving.server.proxies}
+    return [proxy for proxy in server.proxies if id(proxy) not in running]
 
 
 def key_or_none(address: str) -> Any:

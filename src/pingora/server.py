@@ -93,12 +93,25 @@ class Site:
         return self.proxy.upstreams if self.upstreams is None else self.upstreams
 
 
-def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
-    """Bind and listen. Raises UsageError that names the address."""
+def listening_address(text: str) -> Address:
+    """Read where to listen. Raises UsageError that names the address."""
     try:
-        address = parse_address(text, is_listen=True)
+        return parse_address(text, is_listen=True)
     except ValueError as error:
         raise UsageError(f"cannot listen on {text!r}: {error}") from None
+
+
+def name_of(sock: socket.socket) -> str:
+    """Give the address that a socket is bound to, "ip:port", "[ip]:port" or "unix:/path"."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return "unix:" + os.fsdecode(name).replace("\0", "@")
+    return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
+
+
+def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
+    """Bind and listen. Raises UsageError that names the address."""
+    address = listening_address(text)
     if address.is_unix:
         return listen_unix(text, address)
     host, _, port = address.text.rpartition(":")
@@ -242,6 +255,16 @@ class Server:
         if service.where not in ("worker", "agent"):
             raise ValueError(f'{type(service).__name__}.where: expected "worker" or "agent", got {service.where!r}')
         self.services.append(service)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it is to listen, as it was given."""
+        return [address for site in self.sites for address in site.addresses]
+
+    @property
+    def proxies(self) -> list[ProxyHttp]:
+        """The proxy objects, each once."""
+        return list({id(site.proxy): site.proxy for site in self.sites}.values())
 
     def follow_changes(self, serving: "Serving") -> None:
         """Begin to look for changes of what this server was made of. Default: there are none."""
@@ -390,16 +413,11 @@ class Serving:
 
     async def start(self) -> None:
         """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""
-        for proxy in self.proxies:
+        for proxy in self.server.proxies:
             await proxy.worker_start()
         # Outside a supervisor's worker there is no agent beside us.
         here = [one for one in self.server.services if one.where == "worker" or not snapshots.is_reader]
         self.background = RunningServices(here)
-
-    @property
-    def proxies(self) -> list[ProxyHttp]:
-        """The proxy objects, each once."""
-        return list({id(site.proxy): site.proxy for site in self.server.sites}.values())
 
     def accept(self) -> None:
         """Accept clients on all listeners."""
@@ -422,9 +440,7 @@ class Serving:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, with the ports that were chosen for port 0."""
-        names = [sock.getsockname() for site in self.server.sites for sock in site.sockets]
-        texts = [f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}" for name in names]
-        return list(dict.fromkeys(texts))
+        return list(dict.fromkeys(name_of(sock) for site in self.server.sites for sock in site.sockets))
 
     async def prepare(self, server: Server) -> Change:
         """Build aside what serves `server`; nothing that runs changes yet. Raises UsageError, or as make_plan does.
@@ -507,7 +523,7 @@ class Serving:
         self.close()
         await self.background.stop()
         await self.replaced.finish()
-        for proxy in self.proxies:
+        for proxy in self.server.proxies:
             await stop_proxy(proxy)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ latest when the process has grown or time has passed. How long each run held the
 import asyncio
 import gc
 import logging
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ def resident_bytes() -> int:
     """Return the memory that the process has in RAM; 0 where /proc is not there."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * 4096
+            return int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
         return 0
 

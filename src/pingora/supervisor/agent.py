@@ -2,12 +2,8 @@
 
 import asyncio
 import contextlib
-import faulthandler
-import os
 import signal
 import socket
-
-import uvloop
 
 from pingora import snapshots
 from pingora.background import RunningServices
@@ -15,7 +11,7 @@ from pingora.observe.output import Output
 from pingora.server import Server
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.health import Health
-from pingora.supervisor.life import Birth, ignore_supervisor_signals, replace_output, take_snapshot
+from pingora.supervisor.life import Birth, live, replace_output, take_snapshot
 
 
 class Agent:
@@ -30,16 +26,8 @@ class Agent:
 
     def run(self) -> None:
         """Live; return when told to end."""
-        self._channel.send("hello")
-        os.register_at_fork(after_in_child=self._channel.close)
-        ignore_supervisor_signals()
-        faulthandler.enable(2)
         snapshots.send = lambda name, fd: self._channel.send("publish", [fd], name=name)
-        output = Output(self._server.log_level)
-        try:
-            uvloop.run(self._main(output))
-        finally:
-            output.close()
+        live(self._channel, self._server, self._main)
 
     async def _main(self, output: Output) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ not alive, and sending to it raises OSError.
 """
 
 import array
+import asyncio
 import contextlib
 import json
 import os
@@ -106,3 +107,16 @@ class Channel:
     def close(self) -> None:
         """Close this end; may be called twice."""
         self.sock.close()
+
+
+async def next_message(channel: Channel, timeout: float | None) -> Message | None:
+    """Wait for a message; None at the end of the channel. Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    fd = channel.fileno()
+    loop.add_reader(fd, readable.set)
+    try:
+        await asyncio.wait_for(readable.wait(), timeout)
+    finally:
+        loop.remove_reader(fd)
+    return channel.receive(wait=False)

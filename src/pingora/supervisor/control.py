@@ -8,16 +8,15 @@ import contextlib
 import json
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from pingora.supervisor import Refused
+from pingora.supervisor.channel import CREDENTIALS
 
 QUESTION_S = 10.0  # that an operator has to ask
 QUESTION_BYTES = 65536
-CREDENTIALS = struct.Struct("3i")
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 

@@ -17,7 +17,7 @@ from pingora.supervisor.channel import Channel
 from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.life import ignore_supervisor_signals
 from pingora.supervisor.options import Options
-from pingora.supervisor.sockets import keys_of
+from pingora.supervisor.sockets import keys_of, places_of
 from pingora.supervisor.system import adopt_orphans
 from pingora.supervisor.zygote import Zygote, check_threads
 
@@ -26,7 +26,7 @@ def supervise(server: Server, workers: int, grace: float) -> None:
     """Serve in forked workers until told to stop. Exits with code 2 and one line on stderr if it cannot start."""
     try:
         server.check()
-        keys_of(address for site in server.sites for address in site.addresses)
+        keys_of(server.addresses)
         check_threads()
     except UsageError as error:
         say(str(error))
@@ -60,14 +60,10 @@ def supervise(server: Server, workers: int, grace: float) -> None:
 
 def take_sockets(server: Server) -> dict[str, list[socket.socket]]:
     """Take what the program has bound already, by address."""
-    keys = iter(keys_of(address for site in server.sites for address in site.addresses))
     taken: dict[str, list[socket.socket]] = {}
-    for site in server.sites:
-        for address in site.addresses:
-            key = next(keys)
-            if address in site.bound:
-                taken[key] = site.bound[address]
-        site.bound = {}
+    for site, address, key in places_of(server):
+        if address in site.bound:
+            taken[key] = site.bound.pop(address)
     return taken
 
 

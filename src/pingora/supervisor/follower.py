@@ -7,7 +7,7 @@ from pingora.config import ConfiguredServer, Reloader
 from pingora.server import Serving
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.slots import Slots
-from pingora.supervisor.sockets import keys_of, received
+from pingora.supervisor.sockets import keys_of, take
 
 ORDERS = ("sockets", "prepare", "commit", "drop")
 PROBLEMS_MOST = 50  # that fit into a message
@@ -42,8 +42,7 @@ class Follower:
     def obey(self, order: Message) -> None:
         """Do what the supervisor says, without waiting for the user's code."""
         if order.kind == "sockets":
-            for key, sockets in received(order["keys"], order.fds).items():
-                self._sockets.setdefault(key, []).extend(sockets)
+            take(self._sockets, order)
         elif order.kind == "prepare":
             self._preparing = asyncio.create_task(self._prepare(order))
         elif order.kind == "commit":

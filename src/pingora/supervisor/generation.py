@@ -7,15 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pingora.program import Program
 from pingora.supervisor import Refused, describe
 from pingora.supervisor.board import AGENT, Board
-from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.channel import Channel, Message, next_message
 from pingora.supervisor.sockets import SlotSockets
-from pingora.supervisor.worker import Worker, set_done
+from pingora.supervisor.worker import Worker
 from pingora.supervisor.zygote import PROTOCOL
 
 REFUSE_S = 1.0  # that a worker may take to accept nobody any more
@@ -49,6 +49,17 @@ def spawn(program: Program, rights: Mapping[str, Any]) -> "tuple[Channel, int]":
 OnMessage = Callable[["Generation", Worker, Message | None], None]
 
 
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Refuse if the process that loaded the program has ended or does not read; a time that is over passes."""
+    try:
+        yield
+    except TimeoutError:  # an OSError too
+        raise
+    except OSError as error:
+        raise Refused(f"the process that loaded the program does not answer: {error}") from None
+
+
 class Generation:
     """One generation. `on_message` gets what its workers say; `workers` are those that have not ended."""
 
@@ -57,7 +68,7 @@ class Generation:
         number: int,
         channel: Channel,
         pid: int,
-        on_message: "Callable[[Generation, Worker, Message | None], None]",
+        on_message: OnMessage,
     ) -> None:
         self.number = number
         self.pid = pid
@@ -72,7 +83,7 @@ class Generation:
 
     async def loaded(self) -> None:
         """Wait until the program is loaded, and take the addresses it listens on. Raises Refused."""
-        message = await self._receive()
+        message = await next_message(self._channel, None)
         if message is None:
             raise Refused("the process that loads the program ended before it was done; the error log may say why")
         if message.kind != "loaded":
@@ -86,17 +97,6 @@ class Generation:
         self.has_agent = message["has_agent"]
         self.is_loaded = True
 
-    async def _receive(self) -> Message | None:
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        fd = self._channel.fileno()
-        loop.add_reader(fd, set_done, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(fd)
-        return self._channel.receive(wait=False)
-
     @property
     def servers(self) -> list[Worker]:
         """The workers that serve clients: all but the agent."""
@@ -104,33 +104,28 @@ class Generation:
 
     def equip(self, board: Board, sockets: SlotSockets, probes: SlotSockets, options: dict[str, Any]) -> None:
         """Give it what its workers inherit. Raises Refused."""
-        try:
+        with answering():
             self._channel.send("board", [board.fd], options=options)
             probes.send(self._channel, kind="probes")
             sockets.send(self._channel)
-        except OSError as error:
-            raise Refused(f"the process that loaded the program does not answer: {error}") from None
 
     async def check(self, file: str, fd: int, timeout: float) -> Message:
         """Let it build the configuration that `fd` has, aside. Raises Refused."""
         try:
-            self._channel.send("check", [fd], file=file)
-            answer = await asyncio.wait_for(self._receive(), timeout)
+            with answering():
+                self._channel.send("check", [fd], file=file)
+                answer = await next_message(self._channel, timeout)
         except TimeoutError:
             self.kill_zygote()  # what it says later would be taken for another answer
             raise Refused(f"the configuration was not built after {timeout:.0f} s") from None
-        except OSError as error:
-            raise Refused(f"the process that loaded the program does not answer: {error}") from None
         if answer is None:
             raise Refused("the process that loaded the program ended while it built the configuration")
         return answer
 
     def send_sockets(self, sockets: SlotSockets, keys: list[str]) -> None:
         """Give new sockets to all its processes. Raises Refused."""
-        try:
+        with answering():
             sockets.send(self._channel, keys)
-        except OSError as error:
-            raise Refused(f"the process that loaded the program does not answer: {error}") from None
         for worker in self.servers:
             with contextlib.suppress(OSError):  # it is dead or stuck, which shows elsewhere
                 sockets.send(worker.channel, keys)

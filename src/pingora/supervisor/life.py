@@ -9,10 +9,9 @@ import faulthandler
 import logging
 import os
 import random
-import resource
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ import uvloop
 from pingora import snapshots
 from pingora.config import ConfiguredServer
 from pingora.limits import raise_descriptor_limit
+from pingora.observe.collector import resident_bytes
 from pingora.observe.output import Output
 from pingora.server import Server, Serving
 from pingora.supervisor.board import Board
@@ -41,12 +41,6 @@ def ignore_supervisor_signals() -> None:
     """Do nothing on the signals that are for the supervisor."""
     for number in OF_THE_SUPERVISOR:
         signal.signal(number, lambda number, frame: None)
-
-
-def resident_bytes() -> int:
-    """Return the memory of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def take_snapshot(message: Message) -> None:
@@ -82,6 +76,19 @@ class Birth:
         return float(self.options["drain"])
 
 
+def live(channel: Channel, server: Server, main: Callable[[Output], Coroutine[Any, Any, None]]) -> None:
+    """Be a process of an instance: introduce it to the supervisor and run `main` on a loop until it ends."""
+    channel.send("hello")
+    os.register_at_fork(after_in_child=channel.close)  # a hook's child does not speak for us
+    ignore_supervisor_signals()
+    faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
+    output = Output(server.log_level)
+    try:
+        uvloop.run(main(output))
+    finally:
+        output.close()
+
+
 class Life:
     """A worker in its own process."""
 
@@ -95,17 +102,9 @@ class Life:
 
     def run(self) -> None:
         """Live; return when nothing is left to do."""
-        self._channel.send("hello")
-        os.register_at_fork(after_in_child=self._channel.close)  # a hook's child does not speak for the worker
-        ignore_supervisor_signals()
         snapshots.is_reader = True
-        faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
         raise_descriptor_limit()
-        output = Output(self._server.log_level)
-        try:
-            uvloop.run(self._main(output))
-        finally:
-            output.close()
+        live(self._channel, self._server, self._main)
 
     async def _main(self, output: Output) -> None:
         loop = asyncio.get_running_loop()

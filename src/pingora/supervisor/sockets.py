@@ -5,23 +5,18 @@ sockets that systemd opened exist once and are shared by all workers.
 """
 
 import contextlib
-import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from pingora.server import UsageError, open_listener
-from pingora.supervisor.channel import FDS_MOST, Channel
-from pingora_c.upstream.address import parse_address
+from pingora.server import Server, Site, UsageError, listening_address, name_of, open_listener
+from pingora.supervisor.channel import FDS_MOST, Channel, Message
 
 
 def keys_of(addresses: Iterable[str]) -> list[str]:
     """Give each listening address its one spelling. Raises UsageError, also for one that comes twice."""
     keys: list[str] = []
     for text in addresses:
-        try:
-            address = parse_address(text, is_listen=True)
-        except ValueError as error:
-            raise UsageError(f"cannot listen on {text!r}: {error}") from None
+        address = listening_address(text)
         key = address.text
         if key in keys and not address.is_unix and address.port == 0:
             key = f"{key}#{len(keys)}"  # any port, and another than the one before
@@ -133,17 +128,15 @@ class SlotSockets:
             channel.send(kind, [fd for _, fd in part], keys=[key for key, _ in part])
 
 
-def name_of(sock: socket.socket) -> str:
-    """Give the address that a socket is bound to."""
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return "unix:" + os.fsdecode(name).replace("\0", "@")
-    return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
-
-
-def received(keys: Sequence[str], fds: Sequence[int]) -> dict[str, list[socket.socket]]:
-    """Put together what `SlotSockets.send` sent."""
-    sockets: dict[str, list[socket.socket]] = {}
-    for key, fd in zip(keys, fds, strict=True):
+def take(sockets: dict[str, list[socket.socket]], message: Message) -> None:
+    """Add what `SlotSockets.send` sent, by its keys."""
+    for key, fd in zip(message["keys"], message.fds, strict=True):
         sockets.setdefault(key, []).append(socket.socket(fileno=fd))
-    return sockets
+
+
+def places_of(server: Server) -> Iterator[tuple[Site, str, str]]:
+    """Give each site's addresses with their keys."""
+    keys = iter(keys_of(server.addresses))
+    for site in server.sites:
+        for address in site.addresses:
+            yield site, address, next(keys)

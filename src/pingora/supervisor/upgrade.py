@@ -8,7 +8,6 @@
 Whatever fails before `serving` leaves the old one as it was.
 """
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -19,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pingora.supervisor import Refused
-from pingora.supervisor.channel import Channel, Message
-from pingora.supervisor.sockets import SlotSockets, received
+from pingora.supervisor.channel import Channel, next_message
+from pingora.supervisor.sockets import SlotSockets, take
 
 VARIABLE = "PINGORA_UPGRADE"  # names the descriptor of the new program's channel
 START_S = 180.0  # that the new program may take until it is ready
@@ -33,19 +32,6 @@ def command_line(program: str | None) -> list[str]:
     if program is not None:
         ours = [program, "-m", "pingora"] if Path(program).name.startswith("python") else [program]
     return [*ours, *sys.argv[1:]]
-
-
-async def next_message(channel: Channel, timeout: float | None) -> Message | None:
-    """Wait for a message; None at the end of the channel. Raises TimeoutError."""
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    fd = channel.fileno()
-    loop.add_reader(fd, readable.set)
-    try:
-        await asyncio.wait_for(readable.wait(), timeout)
-    finally:
-        loop.remove_reader(fd)
-    return channel.receive(wait=False)
 
 
 class Successor:
@@ -132,8 +118,7 @@ class Predecessor:
             if message.kind == "inherit":
                 self.stays = message["stays"]
                 return sockets
-            for key, of_message in received(message["keys"], message.fds).items():
-                sockets.setdefault(key, []).extend(of_message)
+            take(sockets, message)
         raise Refused("the old supervisor ended in the middle of an upgrade")
 
     async def ready(self) -> None:

@@ -25,7 +25,7 @@ from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
-from pingora.supervisor.sockets import keys_of, received
+from pingora.supervisor.sockets import keys_of, places_of, take
 
 PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
 
@@ -58,10 +58,14 @@ class Zygote:
 
     def run(self) -> None:
         """Report and serve the supervisor until it closes the channel. In a forked worker this does not return."""
-        keys_of(self._addresses)  # the supervisor opens them, errors of use are found here
+        keys_of(self._server.addresses)  # the supervisor opens them, errors of use are found here
         has_agent = any(service.where == "agent" for service in self._server.services)
         self._channel.send(
-            "loaded", protocol=PROTOCOL, version=pingora.__version__, addresses=self._addresses, has_agent=has_agent
+            "loaded",
+            protocol=PROTOCOL,
+            version=pingora.__version__,
+            addresses=self._server.addresses,
+            has_agent=has_agent,
         )
         gc.collect()
         gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
@@ -70,8 +74,7 @@ class Zygote:
                 self._board = Board(message.fds[0])
                 self._options = message["options"]
             elif message.kind == "sockets":
-                for key, sockets in received(message["keys"], message.fds).items():
-                    self._sockets.setdefault(key, []).extend(sockets)
+                take(self._sockets, message)
             elif message.kind == "probes":
                 self._probes = [socket.socket(fileno=fd) for fd in message.fds]
             elif message.kind == "check":
@@ -88,10 +91,6 @@ class Zygote:
             else:
                 message.close_fds()
 
-    @property
-    def _addresses(self) -> list[str]:
-        return [address for site in self._server.sites for address in site.addresses]
-
     def _check(self, file: str, text: str) -> None:
         """Build a configuration aside, for workers that are forked later; say what is wrong with it."""
         changed, problems, addresses = changed_files(self._code), [], []
@@ -99,7 +98,7 @@ class Zygote:
             try:
                 assert isinstance(self._server, ConfiguredServer)
                 self._prepared = self._server.rebuilt(file, text)
-                addresses = [address for site in self._prepared.sites for address in site.addresses]
+                addresses = self._prepared.addresses
                 keys_of(addresses)
                 check_threads()
             except ConfigError as error:
@@ -113,7 +112,7 @@ class Zygote:
         self._server, self._prepared = self._prepared, None
         self._server.equip_proxy()
         self._code = imported_code() | self._code  # with what the new configuration imported
-        kept = keys_of(address for site in self._server.sites for address in site.addresses)
+        kept = keys_of(self._server.addresses)
         self._forget([key for key in self._sockets if key not in kept])
         gc.collect()
         gc.freeze()
@@ -167,9 +166,8 @@ class Zygote:
             os._exit(code)
 
     def _place_sockets(self) -> None:
-        keys = iter(keys_of(self._addresses))
-        for site in self._server.sites:
-            site.bound = {address: self._sockets[next(keys)] for address in site.addresses}
+        for site, address, key in places_of(self._server):
+            site.bound[address] = self._sockets[key]
 
 
 def load_and_run(channel: Channel) -> None:
