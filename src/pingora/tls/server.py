@@ -76,6 +76,7 @@ class TlsSettings:
     tickets: bool = True
     ticket_lifetime: int = 28800
     ticket_secret: bytes | None = field(default=None, repr=False)
+    rules: TlsRules = field(init=False, compare=False, repr=False)
     context: ServerContext = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,34 +85,32 @@ class TlsSettings:
             raise ValueError(f"ticket_lifetime: expected 60 to 604800 seconds, got {self.ticket_lifetime!r}")
         if self.ticket_secret is not None and len(self.ticket_secret) < 32:
             raise ValueError("ticket_secret: expected at least 32 random bytes, as `openssl rand 32` makes them")
-        rules = self._rules()
+        rules = make_rules(self.min_version, self.max_version, self.ciphers, self.cipher_suites, self.groups)
         tickets = None
         if self.tickets:
             tickets = ticket_keys(self.ticket_lifetime, self.ticket_secret)
         context = ServerContext(rules, tickets=tickets, protocols=alpn_wire(self.alpn), is_strict=self.strict_host)
+        object.__setattr__(self, "rules", rules)
         object.__setattr__(self, "context", context)
-        self._use(as_list(self.certificates), rules)
+        self._use(as_list(self.certificates))
 
     def replace_certificates(self, certificates: Certificate | Sequence[Certificate]) -> None:
         """Present other certificates from the next handshake on, in this process; connections stay as they are.
 
         Raises ValueError, and then the present ones stay.
         """
-        self._use(as_list(certificates), self._rules())
+        self._use(as_list(certificates))
 
     def policy_for(self, server_name: str | None) -> ClientAuth | None:
         """Give the policy of the host that a client asks for."""
-        return self.client_auth if server_name is None else Hosts(self, self._rules(), []).policy(server_name)
+        return self.client_auth if server_name is None else Hosts(self, []).policy(server_name)
 
     def host_context(self, certificate: Certificate, policy: ClientAuth | None) -> HostContext:
         """Make what a connection with this certificate under a policy needs."""
-        return Hosts(self, self._rules(), []).make((certificate,), policy)
+        return Hosts(self, []).make((certificate,), policy)
 
-    def _rules(self) -> TlsRules:
-        return make_rules(self.min_version, self.max_version, self.ciphers, self.cipher_suites, self.groups)
-
-    def _use(self, certificates: list[Certificate], rules: TlsRules) -> None:
-        hosts, fallback = Hosts(self, rules, certificates).build()
+    def _use(self, certificates: list[Certificate]) -> None:
+        hosts, fallback = Hosts(self, certificates).build()
         self.context.replace(hosts, fallback)
         object.__setattr__(self, "certificates", tuple(certificates))
 
@@ -139,9 +138,8 @@ def ticket_keys(lifetime: int, secret: bytes | None) -> TicketKeys:
 class Hosts:
     """Makes the contexts of virtual hosts: one for each set of certificates and policy."""
 
-    def __init__(self, settings: TlsSettings, rules: TlsRules, certificates: list[Certificate]) -> None:
+    def __init__(self, settings: TlsSettings, certificates: list[Certificate]) -> None:
         self._settings = settings
-        self._rules = rules
         self._certificates = certificates
         self._policies = {name.lower().removesuffix("."): policy for name, policy in settings.hosts.items()}
         self._made: dict[tuple[tuple[Certificate, ...], ClientAuth | None], HostContext] = {}
@@ -171,7 +169,7 @@ class Hosts:
         if (certificates, policy) not in self._made:
             names = frozenset(name for one in certificates for name in one.names)
             self._made[certificates, policy] = HostContext(
-                self._rules,
+                self._settings.rules,
                 tuple(one.for_core() for one in certificates),
                 names=names,
                 policy=policy,
