@@ -22,7 +22,6 @@ from pingora_c.log.writer import LogWriter
 log = logging.getLogger("pingora.log")
 
 STARTED = time.time()
-LEVEL_NAMES = {getattr(logging, name): name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
 LOOKS_PER_REPORT = 10  # while lines go on being lost
 LONGEST_PENDING = 65536  # characters of an unfinished line that are kept back; then it goes out as it is
 
@@ -143,7 +142,7 @@ class PlainRecord(logging.LogRecord):
         self.name = name
         self.msg = msg
         self.args = args
-        self.levelname = LEVEL_NAMES.get(level) or logging.getLevelName(level)
+        self.levelname = logging.getLevelName(level)
         self.levelno = level
         self.pathname = self.filename = pathname
         self.module = "Unknown module"

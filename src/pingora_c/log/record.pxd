@@ -5,8 +5,3 @@ makes no LogRecord: `direct_log` makes a `Logger._log` that writes the line at o
 way whenever anybody else could see the record: another handler, a filter, a formatter, a subclass of Logger, a record
 factory, or a method of Logger that was replaced.
 """
-from pingora_c.log.writer cimport LogWriter
-
-
-# Write the line of a message, whose arguments are in it already. Controls are escaped, lines after the first indented.
-cdef int put_record(LogWriter writer, double created, str level, str name, str message, str trace) except -1

@@ -6,6 +6,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, gmtime_r, strftime, time_t, timespec, tm
+from pingora_c.log.writer cimport LogWriter
 
 cdef enum:
     STAMP_SIZE = 25        # "2026-11-24T19:40:37.123Z "
@@ -23,7 +24,7 @@ cdef dict CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0
 CONTROLS.update({0x2028: "\\u2028", 0x2029: "\\u2029"})
 
 
-def escaped(str text not None):
+cdef str escaped(str text):
     """Give `text` with its controls as escapes, but for line ends and tabs."""
     return text.translate(CONTROLS)
 
@@ -63,6 +64,7 @@ cdef inline bint is_plain(const char* text, Py_ssize_t size) noexcept:
 
 
 cdef int put_record(LogWriter writer, double created, str level, str name, str message, str trace) except -1:
+    """Write the line of a message, whose arguments are in it already."""
     cdef Py_ssize_t level_size = 0, name_size = 0, message_size = 0
     cdef const char* level_at = NULL
     cdef const char* name_at = NULL
@@ -107,7 +109,7 @@ cdef int put_text(LogWriter writer, str level, str name, str message, str trace)
 
 def write_record(LogWriter writer not None, double created, str level not None, str name not None,
                  str message not None, str trace=""):
-    """Write one record; `trace` follows it, indented."""
+    """Write one record. Controls in it are escaped, lines after the first and `trace` indented."""
     put_record(writer, created, level, name, message, trace)
 
 

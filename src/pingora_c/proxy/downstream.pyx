@@ -476,7 +476,7 @@ cdef class H1ServerStream(H1Stream):
         cdef uint64_t took_ms = self.server.reactor.now_ms - self.window_at_ms
         cdef bint is_slow
         self.window_bytes += size
-        if took_ms < self.server.application.limits.body_ms or self.is_tunnel:
+        if took_ms < self.server.application.limits.body_ms:
             return False
         is_slow = self.window_bytes * 1000 < rate * took_ms
         self.window_bytes = 0
