@@ -33,25 +33,29 @@ class Hook:
     retry: RetryPolicy
 
 
+@dataclass
+class Parts:
+    """What a file names, read and found: all that a server is made of but the objects of this process."""
+
+    config: Config
+    kind: type[ProxyHttp]
+    endpoints: list[Endpoint]
+    pages: dict[int, Response]
+    tls: dict[str, TlsSettings]
+
+
 class ConfiguredServer(Server):
     """A Server that a file describes."""
 
-    def __init__(
-        self,
-        config: Config,
-        hook: Hook,
-        upstreams: LoadBalancer | None,
-        error_pages: dict[int, Response],
-        tls: dict[str, TlsSettings],
-        access_log: str | None,
-    ) -> None:
+    def __init__(self, parts: Parts, hook: Hook, upstreams: LoadBalancer | None, access_log: str | None) -> None:
+        config = parts.config
         super().__init__(
             limits=config.limits,
             access_log=access_log or config.logs.access,
             log_level=config.logs.level,
             trusted=config.trusted,
             forwarded=config.forwarded,
-            error_pages=error_pages,
+            error_pages=parts.pages,
             reason_header=config.reason_header,
             defer_accept=config.defer_accept,
         )
@@ -60,7 +64,7 @@ class ConfiguredServer(Server):
         self.given_access_log = access_log  # in place of the file's
         self.add_proxy(hook.proxy, [listener.address for listener in config.listeners])
         self.site = self.sites[0]
-        self.site.tls = tls
+        self.site.tls = parts.tls
         self.site.upstreams = upstreams or hook.upstreams
         self.site.retry = config.retry or hook.retry
 
@@ -90,16 +94,14 @@ def load_config(
     is wrong.
     """
     source, tables = read_tables(path, text)
-    endpoints = resolve_endpoints(source, tables.get("upstreams"))
-    pages = read_pages(source, tables.get("error_pages", {}))
-    tls = read_tls(source, tables.get("listeners", []))
-    config, kind = find_code(source, tables)
-    hook = before.hook if before is not None and is_same_hook(before.config, config) else new_hook(config, kind)
-    upstreams = new_balancer(config, endpoints)
+    parts = find_parts(source, tables, resolve_endpoints(source, tables.get("upstreams")))
+    is_new = before is None or not is_same_hook(before.config, parts.config)
+    hook = new_hook(parts.config, parts.kind) if before is None or is_new else before.hook
+    upstreams = new_balancer(parts.config, parts.endpoints)
     source.check()
     assert hook is not None
-    server = ConfiguredServer(config, hook, upstreams, pages, tls, access_log)
-    if before is None or hook is not before.hook:
+    server = ConfiguredServer(parts, hook, upstreams, access_log)
+    if is_new:
         server.equip_proxy()
     return server
 
@@ -109,13 +111,18 @@ def is_same_hook(old: Config, new: Config) -> bool:
     return old.hook == new.hook and Path(old.source.name).resolve() == Path(new.source.name).resolve()
 
 
-def find_code(source: Source, tables: dict[str, Any]) -> tuple[Config, type[ProxyHttp]]:
-    """Import the hook's class, also for a file with faults, so that all are told. Raises ConfigError."""
+def find_parts(source: Source, tables: dict[str, Any], endpoints: list[Endpoint]) -> Parts:
+    """Read the files that a file names and import its hook's class, also for one with faults, so that all are told.
+
+    `endpoints` are resolved. Raises ConfigError.
+    """
+    pages = read_pages(source, tables.get("error_pages", {}))
+    tls = read_tls(source, tables.get("listeners", []))
     is_readable = "hook" in tables or "hook" not in source.values
     kind = find_hook(source, tables.get("hook")) if is_readable else None
     source.check()
     assert kind is not None
-    return Config(source=source, **tables), kind
+    return Parts(Config(source=source, **tables), kind, endpoints, pages, tls)
 
 
 def resolve_endpoints(source: Source, upstreams: UpstreamsTable | None) -> list[Endpoint]:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from pingora.config.build import (
     ConfiguredServer,
-    find_code,
+    Parts,
+    find_parts,
     is_same_hook,
     new_balancer,
     new_hook,
-    read_pages,
-    read_tls,
     resolve_endpoints,
 )
 from pingora.config.hook import class_path, told
@@ -22,11 +21,8 @@ from pingora.config.problems import ConfigError
 from pingora.config.reader import read_tables
 from pingora.load_balancing import LoadBalancer
 from pingora.observe import logs
-from pingora.proxy import ProxyHttp
 from pingora.reload import Change
 from pingora.server import Serving, UsageError
-from pingora.tls.server import TlsSettings
-from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
 
 log = logging.getLogger("pingora")
@@ -88,10 +84,7 @@ class Reloader:
             source, tables = read_tables(path, text)
             upstreams = tables.get("upstreams")
             endpoints = await asyncio.get_running_loop().run_in_executor(None, resolve_endpoints, source, upstreams)
-            pages = read_pages(source, tables.get("error_pages", {}))
-            tls = read_tls(source, tables.get("listeners", []))
-            config, kind = find_code(source, tables)
-            self._prepared = await self._build(config, kind, endpoints, pages, tls, listeners or {})
+            self._prepared = await self._build(find_parts(source, tables, endpoints), listeners or {})
         except ConfigError as error:
             return error.problems
         except UsageError as error:
@@ -102,26 +95,20 @@ class Reloader:
         return []
 
     async def _build(
-        self,
-        config: Config,
-        kind: type[ProxyHttp],
-        endpoints: list[Endpoint],
-        pages: dict[int, Response],
-        tls: dict[str, TlsSettings],
-        listeners: dict[str, list[socket.socket]],
+        self, parts: Parts, listeners: dict[str, list[socket.socket]]
     ) -> tuple[Change, ConfiguredServer, list[Endpoint]]:
-        old = self._server
+        old, config = self._server, parts.config
         hook = old.hook if is_same_hook(old.config, config) else None
         is_new = hook is None
-        hook = hook or new_hook(config, kind)
-        upstreams = new_balancer(config, [copy_of(endpoint) for endpoint in endpoints])
+        hook = hook or new_hook(config, parts.kind)
+        upstreams = new_balancer(config, [copy_of(endpoint) for endpoint in parts.endpoints])
         try:
             config.source.check()
             assert hook is not None
             kept: list[Endpoint] = []
             if upstreams is not None and is_same_selection(old.config, config):
-                upstreams, kept = own_balancer(old), endpoints
-            server = ConfiguredServer(config, hook, upstreams, pages, tls, old.given_access_log)
+                upstreams, kept = own_balancer(old), parts.endpoints
+            server = ConfiguredServer(parts, hook, upstreams, old.given_access_log)
             server.site.bound = {address: sockets for address, sockets in listeners.items() if sockets}
             if is_new:
                 server.equip_proxy()
