@@ -1,12 +1,10 @@
 """`pingora run FILE.toml`, `pingora check`, and SIGHUP, as an operator has them."""
 
-import http.client
 import subprocess
-import threading
 
 import pytest
 from configured import PINGORA, Connection, starting, write
-from conversations import wait_until
+from load import Asking
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -99,35 +97,13 @@ def test_no_request_fails_during_twenty_reloads(tmp_path, start, origin_factory,
 
     running = start(rewrite(0), "--workers", workers)
     assert Connection(tmp_path / "a").get() == b"ok"
-    stop = threading.Event()
-    counts, failures = [0] * 4, []
-
-    def load(index):
-        try:
-            client = Connection(tmp_path / "a")
-            while not stop.is_set():
-                assert client.get() == b"ok"
-                counts[index] += 1
-                if index % 2:
-                    client.close()  # a new connection each time
-        except (AssertionError, OSError, http.client.HTTPException) as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=load, args=(index,)) for index in range(len(counts))]
-    for thread in threads:
-        thread.start()
-    try:
+    with Asking(lambda: Connection(tmp_path / "a"), b"ok", 4) as asking:
         for turn in range(1, 21):
-            before = list(counts)
             rewrite(turn)
             running.reload()
             running.expect("has taken over in place")
-            wait_until(lambda before=before: failures or all(map(int.__gt__, counts, before)))
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
+            asking.wait_for_all()
+    assert asking.failures == []
     assert all(origin.heads for origin in origins)
     running.stop()
 

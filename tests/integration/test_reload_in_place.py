@@ -6,6 +6,7 @@ import threading
 import pytest
 from conversations import proxy_to, wait_until
 from inside import Gate
+from load import Asking
 
 from pingora import Limits, ProxyHttp, Response, Server
 from pingora.server import UsageError
@@ -309,33 +310,11 @@ def test_an_address_moves_from_one_site_to_another(proxy_factory):
 def test_no_request_fails_during_twenty_reloads(proxy_factory, origin_factory):
     origins = [origin_factory(OK), origin_factory(OK)]
     running = proxy_factory(proxy_to(origins[0].address))
-    stop = threading.Event()
-    counts, failures = [0] * 8, []
-
-    def load(index):
-        try:
-            client = Client(running.address)
-            while not stop.is_set():
-                if index % 2:
-                    client = Client(running.address)  # a new connection each time
-                assert client.get() == "ok"
-                counts[index] += 1
-        except (AssertionError, OSError) as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=load, args=(index,)) for index in range(len(counts))]
-    for thread in threads:
-        thread.start()
-    try:
+    with Asking(lambda: Client(running.address), "ok", 8) as asking:
         for turn in range(20):
-            before = list(counts)
             site = (proxy_to(origins[turn % 2].address), [HERE, "127.0.0.6:0"] if turn % 3 else HERE)
             running.call(change(running, site, limits=Limits(fields=64 + turn)))
-            wait_until(lambda before=before: failures or all(map(int.__gt__, counts, before)))
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
-    assert min(counts) >= 20
+            asking.wait_for_all()
+    assert asking.failures == []
+    assert min(asking.counts) >= 20
     assert all(origin.heads for origin in origins)

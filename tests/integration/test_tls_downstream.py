@@ -15,6 +15,20 @@ from pingora_c.mem.buffer_pool import stats
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
+class Noting(ProxyHttp):
+    """Answers and notes what it sees of TLS."""
+
+    def __init__(self):
+        self.seen = []
+
+    def request_filter(self, session, ctx):
+        self.seen.append(session.tls)
+        return Response(200)
+
+    def upstream_peer(self, session, ctx):
+        raise AssertionError
+
+
 def pair(issued):
     return Certificate(issued.chain, issued.key)
 
@@ -139,17 +153,8 @@ def test_a_client_that_speaks_other_protocols_only_is_refused(ca, serve):
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_session_is_resumed_by_its_ticket(ca, serve, version):
-    seen = []
-
-    class Noting(ProxyHttp):
-        def request_filter(self, session, ctx):
-            seen.append(session.tls.resumed)
-            return Response(200)
-
-        def upstream_peer(self, session, ctx):
-            raise AssertionError
-
-    proxy = serve(proxy=Noting())
+    noting = Noting()
+    proxy = serve(proxy=noting)
     context = ca.trusts(minimum_version=version, maximum_version=version)
     session = None
     for _ in range(3):
@@ -157,7 +162,7 @@ def test_a_session_is_resumed_by_its_ticket(ca, serve, version):
             client.sendall(GET)
             read_all(client)
             session = client.session
-    assert seen == [False, True, True]
+    assert [tls.resumed for tls in noting.seen] == [False, True, True]
 
 
 def test_a_ticket_of_one_host_does_not_open_another(ca, serve):
@@ -175,23 +180,14 @@ def test_a_ticket_of_one_host_does_not_open_another(ca, serve):
 
 
 def test_the_identity_of_a_client_reaches_hooks(ca, serve):
-    seen = []
-
-    class Noting(ProxyHttp):
-        def request_filter(self, session, ctx):
-            seen.append(session.tls)
-            return Response(200)
-
-        def upstream_peer(self, session, ctx):
-            raise AssertionError
-
     alice = ca.issue("alice@example.com", "alice.example", common_name="alice")
-    proxy = serve(proxy=Noting(), client_auth=ClientAuth(ca.chain, required=False))
+    noting = Noting()
+    proxy = serve(proxy=noting, client_auth=ClientAuth(ca.chain, required=False))
     context = ca.trusts(alice)
     context.set_alpn_protocols(["http/1.1"])
     assert ask(proxy, context).startswith(b"HTTP/1.1 200")
     assert ask(proxy, ca.trusts()).startswith(b"HTTP/1.1 200")
-    tls = seen[0]
+    tls = noting.seen[0]
     assert (tls.version, tls.alpn, tls.server_name, tls.resumed) == ("TLSv1.3", "http/1.1", "localhost", False)
     assert tls.cipher.startswith("TLS_")
     certificate = tls.client_certificate
@@ -200,22 +196,13 @@ def test_the_identity_of_a_client_reaches_hooks(ca, serve):
     assert certificate.common_name == "alice"
     assert certificate.names == ("alice@example.com", "alice.example")
     assert len(certificate.fingerprint) == 64
-    assert seen[1].client_certificate is None
+    assert noting.seen[1].client_certificate is None
 
 
 def test_session_tls_is_none_without_tls(proxy_factory):
-    seen = []
-
-    class Noting(ProxyHttp):
-        def request_filter(self, session, ctx):
-            seen.append(session.tls)
-            return Response(200)
-
-        def upstream_peer(self, session, ctx):
-            raise AssertionError
-
-    proxy_factory(Noting()).exchange(GET)
-    assert seen == [None]
+    noting = Noting()
+    proxy_factory(noting).exchange(GET)
+    assert noting.seen == [None]
 
 
 @pytest.mark.parametrize("required", [True, False])

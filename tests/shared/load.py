@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import http.client
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
+
+from conversations import wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SLICE = b"x" * 1000
@@ -26,6 +29,44 @@ class Outcome:
     @property
     def lost(self):
         return self.unanswered + self.cut + self.refused
+
+
+class Asking:
+    """Threads whose clients ask over and over; every other one has a new connection for each request."""
+
+    def __init__(self, make_client, expected, n_clients):
+        self.counts = [0] * n_clients  # of answers, which all have to be `expected`
+        self.failures = []
+        self._make_client = make_client
+        self._expected = expected
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(index,)) for index in range(n_clients)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for_all(self):
+        """Return when every client has been answered once more, or one has failed."""
+        before = list(self.counts)
+        wait_until(lambda: self.failures or all(map(int.__gt__, self.counts, before)))
+
+    def _ask(self, index):
+        try:
+            client = self._make_client()
+            while not self._ending.is_set():
+                if index % 2:
+                    client = self._make_client()
+                assert client.get() == self._expected
+                self.counts[index] += 1
+        except (AssertionError, OSError, http.client.HTTPException) as error:
+            self.failures.append(error)
 
 
 class EchoOrigin:
