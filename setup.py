@@ -92,7 +92,8 @@ EXTENSIONS = [
 ]
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 
-OPENSSL = {"libraries": ["ssl", "crypto"]}
+# What the modules whose names begin so are linked with.
+LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"]}
 
 DIRECTIVES = {
     "language_level": 3,
@@ -146,7 +147,7 @@ def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
             depends=[str(header) for header in Path("src/pingora_c/lib").glob("*.h")],
             extra_compile_args=[*WARNINGS, *cflags],
             extra_link_args=ldflags,
-            **(OPENSSL if name.startswith("net.tls") else {}),
+            libraries=[library for start, of in LIBRARIES.items() if name.startswith(start) for library in of],
         )
         for name in EXTENSIONS + (CHECKED_EXTENSIONS if KIND in ("debug", "asan") else [])
     ]
