@@ -6,7 +6,8 @@ from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, R
 from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
-from pingora.server import Server, serve
+from pingora.server import Server
+from pingora.serving import serve
 from pingora.snapshots import publish, shared
 from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
 from pingora_c.proxy.body_filter import LastChunk

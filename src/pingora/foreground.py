@@ -7,7 +7,8 @@ import uvloop
 
 from pingora.limits import raise_descriptor_limit
 from pingora.observe.output import Output
-from pingora.server import Server, Serving
+from pingora.server import Server
+from pingora.serving import Serving
 
 
 async def serve_forever(server: Server, output: Output, grace: float) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from pingora.config import Config, ConfigError, load_config, read_config
 from pingora.load_balancing import LoadBalancer
 from pingora.proxy import ProxyHttp
-from pingora.server import Server, UsageError, is_loading
+from pingora.server import Server
+from pingora.usage import UsageError, is_loading
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from pingora_c.upstream.address import parse_address
 
 if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
-    from pingora.server import Server, Serving, Site
+    from pingora.server import Server, Site
+    from pingora.serving import Serving
 
 
 @dataclass

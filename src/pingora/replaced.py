@@ -12,7 +12,7 @@ from pingora_c.proxy.service import ProxyService
 
 if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
-    from pingora.server import Serving
+    from pingora.serving import Serving
 
 log = logging.getLogger("pingora")
 

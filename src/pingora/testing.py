@@ -20,7 +20,7 @@ import uvloop
 
 from pingora.limits import Limits
 from pingora.proxy import ProxyHttp
-from pingora.server import Serving, serve
+from pingora.serving import Serving, serve
 from pingora.tls import TlsSettings
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pingora import LoadBalancer, ProxyHttp, Response
-from pingora.server import Limits
+from pingora.limits import Limits
 
 
 class Records(logging.Handler):

@@ -9,7 +9,7 @@ import pytest
 from pki import Authority
 
 from pingora.config import Reloader, load_config
-from pingora.server import Serving
+from pingora.serving import Serving
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HOOKS = """\

@@ -6,7 +6,7 @@ import functools
 import socket
 
 from pingora import LoadBalancer, ProxyHttp, Response, Server
-from pingora.server import Serving
+from pingora.serving import Serving
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

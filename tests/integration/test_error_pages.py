@@ -9,7 +9,7 @@ import pytest
 from conversations import GET, Forwarding, post
 
 from pingora import Limits, Response, Server, serve
-from pingora.server import Serving
+from pingora.serving import Serving
 from pingora_c.log.writer import LogWriter
 
 NOBODY = "127.0.0.1:1"

@@ -26,10 +26,10 @@ MIB = 1 << 20
 PROGRAM = """
 import collections, functools, gc, os, time
 import pingora
-import pingora.server
+import pingora.serving
 
 if not IS_LONG:
-    pingora.server.Collector = functools.partial(pingora.server.Collector, latest_s=10 * DURATION_S / 60)
+    pingora.serving.Collector = functools.partial(pingora.serving.Collector, latest_s=10 * DURATION_S / 60)
 
 kept = collections.deque(maxlen=1000)
 began = longest = runs = 0

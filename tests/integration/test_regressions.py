@@ -13,7 +13,7 @@ import pytest
 from conversations import wait_until
 
 from pingora import LoadBalancer, ProxyHttp, Response
-from pingora.server import Limits
+from pingora.limits import Limits
 from pingora.testing import read_all
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -25,7 +25,7 @@ SERVE = """
 import asyncio, os, sys
 import uvloop
 from pingora import Limits, LoadBalancer, ProxyHttp, Response
-from pingora.server import serve
+from pingora.serving import serve
 
 children = []
 

@@ -9,7 +9,7 @@ from inside import Gate
 from load import Asking
 
 from pingora import Limits, ProxyHttp, Response, Server
-from pingora.server import UsageError
+from pingora.usage import UsageError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

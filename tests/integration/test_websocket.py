@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response
-from pingora.server import Limits
+from pingora.limits import Limits
 
 MIB = 1024 * 1024
 

@@ -7,14 +7,15 @@ from typing import Any
 import click
 
 import pingora
+from pingora.choices import ACCESS_FORMATS
 from pingora.cli import operate
 from pingora.cli.cert import cert
 from pingora.cli.check import check, fail
 from pingora.program import Program
-from pingora.server import ACCESS_FORMATS, UsageError
 from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.main import run_instance
 from pingora.supervisor.options import Options, auto_workers
+from pingora.usage import UsageError
 
 EXAMPLES = """\b
 Examples:

@@ -5,8 +5,10 @@ import sys
 import click
 
 from pingora.config import ConfigError
+from pingora.listening import listening_address
 from pingora.program import Program
-from pingora.server import Site, UsageError, listening_address
+from pingora.server import Site
+from pingora.usage import UsageError
 
 
 @click.command()

@@ -15,7 +15,8 @@ from pingora.error_pages import read_page
 from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, make_endpoints
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
-from pingora.server import Server, Serving
+from pingora.server import Server
+from pingora.serving import Serving
 from pingora.tls.server import TlsSettings
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint

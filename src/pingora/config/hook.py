@@ -12,7 +12,7 @@ from typing import Any
 from pingora.config.model import HookTable
 from pingora.config.problems import Source, did_you_mean
 from pingora.proxy import ProxyHttp
-from pingora.server import UsageError, is_loading
+from pingora.usage import UsageError, is_loading
 
 
 def find_hook(source: Source, hook: HookTable | None) -> type[ProxyHttp] | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Struct, field
 
+from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.config.fields import (
     one_of,
     parse_endpoint,
@@ -25,7 +26,6 @@ from pingora.config.problems import Source
 from pingora.config.tls import Flag, ListenerTlsTable, UpstreamTlsTable
 from pingora.limits import Limits
 from pingora.retry import RetryPolicy
-from pingora.server import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
 
 
 class ListenerTable(Struct, frozen=True):

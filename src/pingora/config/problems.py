@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pingora.config.positions import Path, Place, Positions
-from pingora.server import UsageError
+from pingora.usage import UsageError
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 

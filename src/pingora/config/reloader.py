@@ -22,7 +22,8 @@ from pingora.config.reader import read_tables
 from pingora.load_balancing import LoadBalancer
 from pingora.observe import logs
 from pingora.reload import Change
-from pingora.server import Serving, UsageError
+from pingora.serving import Serving
+from pingora.usage import UsageError
 from pingora_c.upstream.endpoint import Endpoint
 
 log = logging.getLogger("pingora")

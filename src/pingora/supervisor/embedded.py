@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pingora.server import Server, UsageError
+from pingora.server import Server
 from pingora.supervisor import Refused, say
 from pingora.supervisor.channel import Channel
 from pingora.supervisor.instance import SIGNALS, Supervisor
@@ -20,6 +20,7 @@ from pingora.supervisor.options import Options
 from pingora.supervisor.sockets import keys_of, places_of
 from pingora.supervisor.system import adopt_orphans
 from pingora.supervisor.zygote import Zygote, check_threads
+from pingora.usage import UsageError
 
 
 def supervise(server: Server, workers: int, grace: float) -> None:

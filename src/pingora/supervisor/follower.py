@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 from pingora.config import ConfiguredServer, Reloader
-from pingora.server import Serving
+from pingora.serving import Serving
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.slots import Slots
 from pingora.supervisor.sockets import keys_of, take

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pingora.server import UsageError
 from pingora.snapshots import NAMES_MOST
 from pingora.supervisor import Refused, describe, say
 from pingora.supervisor.backoff import LONGEST_DELAY_S, Backoff
@@ -32,6 +31,7 @@ from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.upgrade import Predecessor
 from pingora.supervisor.worker import Worker
+from pingora.usage import UsageError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed

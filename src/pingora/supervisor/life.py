@@ -22,7 +22,8 @@ from pingora.config import ConfiguredServer
 from pingora.limits import raise_descriptor_limit
 from pingora.observe.collector import resident_bytes
 from pingora.observe.output import Output
-from pingora.server import Server, Serving
+from pingora.server import Server
+from pingora.serving import Serving
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.follower import ORDERS, Follower

@@ -5,7 +5,6 @@ import signal
 
 from pingora.limits import raise_descriptor_limit
 from pingora.program import Program
-from pingora.server import UsageError
 from pingora.supervisor import Refused, say
 from pingora.supervisor.daemon import Daemon
 from pingora.supervisor.generation import spawn
@@ -15,6 +14,7 @@ from pingora.supervisor.notify import take_listen_fds
 from pingora.supervisor.options import Options
 from pingora.supervisor.system import adopt_orphans, rights_of
 from pingora.supervisor.upgrade import Predecessor
+from pingora.usage import UsageError
 
 
 def run_instance(program: Program, options: Options) -> int:

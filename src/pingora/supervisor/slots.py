@@ -7,7 +7,7 @@ goes on queueing clients to the sockets of the dead and the stuck.
 import asyncio
 import socket
 
-from pingora.server import Serving
+from pingora.serving import Serving
 from pingora.supervisor.board import Board, now_ms
 from pingora_c.net.listener import Listener
 

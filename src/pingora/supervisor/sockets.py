@@ -8,8 +8,10 @@ import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 
-from pingora.server import Server, Site, UsageError, listening_address, name_of, open_listener
+from pingora.listening import listening_address, name_of, open_listener
+from pingora.server import Server, Site
 from pingora.supervisor.channel import FDS_MOST, Channel, Message
+from pingora.usage import UsageError
 
 
 def keys_of(addresses: Iterable[str]) -> list[str]:

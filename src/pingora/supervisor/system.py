@@ -6,7 +6,7 @@ import os
 import pwd
 from typing import Any
 
-from pingora.server import UsageError
+from pingora.usage import UsageError
 
 PR_SET_CHILD_SUBREAPER = 36
 

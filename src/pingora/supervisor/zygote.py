@@ -17,7 +17,7 @@ from typing import Any
 import pingora
 from pingora.config import ConfigError, ConfiguredServer
 from pingora.program import Program
-from pingora.server import Server, UsageError
+from pingora.server import Server
 from pingora.supervisor import say
 from pingora.supervisor.agent import Agent
 from pingora.supervisor.board import AGENT, Board
@@ -26,6 +26,7 @@ from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
+from pingora.usage import UsageError
 
 PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
 

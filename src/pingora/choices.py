@@ -1,0 +1,5 @@
+"""Words that options take, and the numbers that the core has for them."""
+
+ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
+LOG_LEVELS = ("debug", "info", "warning", "error")
+FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}

@@ -1,0 +1,288 @@
+"""Serving: the proxies of a Server at work on an event loop, from the first listener to the last connection."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import weakref
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from pingora import reload, snapshots
+from pingora.background import RunningServices
+from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS
+from pingora.error_pages import ErrorPage
+from pingora.limits import Limits
+from pingora.listening import name_of
+from pingora.observe.collector import Collector
+from pingora.observe.notices import Notices
+from pingora.observe.report import Report
+from pingora.observe.watchdog import HookNames, Watchdog
+from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook
+from pingora.reload import Change
+from pingora.replaced import Replaced, stop_proxy
+from pingora.server import Server, Site
+from pingora.tls.chooser import Chooser
+from pingora.tls.server import TlsSettings
+from pingora_c.log.writer import LogWriter
+from pingora_c.net.listener import Listener
+from pingora_c.net.reactor import Reactor
+from pingora_c.proxy.counter_names import COUNTER_NAMES
+from pingora_c.proxy.plan import Plan
+from pingora_c.proxy.service import ProxyService, make_plan
+
+serving_here: "weakref.WeakSet[Serving]" = weakref.WeakSet()
+
+
+def close_listeners_in_child() -> None:
+    """In a child that a hook forks: hold no port open after the proxy has died. The core closes its own sockets.
+
+    A supervisor's children are not meant: it serves nothing itself.
+    """
+    for serving in list(serving_here):
+        serving.server.close_listeners()
+
+
+os.register_at_fork(after_in_child=close_listeners_in_child)
+
+
+class Serving:
+    """Services that run on a loop. They accept clients after `start()` and `accept()`."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
+        self.server = server
+        self.loop = loop
+        self.access_writer = access_writer
+        serving_here.add(self)
+        self.reactor = Reactor(loop)
+        self.services: list[ProxyService] = []
+        self.listeners: dict[socket.socket, Listener] = {}
+        self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them
+        self.is_stopping = False
+        self.replaced = Replaced(self)
+        self.background = RunningServices([])
+        self.watchdog: Watchdog | None = None
+        self.collector: Collector | None = None
+        self.notices = Notices(lambda: self.counters, self.reactor.admission)
+        self.notices.start(loop)
+        try:
+            for site in server.sites:
+                service = ProxyService(self.reactor, self.plan_of(server, site))
+                self.services.append(service)
+                for sock in site.sockets:
+                    self.listen(service, sock, site)
+            self.watch()
+        except BaseException:
+            self.close()
+            raise
+
+    def plan_of(self, server: Server, site: Site) -> Plan:
+        """Make what the sessions of a site share."""
+        return make_plan(
+            self.reactor,
+            site.proxy,
+            overridden_hooks(site.proxy),
+            balancer=site.balancer,
+            loop=self.loop,
+            report=Report(),
+            access_writer=self.access_writer,
+            access_format=ACCESS_FORMATS[server.access_log or "off"],
+            limits=server.limits.for_core(),
+            retry=(site.retry or site.proxy.retry).for_core(),
+            hook_timeout=server.limits.hook_timeout,
+            hook_limits=dict(site.proxy.hook_timeouts),
+            trusted=server.trusted,
+            forwarded=FORWARDED_FIELDS[server.forwarded],
+            pages=server.pages,
+        )
+
+    def set_defer_accept(self, sock: socket.socket) -> None:
+        """Tell the kernel whether it keeps a client until it has sent something, at most for a second."""
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(self.server.defer_accept))
+
+    def listen(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
+        """Give a listening socket of its site to a service."""
+        self.set_defer_accept(sock)
+        self.listeners[sock] = service.listen(os.dup(sock.fileno()))
+        self.encrypt(service, sock, site)
+        if self.is_accepting:
+            self.listeners[sock].watch()
+
+    def encrypt(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
+        """Have what is accepted from a socket encrypted, or not, as its site says."""
+        tls, hook = site.encrypted().get(sock), own_hook(site.proxy, "certificate")
+        if tls is None:
+            service.use_tls(self.listeners[sock], None)
+        else:
+            start = functools.partial(self.replaced.start_hook, site.proxy)
+            chooser = None if hook is None else Chooser(hook, tls, start)
+            service.use_tls(self.listeners[sock], tls.context, chooser)
+
+    async def start(self) -> None:
+        """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""
+        for proxy in self.server.proxies:
+            await proxy.worker_start()
+        # Outside a supervisor's worker there is no agent beside us.
+        here = [one for one in self.server.services if one.where == "worker" or not snapshots.is_reader]
+        self.background = RunningServices(here)
+
+    def accept(self) -> None:
+        """Accept clients on all listeners."""
+        self.is_accepting = True
+        for listener in self.listeners.values():
+            listener.watch()
+
+    def watch(self) -> None:
+        """Start a watchdog that knows the hooks of the present server, in place of the one that runs."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
+            self.watchdog = None
+        blocked_after = self.server.limits.blocked_after
+        if blocked_after is not None:
+            hooks = [hook for site in self.server.sites for hook in all_hooks(site.proxy)]
+            on_blocked = self.reactor.counters.count_blocked_loop
+            self.watchdog = Watchdog(blocked_after / 4, blocked_after, on_blocked)
+            self.watchdog.start(self.loop, HookNames(hooks))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, with the ports that were chosen for port 0."""
+        return list(dict.fromkeys(name_of(sock) for site in self.server.sites for sock in site.sockets))
+
+    async def prepare(self, server: Server) -> Change:
+        """Build aside what serves `server`; nothing that runs changes yet. Raises UsageError, or as make_plan does.
+
+        Opens the listeners of new addresses, those of addresses that stay are kept; awaits `worker_start` of proxies
+        that are new here, whose exception is raised.
+        """
+        return await reload.prepare(self, server)
+
+    def commit(self, change: Change) -> None:
+        """Serve `change.server` from now on, without touching a connection.
+
+        Sessions that begin now use it, also on open connections, and running ones end as they began. Then `worker_stop`
+        and `close()` of a proxy that is no longer used are called. Raises OSError, and then nothing has changed, if a
+        listener cannot be watched.
+        """
+        reload.commit(self, change)
+
+    def drop(self, change: Change) -> None:
+        """Forget a change: close the listeners that it opened, and let proxies end what their worker_start began."""
+        reload.drop(self, change)
+
+    @property
+    def address(self) -> str:
+        """The first listening address, with the port that was chosen for port 0."""
+        return self.addresses[0]
+
+    def own_collector(self) -> None:
+        """Decide from now on when the process's garbage collector runs: for processes that do nothing else."""
+        self.collector = Collector(self.activity)
+        self.collector.start(asyncio.get_running_loop())
+
+    def activity(self) -> tuple[int, int]:
+        """Return the number of requests so far and of those that run now."""
+        return sum(service.n_requests for service in self.services), sum(service.n_active for service in self.services)
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """What was counted so far in this process, by Prometheus name with labels; docs/counters.md lists them."""
+        counted: dict[str, float] = {} if self.collector is None else self.collector.counters()
+        for name, value in zip(COUNTER_NAMES, self.reactor.counters.values(), strict=True):
+            if name:
+                counted[name] = counted.get(name, 0) + value
+        return counted
+
+    @property
+    def n_connections(self) -> int:
+        """Open client connections."""
+        return sum(service.n_connections for service in self.services)
+
+    def stop_accepting(self) -> None:
+        """Close the listeners. Open connections go on; their next answer says Connection: close."""
+        self.is_stopping = True
+        for service in self.services:
+            service.stop_listening()
+        self.listeners.clear()
+        self.server.close_listeners()
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting, close idle connections, let running requests finish for up to `seconds`, then cut."""
+        self.stop_accepting()
+        deadline = self.loop.time() + seconds
+        while sum(service.close_idle() for service in self.services) and self.loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await self.stop()
+
+    async def retire(self, seconds: float) -> None:
+        """Stop accepting and serve what is connected for up to `seconds`, then cut.
+
+        Idle connections stay open until their next answer: closing one at once would race with a request on its way.
+        """
+        self.stop_accepting()
+        deadline = self.loop.time() + seconds
+        while self.n_connections and self.loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Cut what is left, then let every proxy end what its worker_start began."""
+        self.close()
+        await self.background.stop()
+        await self.replaced.finish()
+        for proxy in self.server.proxies:
+            await stop_proxy(proxy)
+
+    def close(self) -> None:
+        """Cut all connections and leave the loop."""
+        self.background.cancel()
+        serving_here.discard(self)
+        self.notices.stop()
+        if self.watchdog is not None:
+            self.watchdog.stop()
+        if self.collector is not None:
+            self.collector.stop()
+        for service in self.services:
+            service.close()
+        self.reactor.close()
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    proxy: ProxyHttp,
+    listen: str | Iterable[str] = "127.0.0.1:0",
+    *,
+    tls: TlsSettings | None = None,
+    limits: Limits | None = None,
+    trusted: Iterable[str] = (),
+    forwarded: str = "x-forwarded",
+    error_pages: Mapping[int, ErrorPage] | None = None,
+    reason_header: str | None = None,
+    grace: float = 5.0,
+) -> AsyncIterator[Serving]:
+    """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
+
+    `tls` is that of Server.add_proxy; the other options are those of Server. Clients are accepted at once, also if
+    they send nothing. At the end running requests get `grace` seconds.
+    """
+    server = Server(
+        limits=limits,
+        trusted=trusted,
+        forwarded=forwarded,
+        error_pages=error_pages,
+        reason_header=reason_header,
+        defer_accept=False,
+    )
+    server.add_proxy(proxy, listen, tls=tls)
+    server.bind()
+    try:
+        serving = Serving(server, asyncio.get_running_loop(), None)
+        try:
+            await serving.start()
+            serving.accept()
+            yield serving
+        finally:
+            await serving.drain(grace)
+    finally:
+        server.close_listeners()
