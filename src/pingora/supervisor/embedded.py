@@ -38,7 +38,7 @@ def supervise(server: Server, workers: int, grace: float) -> None:
     try:
         started = [fork_zygote(server, mask)]
 
-        def start() -> tuple[Channel, int]:
+        def start(_tickets: int) -> tuple[Channel, int]:
             if not started:
                 raise Refused("server.run() cannot load its program again; `pingora run FILE.py` can")
             return started.pop()

@@ -22,10 +22,10 @@ REFUSE_S = 1.0  # that a worker may take to accept nobody any more
 READY_S = 60.0  # that the workers of a reload may take to become ready
 
 
-def spawn(program: Program, rights: Mapping[str, Any]) -> "tuple[Channel, int]":
+def spawn(program: Program, rights: Mapping[str, Any], tickets: int) -> "tuple[Channel, int]":
     """Start a fresh interpreter for the program; return the channel to it and its process id.
 
-    `rights` are those of `rights_of`: another user, if any.
+    `rights` are those of `rights_of`: another user, if any. `tickets` is the descriptor of the instance's TicketStore.
     """
     channel, theirs = Channel.pair()
     with theirs:
@@ -42,7 +42,7 @@ def spawn(program: Program, rights: Mapping[str, Any]) -> "tuple[Channel, int]":
                 raise Refused(f"cannot become {rights.get('user')}: {error}") from None
             raise Refused(f"cannot start {sys.executable}: {error.strerror}") from None
     process.returncode = 0  # the supervisor waits for its children itself
-    channel.send("load", program=program.to_message())
+    channel.send("load", [tickets], program=program.to_message())
     return channel, process.pid
 
 

@@ -58,7 +58,7 @@ class Handover:
         ours = self._supervisor
         successor = self.successor = Successor(program, ours.notifier.environment)
         try:
-            await successor.prepare((ours.sockets, ours.probes), self.stays)
+            await successor.prepare((ours.sockets, ours.probes), ours.tickets, self.stays)
             if ours.is_stopping:
                 raise Refused("the instance is being stopped")
             ours.operators.release()

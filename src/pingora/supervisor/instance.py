@@ -41,6 +41,7 @@ LOAD_S = 120.0  # that a program may take to load in a reload
 
 class Supervisor:
     """One instance. `start` gives a process that loads the program: the channel to it and its process id.
+    It gets the descriptor of the instance's TicketStore.
 
     With a `predecessor` this start is an upgrade. `is_embedded`: the process belongs to a program that called
     `server.run()`; it cannot be upgraded, and its other children are not ours to wait for.
@@ -49,7 +50,7 @@ class Supervisor:
     def __init__(
         self,
         options: Options,
-        start: Callable[[], tuple[Channel, int]],
+        start: Callable[[int], tuple[Channel, int]],
         predecessor: Predecessor | None = None,
         is_embedded: bool = False,
     ) -> None:
@@ -63,6 +64,7 @@ class Supervisor:
         self._is_embedded = is_embedded
         self.notifier = Notifier()
         self.operators = Operators(options, self._commands())
+        self.tickets = os.memfd_create("pingora-tickets", os.MFD_CLOEXEC)  # a TicketStore for all generations
         self.board = Board.create()
         self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
@@ -181,6 +183,9 @@ class Supervisor:
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
         inherited = predecessor.inherit()
+        if predecessor.tickets is not None:
+            os.close(self.tickets)
+            self.tickets = predecessor.tickets
         self.probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
         self.sockets.adopt(inherited)
         generation = await self._load(None)
@@ -196,7 +201,7 @@ class Supervisor:
 
     async def _load(self, timeout: float | None) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""
-        channel, pid = self._start_process()
+        channel, pid = self._start_process(self.tickets)
         self._n_generations += 1
         generation = Generation(self._n_generations, channel, pid, self._on_message)
         self.others.append(generation)

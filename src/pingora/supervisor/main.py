@@ -33,7 +33,7 @@ def run_instance(program: Program, options: Options) -> int:
     adopt_orphans()
 
     async def run() -> int:
-        supervisor = Supervisor(options, lambda: spawn(program, rights), predecessor)
+        supervisor = Supervisor(options, lambda tickets: spawn(program, rights, tickets), predecessor)
         supervisor.daemon = daemon
         supervisor.config_file = program.config_file
         supervisor.sockets.inherit(listening)

@@ -62,13 +62,13 @@ class Successor:
         if message.kind != kind:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
 
-    async def prepare(self, sockets: Iterable[SlotSockets], stays: bool) -> None:
-        """Give it the sockets and wait until it is ready. `stays`: see Predecessor. Raises Refused."""
+    async def prepare(self, sockets: Iterable[SlotSockets], tickets: int, stays: bool) -> None:
+        """Give it the sockets and the TicketStore, and wait until it is ready. `stays`: see Predecessor. Raises Refused."""
         await self.expect("hello")
         try:
             for one in sockets:
                 one.send(self._channel)
-            self._channel.send("inherit", stays=stays)
+            self._channel.send("inherit", [tickets], stays=stays)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None
         await self.expect("ready")
@@ -102,6 +102,7 @@ class Predecessor:
 
     def __init__(self, fd: int) -> None:
         self.stays = False
+        self.tickets: int | None = None  # descriptor of the TicketStore; an older supervisor has none
         self._channel = Channel(socket.socket(fileno=fd))
 
     @classmethod
@@ -111,12 +112,13 @@ class Predecessor:
         return cls(int(fd)) if fd else None
 
     def inherit(self) -> dict[str, list[socket.socket]]:
-        """Take the sockets."""
+        """Take the sockets and the TicketStore."""
         self._channel.send("hello")
         sockets: dict[str, list[socket.socket]] = {}
         while (message := self._channel.receive()) is not None:
             if message.kind == "inherit":
                 self.stays = message["stays"]
+                self.tickets = message.fds[0] if message.fds else None
                 return sockets
             take(sockets, message)
         raise Refused("the old supervisor ended in the middle of an upgrade")

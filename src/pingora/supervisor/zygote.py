@@ -26,6 +26,8 @@ from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
+from pingora.tls import ticket_store
+from pingora.tls.ticket_store import TicketStore
 from pingora.usage import UsageError
 
 PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
@@ -176,6 +178,8 @@ def load_and_run(channel: Channel) -> None:
     message = channel.receive()
     if message is None:
         return
+    if message.fds:  # an older supervisor has none
+        ticket_store.shared = TicketStore(message.fds[0])
     try:
         program = Program.from_message(message["program"])
         sys.argv = [program.file.partition(":")[0]] if program.file else ["pingora"]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pingora.tls import files
+from pingora.tls import files, ticket_store
 from pingora.tls.certificate import Certificate
 from pingora.tls.files import Source
 from pingora.tls.rules import CIPHER_SUITES, CIPHERS, PROTOCOLS, alpn_wire, make_rules
@@ -12,7 +12,8 @@ from pingora_c.net.tls_context import TlsRules
 from pingora_c.net.tls_server import HostContext, ServerContext
 from pingora_c.net.tls_tickets import TicketKeys
 
-# Shared by all settings of this process and by the workers it forks; each host has a scope of its own in it.
+# Shared by all settings of this process and by the workers it forks, through the store also by those of the next
+# generation; each host has a scope of its own in it.
 process_tickets: dict[int, TicketKeys] = {}
 
 
@@ -131,7 +132,7 @@ def ticket_keys(lifetime: int, secret: bytes | None) -> TicketKeys:
     if secret is not None:
         return TicketKeys(lifetime, secret)
     if lifetime not in process_tickets:
-        process_tickets[lifetime] = TicketKeys(lifetime)
+        process_tickets[lifetime] = TicketKeys(lifetime, store=ticket_store.shared)
     return process_tickets[lifetime]
 
 

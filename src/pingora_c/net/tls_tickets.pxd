@@ -1,6 +1,6 @@
 """Keys of session tickets, a new one each lifetime; that of the lifetime before still opens what it closed.
 
-All processes that were forked from one, or that were given the same secret, make the same keys from the clock alone.
+All processes that were forked from one, that share a store, or that were given the same secret, make the same keys from the clock alone.
 """
 cimport cython
 from libc.stdint cimport int64_t
@@ -18,6 +18,7 @@ cdef class TicketKeys:
     cdef int64_t epoch         # lifetimes since 1970 at the last look
     cdef bytes secret          # given: for ever; else that of `epoch`, from which none before can be found
     cdef bint is_given
+    cdef object store          # TicketStore whose secret this follows; None: our own
     cdef TicketKey current
     cdef TicketKey previous
 

@@ -1,8 +1,11 @@
-from typing import final
+from typing import Protocol, final
+
+class SecretStore(Protocol):
+    def secret(self, lifetime: int, epoch: int) -> tuple[int, bytes]: ...
 
 @final
 class TicketKeys:
-    def __init__(self, lifetime: int, secret: bytes | None = None) -> None: ...
+    def __init__(self, lifetime: int, secret: bytes | None = None, store: SecretStore | None = None) -> None: ...
     @property
     def lifetime(self) -> int: ...
     @property

@@ -33,14 +33,23 @@ cdef int fill(TicketKey* key, bytes secret) except -1:
 
 @cython.final
 cdef class TicketKeys:
-    """Keys of tickets that are valid for `lifetime` seconds, from `secret` or from a random one."""
+    """Keys of tickets that are valid for `lifetime` seconds: from `secret`, from what `store` keeps, or from a random
+    secret.
+    """
 
-    def __init__(self, int64_t lifetime, bytes secret=None):
+    def __init__(self, int64_t lifetime, bytes secret=None, store=None):
         self.lifetime = lifetime
         self.is_given = secret is not None
-        self.secret = hashlib.sha256(secret).digest() if self.is_given else os.urandom(32)
+        self.store = store
         self.epoch = self.now() - 1
+        if self.is_given:
+            self.secret = hashlib.sha256(secret).digest()
+        elif store is None:
+            self.secret = os.urandom(32)
+        else:
+            self.epoch, self.secret = store.secret(lifetime, self.epoch)
         fill(&self.current, self.secret_of(self.epoch))
+        self.previous = self.current     # of which there is none if the store is ahead of our clock
         self.advance()
 
     cdef int64_t now(self) noexcept:
@@ -54,6 +63,8 @@ cdef class TicketKeys:
     cdef int advance(self) except -1:
         """Take the keys of the present lifetime; the clock may have run through several."""
         cdef int64_t now = self.now()
+        if self.epoch >= now:
+            return 0
         if self.is_given and now - self.epoch > 1:
             self.epoch = now - 1
             fill(&self.current, self.secret_of(self.epoch))
@@ -63,6 +74,11 @@ cdef class TicketKeys:
                 self.secret = derive(self.secret, b"pingora next")
             self.previous = self.current
             fill(&self.current, self.secret_of(self.epoch))
+        if self.store is not None:
+            try:
+                self.store.secret(self.lifetime, self.epoch - 1)    # what was before is forgotten there too
+            except Exception:
+                pass   # ignored: it is forgotten one lifetime later
         return 0
 
     cdef int handle(self, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
