@@ -53,6 +53,7 @@ EXTENSIONS = [
     "net.tls",
     "net.tls_context",
     "net.tls_tickets",
+    "net.tls_hello",
     "net.tls_info",
     "net.tls_server",
     "net.tls_client",

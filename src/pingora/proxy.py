@@ -9,7 +9,7 @@ from pingora.modules import HttpModule, combine, module_hooks
 from pingora.retry import RetryPolicy
 from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import RequestHead, ResponseHead
-from pingora_c.net.tls_server import ClientHello
+from pingora_c.net.tls_hello import ClientHello
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.session import Session

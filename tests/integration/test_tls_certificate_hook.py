@@ -196,3 +196,29 @@ def test_a_replaced_proxy_is_closed_when_its_hook_has_ended(ca, proxy_factory):
         client.close()
     wait_until(lambda: first.hellos[-1] == "closed")
     assert [getattr(hello, "server_name", hello) for hello in first.hellos] == ["a.made.test", "closed"]
+
+
+class Fingerprints(Sync):
+    def request_filter(self, session, ctx):
+        return Response(200, {}, str(session.tls.ja4))
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_fingerprint_of_the_client_is_there_for_hooks_that_ask(proxy_factory, ca, is_kept):
+    choosing = Fingerprints(ca)
+    proxy = proxy_factory(choosing, tls=settings(ca, ja4=is_kept))
+    context = ssl.create_default_context(cadata=ca.chain.decode())
+    context.set_alpn_protocols(["http/1.1"])
+    with (
+        socket.create_connection((proxy.host, proxy.port), 20) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        client.sendall(GET)
+        answer = client.recv(65536)
+    (hello,) = choosing.hellos
+    assert hello.version == 0x0304
+    assert 0x002B in hello.extensions
+    assert hello.signature_algorithms
+    assert hello.ja4.startswith("t13d")
+    assert hello.ja4[8:11] == "h1_"
+    assert answer.endswith((hello.ja4 if is_kept else "None").encode())

@@ -63,7 +63,10 @@ class Successor:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
 
     async def prepare(self, sockets: Iterable[SlotSockets], tickets: int, stays: bool) -> None:
-        """Give it the sockets and the TicketStore, and wait until it is ready. `stays`: see Predecessor. Raises Refused."""
+        """Give it the sockets and the TicketStore, and wait until it is ready. Raises Refused.
+
+        `stays`: see Predecessor.
+        """
         await self.expect("hello")
         try:
             for one in sockets:

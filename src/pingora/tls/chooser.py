@@ -8,7 +8,8 @@ from typing import Any
 
 from pingora.tls.certificate import Certificate
 from pingora.tls.server import TlsSettings
-from pingora_c.net.tls_server import ClientHello, HostContext
+from pingora_c.net.tls_hello import ClientHello
+from pingora_c.net.tls_server import HostContext
 
 log = logging.getLogger("pingora")
 

@@ -59,7 +59,7 @@ class TlsSettings:
 
     Versions are "1.2" and "1.3"; `ciphers` (TLS 1.2), `cipher_suites` (1.3) and `groups` are lists as OpenSSL writes
     them. Sessions can be resumed by `tickets` for `ticket_lifetime` seconds; `ticket_secret` shares them with other
-    hosts and over restarts.
+    hosts and over restarts. With `ja4`, `session.tls.ja4` is the fingerprint of the client's software.
 
     Raises ValueError that names the file or the setting.
     """
@@ -77,6 +77,7 @@ class TlsSettings:
     tickets: bool = True
     ticket_lifetime: int = 28800
     ticket_secret: bytes | None = field(default=None, repr=False)
+    ja4: bool = False
     rules: TlsRules = field(init=False, compare=False, repr=False)
     context: ServerContext = field(init=False, compare=False, repr=False)
 
@@ -90,7 +91,13 @@ class TlsSettings:
         tickets = None
         if self.tickets:
             tickets = ticket_keys(self.ticket_lifetime, self.ticket_secret)
-        context = ServerContext(rules, tickets=tickets, protocols=alpn_wire(self.alpn), is_strict=self.strict_host)
+        context = ServerContext(
+            rules,
+            tickets=tickets,
+            protocols=alpn_wire(self.alpn),
+            is_strict=self.strict_host,
+            keeps_ja4=self.ja4,
+        )
         object.__setattr__(self, "rules", rules)
         object.__setattr__(self, "context", context)
         self._use(as_list(self.certificates))

@@ -19,6 +19,7 @@ def next_secret(secret: bytes) -> bytes:
     """Give the secret of the next epoch, from which this one cannot be found again."""
     return hmac.digest(secret, NEXT, "sha256")
 
+
 shared: "TicketStore | None" = None  # what this process was given; None: it keeps its secrets to itself
 
 

@@ -110,7 +110,8 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_TLSEXT_ERR_OK, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_ALERT_FATAL
     int SSL_AD_INTERNAL_ERROR, SSL_AD_UNRECOGNIZED_NAME, SSL_AD_DECODE_ERROR
     int TLSEXT_NAMETYPE_host_name, TLSEXT_TYPE_server_name
-    int TLSEXT_TYPE_application_layer_protocol_negotiation
+    int TLSEXT_TYPE_application_layer_protocol_negotiation, TLSEXT_TYPE_signature_algorithms
+    int TLSEXT_TYPE_supported_versions
     int SSL_SESS_CACHE_OFF, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL
     int SSL_R_CERTIFICATE_VERIFY_FAILED
     uint64_t SSL_OP_NO_RENEGOTIATION, SSL_OP_NO_COMPRESSION, SSL_OP_CIPHER_SERVER_PREFERENCE

@@ -17,6 +17,7 @@ cdef class TlsInfo:
     cdef readonly str server_name             # SNI, None: none was sent
     cdef readonly str alpn                    # None: not negotiated
     cdef readonly bint resumed
+    cdef readonly str ja4                     # fingerprint of the client's software, None: not asked for
     cdef readonly ClientCertificate client_certificate   # verified; None: the client gave none
 
 

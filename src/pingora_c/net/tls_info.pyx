@@ -37,6 +37,7 @@ cdef TlsInfo tls_info(TlsTransport transport):
     SSL_get0_alpn_selected(transport.ssl, &protocol, &size)
     if size:
         made.alpn = (<const char*>protocol)[:size].decode("ascii", "replace")
+    made.ja4 = transport.ja4
     made.resumed = SSL_session_reused(transport.ssl) == 1
     if der is not None:
         made.client_certificate = ClientCertificate(der)

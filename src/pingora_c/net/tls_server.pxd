@@ -22,14 +22,6 @@ cdef class HostContext:
     cdef dict staples          # address of an X509 of ctx -> its OCSP response
 
 
-# What a hook that chooses a certificate sees: of plain values, it may be kept.
-@cython.final
-cdef class ClientHello:
-    cdef readonly str server_name      # None: the client asks for none
-    cdef readonly tuple alpn           # protocols that it offers
-    cdef readonly tuple ciphers        # numbers of the suites that it offers, in its order
-
-
 # Continues a handshake when a hook that awaits has ended.
 @cython.final
 cdef class Continuation:
@@ -44,6 +36,7 @@ cdef class ServerContext(TlsContext):
     cdef dict hosts            # name, or "*.example.com" -> HostContext; replaced as a whole
     cdef readonly HostContext fallback   # for no name, or an unknown one
     cdef bint is_strict        # requests must be for a name of the certificate that was shown
+    cdef bint keeps_ja4        # connections know their client's fingerprint
     cdef bint has_policies     # hosts differ in their policy
 
     cdef HostContext host_for(self, bytes name)

@@ -5,15 +5,6 @@ from pingora_c.net.tls_context import TlsRules
 from pingora_c.net.tls_tickets import TicketKeys
 
 @final
-class ClientHello:
-    @property
-    def server_name(self) -> str | None: ...
-    @property
-    def alpn(self) -> tuple[str, ...]: ...
-    @property
-    def ciphers(self) -> tuple[int, ...]: ...
-
-@final
 class Continuation:
     def go_on(self, future: object) -> None: ...
 
@@ -44,6 +35,7 @@ class ServerContext:
         tickets: TicketKeys | None,
         protocols: bytes,
         is_strict: bool,
+        keeps_ja4: bool = False,
     ) -> None: ...
     def replace(self, hosts: Mapping[bytes, HostContext], fallback: HostContext) -> None: ...
     @property

@@ -3,7 +3,7 @@ cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memcmp
 from pingora_c.lib.openssl cimport (
     EVP_CIPHER_CTX, EVP_MAC_CTX, OPENSSL_free, OPENSSL_memdup, SSL, SSL_AD_INTERNAL_ERROR,
     SSL_CLIENT_HELLO_ERROR, SSL_CLIENT_HELLO_RETRY, SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_free, SSL_CTX_get0_certificate,
@@ -11,17 +11,15 @@ from pingora_c.lib.openssl cimport (
     SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_timeout,
     SSL_CTX_set_tlsext_status_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_OP_NO_TICKET,
     SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK,
-    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_client_hello_get0_ciphers,
-    SSL_client_hello_get0_ext, SSL_get_certificate, SSL_get_ex_data, SSL_set_SSL_CTX,
-    SSL_set_session_id_context, SSL_set_tlsext_status_ocsp_resp, SSL_set_verify,
-    TLSEXT_TYPE_application_layer_protocol_negotiation, TLSEXT_TYPE_server_name,
+    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_get_certificate, SSL_get_ex_data,
+    SSL_set_SSL_CTX, SSL_set_session_id_context, SSL_set_tlsext_status_ocsp_resp, SSL_set_verify,
 )
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls_context cimport TlsRules, trust, use_certificate
+from pingora_c.net.tls_hello cimport read_hello, server_name_of
 from pingora_c.net.tls_info cimport tls_info
 
 cdef enum:
-    NAME_MAX = 255
     TICKETS_PER_HANDSHAKE = 1     # TLS 1.3; OpenSSL's 2 cost a client that opens one connection 300 bytes
 
 
@@ -79,56 +77,6 @@ cdef int on_alpn(SSL* ssl, const unsigned char** out, unsigned char* out_size, c
     return SSL_TLSEXT_ERR_ALERT_FATAL
 
 
-cdef bytes server_name_of(SSL* ssl):
-    """The one host name of a hello's server_name extension (RFC 6066 §3) in lower case, without a final dot; None
-    without the extension, ValueError if it is malformed.
-    """
-    cdef const unsigned char* data = NULL
-    cdef size_t size = 0, name_size
-    if SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &data, &size) != 1:
-        return None
-    if size < 5 or (<size_t>data[0] << 8 | data[1]) != size - 2 or data[2] != 0:
-        raise ValueError("server_name")
-    name_size = <size_t>data[3] << 8 | data[4]
-    if name_size != size - 5 or not 0 < name_size <= NAME_MAX or memchr(data + 5, 0, name_size) != NULL:
-        raise ValueError("server_name")
-    return (<const char*>data + 5)[:name_size].lower().removesuffix(b".")
-
-
-cdef bytes extension_of(SSL* ssl, unsigned int type):
-    cdef const unsigned char* data = NULL
-    cdef size_t size = 0
-    if SSL_client_hello_get0_ext(ssl, type, &data, &size) != 1:
-        return b""
-    return (<const char*>data)[:size]
-
-
-cdef ClientHello client_hello(TlsTransport transport):
-    cdef ClientHello made = ClientHello.__new__(ClientHello)
-    cdef bytes offered = extension_of(transport.ssl, TLSEXT_TYPE_application_layer_protocol_negotiation)
-    cdef const unsigned char* suites = NULL
-    cdef size_t size = SSL_client_hello_get0_ciphers(transport.ssl, &suites)
-    cdef size_t i
-    cdef list protocols = []
-    if transport.server_name is not None:
-        made.server_name = transport.server_name.decode("ascii", "replace")
-    offered = offered[2:]      # behind the length of the list
-    while offered:
-        protocols.append(offered[1:1 + offered[0]].decode("latin-1"))
-        offered = offered[1 + offered[0]:]
-    made.alpn = tuple(protocols)
-    made.ciphers = tuple([<int>suites[2 * i] << 8 | suites[2 * i + 1] for i in range(size // 2)])
-    return made
-
-
-@cython.final
-cdef class ClientHello:
-    """The first message of a client, before anything is decided. Made by the core."""
-
-    def __repr__(self):
-        return f"<ClientHello server_name={self.server_name!r} alpn={self.alpn!r}>"
-
-
 @cython.final
 cdef class Continuation:
     """Made by the core."""
@@ -182,11 +130,13 @@ cdef class HostContext:
 cdef class ServerContext(TlsContext):
     """What a TLS listener shares: which host answers to which name, and the keys of tickets."""
 
-    def __init__(self, TlsRules rules not None, *, TicketKeys tickets, bytes protocols not None, bint is_strict):
+    def __init__(self, TlsRules rules not None, *, TicketKeys tickets, bytes protocols not None, bint is_strict,
+                 bint keeps_ja4=False):
         self.ctx = rules.new_ctx()
         self.tickets = tickets
         self.protocols = protocols
         self.is_strict = is_strict
+        self.keeps_ja4 = keeps_ja4
         self.hosts = {}
         SSL_CTX_set_client_hello_cb(self.ctx, on_hello, NULL)
         SSL_CTX_set_session_cache_mode(self.ctx, SSL_SESS_CACHE_OFF)
@@ -233,6 +183,8 @@ cdef class ServerContext(TlsContext):
         cdef HostContext host = None
         if transport.future is None:
             transport.server_name = server_name_of(transport.ssl)
+            if self.keeps_ja4:
+                transport.ja4 = read_hello(transport.ssl, transport.server_name).ja4
         if transport.chooser is not None:
             host = self.ask(transport)
             if transport.future is not None:
@@ -253,7 +205,7 @@ cdef class ServerContext(TlsContext):
         cdef Continuation continuation
         cdef object result
         if transport.future is None:
-            result = transport.chooser(client_hello(transport))
+            result = transport.chooser(read_hello(transport.ssl, transport.server_name))
             if result is None or type(result) is HostContext:
                 return <HostContext>result
             transport.future = result

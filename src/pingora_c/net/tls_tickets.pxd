@@ -1,6 +1,7 @@
 """Keys of session tickets, a new one each lifetime; that of the lifetime before still opens what it closed.
 
-All processes that were forked from one, that share a store, or that were given the same secret, make the same keys from the clock alone.
+All processes that were forked from one, that share a store, or that were given the same secret, make the same keys
+from the clock alone.
 """
 cimport cython
 from libc.stdint cimport int64_t

@@ -1,5 +1,6 @@
-from typing import Protocol, final
+from typing import Protocol, final, type_check_only
 
+@type_check_only
 class SecretStore(Protocol):
     def secret(self, lifetime: int, epoch: int) -> tuple[int, bytes]: ...
 

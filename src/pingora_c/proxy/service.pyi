@@ -6,7 +6,8 @@ from typing import Any, Protocol, final
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
-from pingora_c.net.tls_server import ClientHello, ServerContext
+from pingora_c.net.tls_hello import ClientHello
+from pingora_c.net.tls_server import ServerContext
 from pingora_c.proxy.error_page import ErrorPages
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import Plan
