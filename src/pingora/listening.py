@@ -41,6 +41,19 @@ def name_of(sock: socket.socket) -> str:
     return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
+def listen_key(address: str) -> str:
+    """Give the one spelling of a listening address; ":80" is for IPv4 as well, "[::]:80" is not. Raises ValueError."""
+    parsed = parse_address(address, is_listen=True)
+    return parsed.text.removeprefix("[::]") if parsed.is_dual_stack else parsed.text
+
+
+def key_of_socket(sock: socket.socket) -> str:
+    """Give the key of the address that a socket is bound to."""
+    name = name_of(sock)
+    is_dual = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return name.removeprefix("[::]") if is_dual else name
+
+
 def open_listener(text: str, reuse_port: bool = False) -> socket.socket:
     """Bind and listen. Raises UsageError that names the address."""
     address = listening_address(text)

@@ -8,11 +8,11 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pingora.listening import listen_key
 from pingora.replaced import stop_proxy
 from pingora_c.net.listener import Listener
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService
-from pingora_c.upstream.address import parse_address
 
 if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
@@ -48,13 +48,7 @@ class Change:
             site.bound = {}
 
 
-def listen_key(address: str) -> tuple[str, bool]:
-    """Give what two ways to write the same listening address have in common. Raises ValueError."""
-    parsed = parse_address(address, is_listen=True)
-    return parsed.text, parsed.is_dual_stack
-
-
-def sockets_by_key(server: "Server") -> dict[tuple[str, bool], list[socket.socket]]:
+def sockets_by_key(server: "Server") -> dict[str, list[socket.socket]]:
     """Give the open sockets of a server by address."""
     return {listen_key(address): sockets for site in server.sites for address, sockets in site.bound.items()}
 

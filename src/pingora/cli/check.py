@@ -5,9 +5,9 @@ import sys
 import click
 
 from pingora.config import ConfigError
-from pingora.listening import listening_address
 from pingora.program import Program
 from pingora.server import Site
+from pingora.supervisor.sockets import keys_of
 from pingora.usage import UsageError
 
 
@@ -21,8 +21,7 @@ def check(program: str) -> None:
     try:
         server = Program(program).load()
         server.check()
-        for address in server.addresses:
-            listening_address(address)
+        keys_of(server.addresses)
     except UsageError as error:
         fail(error)
     click.echo(f"{program}: ok, {'; '.join(describe(site) for site in server.sites)}")

@@ -17,7 +17,7 @@ from pingora.config.positions import Path, Place
 from pingora.config.problems import ConfigError, Source, did_you_mean
 from pingora.config.units import SIZE, TIME, parse_size, parse_time, shown
 from pingora.limits import RULES, Limits
-from pingora.reload import listen_key
+from pingora.listening import listen_key
 
 FAILED: Any = object()  # what became of a value that is wrong
 EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", tuple: "an array of whole numbers"}

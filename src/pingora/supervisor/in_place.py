@@ -54,9 +54,10 @@ async def change_in_place(generation: Generation, sockets: SlotSockets, file: st
         raise
     finally:
         os.close(fd)
+    # First the old sockets go: those of the same port, as of ":80" beside "[::]:80", would go on to get its clients.
+    sockets.keep_only(addresses)
     await generation.commit(COMMIT_S)
     generation.addresses = addresses
-    sockets.keep_only(addresses)
     return True
 
 

@@ -8,7 +8,7 @@ import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 
-from pingora.listening import listening_address, name_of, open_listener
+from pingora.listening import key_of_socket, listen_key, listening_address, name_of, open_listener
 from pingora.server import Server, Site
 from pingora.supervisor.channel import FDS_MOST, Channel, Message
 from pingora.usage import UsageError
@@ -19,7 +19,7 @@ def keys_of(addresses: Iterable[str]) -> list[str]:
     keys: list[str] = []
     for text in addresses:
         address = listening_address(text)
-        key = address.text
+        key = listen_key(text)
         if key in keys and not address.is_unix and address.port == 0:
             key = f"{key}#{len(keys)}"  # any port, and another than the one before
         if key in keys:
@@ -46,7 +46,7 @@ class SlotSockets:
         for of_address in sockets.values():
             if of_address[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
                 while len(of_address) < self.n_slots:
-                    of_address.append(open_listener(name_of(of_address[0]), reuse_port=True))
+                    of_address.append(open_listener(key_of_socket(of_address[0]), reuse_port=True))
 
     def open(self, addresses: Sequence[str]) -> list[str]:
         """Open what is not open yet; return the keys of what is new. Raises UsageError, and then opens none."""
@@ -62,12 +62,13 @@ class SlotSockets:
         return new
 
     def _open_all(self, text: str, key: str) -> list[socket.socket]:
-        if key.startswith("unix:"):
+        address = listening_address(text)
+        if address.is_unix:
             return [open_listener(text)]
-        # A socket without SO_REUSEPORT finds out whether the port is taken, with it two instances would share one.
-        with open_listener(text) as probe:
-            port = probe.getsockname()[1]
-        text = f"{text.rpartition(':')[0]}:{port}"
+        if not self._has_port(address.port):
+            # A socket without SO_REUSEPORT finds out whether the port is taken, with it two instances would share one.
+            with open_listener(text) as probe:
+                text = f"{text.rpartition(':')[0]}:{probe.getsockname()[1]}"
         opened: list[socket.socket] = []
         try:
             for _ in range(self.n_slots):
@@ -78,8 +79,19 @@ class SlotSockets:
             raise
         return opened
 
+    def _has_port(self, port: int) -> bool:
+        """Whether we hold a port already, on another address such as ":80" beside "127.0.0.1:80"."""
+        held = (of_address[0] for of_address in self.sockets.values())
+        return any(
+            sock.family != socket.AF_UNIX
+            and sock.getsockname()[1] == port
+            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+            for sock in held
+        )
+
     def _take_inherited(self, key: str) -> list[socket.socket]:
-        taken = [sock for sock in self._inherited if name_of(sock) == key]
+        # systemd makes "[::]:80" for IPv4 as well, unless its unit says otherwise.
+        taken = [sock for sock in self._inherited if key in (key_of_socket(sock), name_of(sock))]
         self._inherited = [sock for sock in self._inherited if sock not in taken]
         for sock in taken:
             sock.setblocking(False)
