@@ -6,7 +6,8 @@
 | `generation`, `worker` | the supervisor's side of a generation and of a worker | supervisor |
 | `sockets` | the listening sockets of all worker slots | supervisor |
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
-| `in_place` | a reload of a configuration by the processes that run | supervisor |
+| `reloads`, `in_place` | a reload; that of a configuration by the processes that run | supervisor |
+| `published` | what the agent published | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |
 | `stuck` | workers without a sign of life | supervisor |
 | `daemon` | `--daemon` | supervisor, and the command that started it |

@@ -53,8 +53,46 @@ class Handover:
         if self.predecessor is not None:
             self.predecessor.leaving()
 
-    async def upgrade(self, program: str | None) -> Successor:
-        """Let a new supervisor serve. Raises Refused, and then nothing has changed."""
+    async def upgrade(self, program: str | None) -> str:
+        """Let a new supervisor, run by `program` or as we are, take over. Raises Refused, and then nothing changed."""
+        try:
+            async with self._supervisor.busy:
+                return await self._hand_over(program)
+        except Refused as error:
+            say(f"upgrade refused: {error}")
+            raise
+
+    async def _hand_over(self, program: str | None) -> str:
+        ours = self._supervisor
+        if ours.is_embedded:
+            raise Refused("a program that called server.run() cannot be upgraded, `pingora run FILE.py` can")
+        if ours.is_stopping or ours.generation is None:
+            raise Refused("the instance is not running")
+        successor = await self._start(program)
+        old, ours.generation = ours.generation, None
+        ours.retire(old)
+        ours.notifier.send(MAINPID=successor.pid, READY=1)
+        text = f"process {successor.pid} has taken over"
+        say(text)
+        ours.spawn_task(self._serve_if_it_dies())
+        return text
+
+    async def _serve_if_it_dies(self) -> None:
+        ours = self._supervisor
+        if await self._survives():
+            ours.check_ended()
+            return
+        ours.notifier.send(MAINPID=os.getpid())
+        ours.board.is_ready = False
+        async with ours.busy:
+            try:
+                await ours.start_afresh()
+            except Refused as error:
+                say(f"cannot serve again: {error}")
+                ours.stop(0.0)
+
+    async def _start(self, program: str | None) -> Successor:
+        """Start the new supervisor and let it serve. Raises Refused, and then nothing has changed."""
         ours = self._supervisor
         successor = self.successor = Successor(program, ours.notifier.environment)
         try:
@@ -75,7 +113,7 @@ class Handover:
         self.leave()
         return successor
 
-    async def survives(self) -> bool:
+    async def _survives(self) -> bool:
         """Let go of the sockets once the new supervisor has lived for a while. False: it died, and we must serve."""
         ours, successor = self._supervisor, self.successor
         assert successor is not None

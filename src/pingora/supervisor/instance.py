@@ -12,20 +12,20 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pingora.snapshots import NAMES_MOST
 from pingora.supervisor import Refused, describe, say
-from pingora.supervisor.backoff import LONGEST_DELAY_S, Backoff
+from pingora.supervisor.backoff import Backoff
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
 from pingora.supervisor.daemon import Daemon
 from pingora.supervisor.generation import Generation, reap_strangers
 from pingora.supervisor.handover import Handover
-from pingora.supervisor.in_place import change_in_place
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
 from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
+from pingora.supervisor.published import Published
+from pingora.supervisor.reloads import Reloads
 from pingora.supervisor.sockets import SlotSockets, keys_of
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
@@ -36,7 +36,6 @@ from pingora.usage import UsageError
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
 RETIRED_MOST = 4  # generations that drain at the same time
-LOAD_S = 120.0  # that a program may take to load in a reload
 
 
 class Supervisor:
@@ -58,10 +57,10 @@ class Supervisor:
         self.config_file: str | None = None  # what a reload reads anew, if the program is a configuration
         self.daemon: Daemon | None = None  # whom to tell that we serve
         self.started_at = time.time()
-        self.n_reloads = 0
         self._start_process = start
+        self.reloads = Reloads(self)
         self.handover = Handover(self, predecessor)
-        self._is_embedded = is_embedded
+        self.is_embedded = is_embedded
         self.notifier = Notifier()
         self.operators = Operators(options, self._commands())
         self.tickets = os.memfd_create("pingora-tickets", os.MFD_CLOEXEC)  # a TicketStore for all generations
@@ -73,9 +72,8 @@ class Supervisor:
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
         self._n_generations = 0
         self._backoff: defaultdict[int, Backoff] = defaultdict(Backoff)  # by the worker's number
-        self._snapshots: dict[str, int] = {}  # what was published: descriptors by name
-        self._busy = asyncio.Lock()
-        self._is_changing = False  # in place: a worker forked now might miss it
+        self._published = Published()
+        self.busy = asyncio.Lock()  # held by the operation that runs
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
         self._delayed_stop: asyncio.TimerHandle | None = None
@@ -89,9 +87,9 @@ class Supervisor:
             signal.SIGINT: lambda: self.stop(0.0),
             signal.SIGTERM: lambda: self.stop(self.options.grace),
             signal.SIGQUIT: lambda: self.stop(self.options.grace),
-            signal.SIGHUP: lambda: self._spawn_task(self.reload()),
+            signal.SIGHUP: lambda: self.spawn_task(self.reloads.reload()),
             signal.SIGUSR1: self.reopen_logs,
-            signal.SIGUSR2: lambda: self._spawn_task(self.upgrade(None)),
+            signal.SIGUSR2: lambda: self.spawn_task(self.handover.upgrade(None)),
         }
         for number in SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number, actions[number])
@@ -140,10 +138,10 @@ class Supervisor:
             return {"text": "stopped"}
 
         async def reload(question: dict[str, Any]) -> dict[str, Any]:
-            return {"text": await self.reload()}
+            return {"text": await self.reloads.reload()}
 
         async def upgrade(question: dict[str, Any]) -> dict[str, Any]:
-            return {"text": await self.upgrade(question.get("exec"))}
+            return {"text": await self.handover.upgrade(question.get("exec"))}
 
         return {"status": status, "stop": stop, "reload": reload, "upgrade": upgrade}
 
@@ -165,20 +163,19 @@ class Supervisor:
     # Starting
 
     async def _start(self) -> None:
-        async with self._busy:
+        async with self.busy:
             if self.handover.predecessor is not None:
                 await self._start_from(self.handover.predecessor)
             else:
-                await self._start_afresh()
+                await self.start_afresh()
 
-    async def _start_afresh(self) -> None:
+    async def start_afresh(self) -> None:
+        """Load the program and start all that belongs to it. Raises Refused."""
         await self.operators.open()
-        self._take_over(await self._load(None))
+        self.take_over(await self.load(None))
         for name in self.sockets.close_unclaimed():
             say(f"the socket on {name} that was passed to us is used by nobody, closing it")
-        for number in range(self.options.workers):
-            self._start_worker(number)
-        self._start_agent()
+        self.fill_places()
 
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
@@ -188,18 +185,18 @@ class Supervisor:
             self.tickets = predecessor.tickets
         self.probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
         self.sockets.adopt(inherited)
-        generation = await self._load(None)
+        generation = await self.load(None)
         await generation.start_workers(self.options.workers)
         await predecessor.ready()
         await self.operators.open()
-        self._take_over(generation)
+        self.take_over(generation)
         generation.accept()
         self._on_serving()
         predecessor.serving()
         self.sockets.keep_only(generation.addresses)
-        self._start_agent()
+        self.start_agent()
 
-    async def _load(self, timeout: float | None) -> Generation:
+    async def load(self, timeout: float | None) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""
         channel, pid = self._start_process(self.tickets)
         self._n_generations += 1
@@ -213,7 +210,7 @@ class Supervisor:
             generation.equip(self.board, self.sockets, self.probes, self.options.for_workers)
         except BaseException as error:
             self.sockets.close(new)
-            self._discard(generation)
+            self.discard(generation)
             if isinstance(error, asyncio.TimeoutError):
                 raise Refused(f"the program was not loaded after {timeout:.0f} s") from None
             if isinstance(error, UsageError):
@@ -225,12 +222,13 @@ class Supervisor:
     def _health(self) -> list[str]:
         return [self.options.health] if self.options.health else []
 
-    def _take_over(self, generation: Generation) -> None:
+    def take_over(self, generation: Generation) -> None:
         """Make it the present one."""
         self.others.remove(generation)
         self.generation = generation
+        self._backoff.clear()
 
-    def _discard(self, generation: Generation) -> None:
+    def discard(self, generation: Generation) -> None:
         """Kill what never served."""
         generation.stop(0.0)
         generation.kill(signal.SIGKILL)
@@ -238,7 +236,7 @@ class Supervisor:
     def _start_worker(self, number: int) -> None:
         """Start a worker of the present generation; it accepts as soon as it is ready."""
         generation = self.generation
-        if generation is None or self.is_stopping or self._is_changing:
+        if generation is None or self.is_stopping or self.reloads.is_in_place:
             return
         if any(worker.number == number for worker in generation.workers):
             return
@@ -246,11 +244,16 @@ class Supervisor:
 
     def _fork(self, generation: Generation, number: int, on_ready: Callable[[Worker], None]) -> None:
         worker = generation.fork(number)
-        for name, fd in self._snapshots.items():
-            worker.send("snapshot", (fd,), name=name)
+        self._published.give_all(worker)
         worker.ready.add_done_callback(lambda future: on_ready(worker) if future.exception() is None else None)
 
-    def _start_agent(self) -> None:
+    def fill_places(self) -> None:
+        """Start a worker at each place that has none, and the agent."""
+        for number in range(self.options.workers):
+            self._start_worker(number)
+        self.start_agent()
+
+    def start_agent(self) -> None:
         """Start the agent of the present generation, if there is work for one."""
         if self.generation is not None and (self.generation.has_agent or self.options.health):
             self._start_worker(AGENT)
@@ -280,19 +283,10 @@ class Supervisor:
         if message is None:
             self._on_child()
         elif message.kind == "publish" and worker.number == AGENT and generation is self.generation:
-            self._publish(message)
+            workers = (worker for generation in self.generations for worker in generation.servers)
+            self._published.take(message, workers)
         elif message.kind == "recycle" and generation is self.generation and not self.is_stopping:
             self._recycle(generation, worker, message["why"])
-
-    def _publish(self, message: Message) -> None:
-        """Give a snapshot of the agent to all workers, and to those that come."""
-        if message.fds and (message["name"] in self._snapshots or len(self._snapshots) < NAMES_MOST):
-            if (before := self._snapshots.pop(message["name"], None)) is not None:
-                os.close(before)
-            self._snapshots[message["name"]] = fd = message.fds.pop()
-            for worker in (worker for generation in self.generations for worker in generation.servers):
-                worker.send("snapshot", (fd,), name=message["name"])
-        message.close_fds()
 
     def _recycle(self, generation: Generation, worker: Worker, why: str) -> None:
         """Replace a worker that did enough: another one takes its place first."""
@@ -314,13 +308,13 @@ class Supervisor:
         if lost is not None and lost.is_gone and not lost.is_retired:
             say(f"generation {lost.number} died, loading the program again")
             lost.is_retired = True  # it forks nothing any more
-            self._spawn_task(self._replace_lost(lost))
+            self.spawn_task(self.reloads.replace_lost(lost))
         self.others = [one for one in self.others if one.workers or not one.is_gone]
         self.handover.reap()
-        if not self._is_embedded:
+        if not self.is_embedded:
             ours = set[int]().union(*(generation.pids for generation in self.generations))
             reap_strangers(ours | self.handover.pids)
-        self._check_ended()
+        self.check_ended()
 
     def _on_worker_ended(self, generation: Generation, worker: Worker, status: int | None) -> None:
         is_present = generation is self.generation
@@ -333,17 +327,6 @@ class Supervisor:
             when = f"in {delay:.1f} s" if delay else "now"
             say(f"worker {worker.pid} {describe(status)}, starting another {when}")
         asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
-
-    async def _replace_lost(self, lost: Generation) -> None:
-        """Replace a generation that cannot fork any more; its workers serve on meanwhile."""
-        delay = 0.1
-        while self.generation is lost and not self.is_stopping:
-            try:
-                await self._change_generation()
-            except Refused as error:
-                say(f"cannot load the program again: {error}")
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, LONGEST_DELAY_S)
 
     async def _look(self) -> None:
         watch = StuckWatch(self.board, self.options.stuck_after)
@@ -363,64 +346,8 @@ class Supervisor:
         for generation in self.generations:
             generation.reopen_logs()
 
-    # Reloading
-
-    async def reload(self) -> str:
-        """Serve what the program is now: a configuration in place, code by a new generation. Raises Refused."""
-        self.notifier.reloading()
-        try:
-            text = await self._change()
-        except Refused as error:
-            say(f"reload refused: {error}")
-            raise
-        finally:
-            self.notifier.ready("serving")
-        self.n_reloads += 1
-        say(text)
-        return text
-
-    async def _change(self) -> str:
-        if self.config_file is not None and await self._change_in_place(self.config_file):
-            return f"{self.config_file} has taken over in place"
-        await self._change_generation()
-        assert self.generation is not None
-        return f"generation {self.generation.number} has taken over"
-
-    async def _change_in_place(self, file: str) -> bool:
-        async with self._busy:
-            if self.is_stopping or self.generation is None or self.generation.is_retired:
-                return False
-            self._is_changing = True
-            try:
-                return await change_in_place(self.generation, self.sockets, file)
-            finally:
-                self._is_changing = False
-                for number in range(self.options.workers):  # those that died meanwhile
-                    self._start_worker(number)
-                self._start_agent()
-
-    async def _change_generation(self) -> None:
-        async with self._busy:
-            if self.is_stopping or self.generation is None:
-                raise Refused("the instance is not running")
-            old, new = self.generation, await self._load(LOAD_S)
-            try:
-                await new.start_workers(self.options.workers)
-                if self.is_stopping:
-                    raise Refused("the instance is being stopped")
-            except BaseException:
-                self._discard(new)
-                self.sockets.keep_only(old.addresses)
-                raise
-            self._take_over(new)
-            self._backoff.clear()
-            new.accept()
-            self._retire(old)
-            await old.refuses()
-            self.sockets.keep_only(new.addresses)
-            self._start_agent()
-
-    def _retire(self, generation: Generation) -> None:
+    def retire(self, generation: Generation) -> None:
+        """Let a generation that was replaced drain, not longer than it may."""
         self.others.append(generation)
         generation.retire(self.options.drain)
         draining = [one for one in self.others if one.workers]
@@ -437,44 +364,6 @@ class Supervisor:
             generation.kill(signal.SIGKILL)
 
         asyncio.get_running_loop().call_later(delay, kill)
-
-    # Upgrading
-
-    async def upgrade(self, program: str | None) -> str:
-        """Let a new supervisor, run by `program` or as we are, take over. Raises Refused, and then nothing changed."""
-        try:
-            async with self._busy:
-                return await self._hand_over(program)
-        except Refused as error:
-            say(f"upgrade refused: {error}")
-            raise
-
-    async def _hand_over(self, program: str | None) -> str:
-        if self._is_embedded:
-            raise Refused("a program that called server.run() cannot be upgraded, `pingora run FILE.py` can")
-        if self.is_stopping or self.generation is None:
-            raise Refused("the instance is not running")
-        successor = await self.handover.upgrade(program)
-        old, self.generation = self.generation, None
-        self._retire(old)
-        self.notifier.send(MAINPID=successor.pid, READY=1)
-        text = f"process {successor.pid} has taken over"
-        say(text)
-        self._spawn_task(self._serve_if_it_dies())
-        return text
-
-    async def _serve_if_it_dies(self) -> None:
-        if await self.handover.survives():
-            self._check_ended()
-            return
-        self.notifier.send(MAINPID=os.getpid())
-        self.board.is_ready = False
-        async with self._busy:
-            try:
-                await self._start_afresh()
-            except Refused as error:
-                say(f"cannot serve again: {error}")
-                self.stop(0.0)
 
     # Stopping
 
@@ -501,9 +390,10 @@ class Supervisor:
         for generation in self.generations:
             generation.stop(seconds)
             self._kill_later(generation, seconds + MARGIN_S)
-        self._check_ended()
+        self.check_ended()
 
-    def _check_ended(self) -> None:
+    def check_ended(self) -> None:
+        """End if nothing is left to do."""
         generation = self.generation
         if self.handover.lets_end and not self.others and (generation is None or generation.has_ended):
             self.ended.set()
@@ -521,7 +411,7 @@ class Supervisor:
             else:
                 sockets.close_all()
 
-    def _spawn_task(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn_task(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run an operation that nobody waits for; what it refuses has been said."""
 
         async def run() -> None:

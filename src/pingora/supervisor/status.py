@@ -20,7 +20,7 @@ def describe_instance(supervisor: "Supervisor") -> dict[str, Any]:
         "version": pingora.__version__,
         "state": supervisor.state,
         "uptime": round(time.time() - supervisor.started_at, 1),
-        "reloads": supervisor.n_reloads,
+        "reloads": supervisor.reloads.n_done,
         "listeners": supervisor.sockets.names(),
         "generations": [
             describe_generation(generation, supervisor) for generation in supervisor.generations if generation.is_loaded
