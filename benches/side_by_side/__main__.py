@@ -21,7 +21,14 @@ from .results import Results, describe_machine
 from .rows import ROWS
 from .workloads import WORKLOADS, Bench, run_workload
 
-TOOLS = {"nginx": "nginx", "wrk": "wrk", "h2load": "nghttp2-client", "curl": "curl", "taskset": "util-linux"}
+TOOLS = {
+    "nginx": "nginx",
+    "wrk": "wrk",
+    "h2load": "nghttp2-client",
+    "curl": "curl",
+    "openssl": "openssl",
+    "taskset": "util-linux",
+}
 
 INTERRUPTED = 128 + signal.SIGINT
 

@@ -1,6 +1,9 @@
-"""A minimal HTTP/1.1 client of the benchmark itself: first contact, validation, idle connections."""
+"""A minimal client of the benchmark itself: first contact, validation, idle connections. HTTP/2 is left to curl."""
 
+import enum
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +13,19 @@ from .processes import Started
 START_SECONDS = 15.0
 POLL_SECONDS = 0.001
 TIMEOUT_SECONDS = 10.0
+
+
+class Protocol(enum.Enum):
+    """What clients speak to a proxy."""
+
+    HTTP1 = "http"
+    TLS = "https"  # HTTP/1.1 in it
+    H2C = "h2c"  # HTTP/2 from the first byte
+
+    @property
+    def scheme(self) -> str:
+        """That of an URL."""
+        return "https" if self is Protocol.TLS else "http"
 
 
 class NotServed(Exception):
@@ -46,23 +62,41 @@ def receive(connection: socket.socket) -> bytes:
     return chunk
 
 
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+def connect(port: int, protocol: Protocol = Protocol.HTTP1) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+    if protocol is Protocol.HTTP1:
+        return plain
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the benchmark's own certificate
+    return context.wrap_socket(plain)
 
 
-def ask_once(port: int, path: str, headers: Iterable[str] = ()) -> Answer:
+def ask_once(port: int, path: str, headers: Iterable[str] = (), protocol: Protocol = Protocol.HTTP1) -> Answer:
     """Ask on a connection of its own."""
-    with connect(port) as connection:
+    if protocol is Protocol.H2C:
+        return ask_curl(port, path, headers)
+    with connect(port, protocol) as connection:
         return ask(connection, path, headers)
 
 
-def wait_until_served(process: Started, port: int, path: str, headers: Iterable[str] = ()) -> Answer:
+def ask_curl(port: int, path: str, headers: Iterable[str]) -> Answer:
+    options = [part for header in headers for part in ("-H", header)]
+    command = ["curl", "-sS", "--http2-prior-knowledge", "-m", str(TIMEOUT_SECONDS), "-w", "%{stderr}%{http_code}"]
+    asked = subprocess.run([*command, *options, f"http://127.0.0.1:{port}{path}"], capture_output=True, check=False)
+    if asked.returncode:
+        raise NotServed(asked.stderr.decode(errors="replace").strip() or f"curl ended with {asked.returncode}")
+    return Answer(int(asked.stderr), asked.stdout)
+
+
+def wait_until_served(
+    process: Started, port: int, path: str, headers: Iterable[str] = (), protocol: Protocol = Protocol.HTTP1
+) -> Answer:
     """Return the first answer; NotServed if the process ends or stays silent."""
     deadline = time.monotonic() + START_SECONDS
     why = f"no answer within {START_SECONDS:.0f} s"
     while process.is_running() and time.monotonic() < deadline:
         try:
-            return ask_once(port, path, headers)
+            return ask_once(port, path, headers, protocol)
         except OSError:
             time.sleep(POLL_SECONDS)
         except NotServed as error:

@@ -1,4 +1,4 @@
-"""The targets of the HTTP/1.1 rows, and whether a run met them."""
+"""The targets of the rows, and whether a run met them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +32,22 @@ def ratio_gate(title: str, workload: str, to: str, limit: float) -> Callable[[Re
         is_whole = None not in results.workloads[workload][US]
         measured = f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})" + ("" if is_whole else ", with errors")
         return Verdict(title, target, measured, ratio.median <= limit and is_whole)
+
+    return judge
+
+
+def better_gate(title: str, workload: str, limit: float) -> Callable[[Results], Verdict]:
+    """CPU per request: at most `limit` times that of the better of nginx and HAProxy."""
+
+    def judge(results: Results) -> Verdict:
+        target = f"≤ {limit:.2f} x the better of nginx and HAProxy"
+        ratios = [ratio for to in ("nginx", "haproxy") if (ratio := results.ratio(workload, US, to))]
+        if not ratios:
+            return Verdict(title, target, "not measured", None)
+        worst = max(ratios, key=lambda ratio: ratio.median)
+        is_whole = None not in results.workloads[workload][US]
+        measured = f"{worst.median:.2f} ({worst.low:.2f}-{worst.high:.2f})" + ("" if is_whole else ", with errors")
+        return Verdict(title, target, measured, worst.median <= limit and is_whole)
 
     return judge
 
@@ -79,6 +95,11 @@ GATES: tuple[Callable[[Results], Verdict], ...] = (
     ratio_gate("1 MiB answers", "1m", "relay", 1.15),
     ratio_gate("1 MiB answers", "1m", "nginx", 0.50),
     ratio_gate("no keep-alive", "nokeepalive", "nginx", 0.9),
+    ratio_gate("small answers over TLS", "tls", "nginx", 0.8),
+    ratio_gate("64 KiB answers over TLS", "tls64k", "nginx", 0.8),
+    ratio_gate("TLS handshakes", "handshakes", "nginx", 1.0),
+    better_gate("small answers over HTTP/2", "h2", 1.0),
+    better_gate("64 KiB answers over HTTP/2", "h264k", 1.0),
     nginx_gate("system calls per request, 1 connection", rows.SYSTEM_CALLS.format(1), plus=1),
     nginx_gate("system calls per request, 8 connections", rows.SYSTEM_CALLS.format(8)),
     nginx_gate("system calls per request, 64 connections", rows.SYSTEM_CALLS.format(64)),

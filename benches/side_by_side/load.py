@@ -6,8 +6,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .client import Protocol
 from .processes import Cpus
 
+H2_CONNECTIONS = 8
+H2_STREAMS = 16  # of each
 UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6}
 
 
@@ -29,8 +32,8 @@ class Load:
         return self.requests / self.seconds
 
 
-def url(port: int, path: str) -> str:
-    return f"http://127.0.0.1:{port}{path}"
+def url(port: int, path: str, protocol: Protocol = Protocol.HTTP1) -> str:
+    return f"{protocol.scheme}://127.0.0.1:{port}{path}"
 
 
 def pinned(cpus: Cpus, command: list[str]) -> list[str]:
@@ -45,6 +48,19 @@ def wrk(cpus: Cpus, target: str, *, seconds: int, connections: int = 64, headers
     if finished.returncode:
         raise LoadFailed(finished.stderr.strip() or f"wrk ended with {finished.returncode}")
     return parse_wrk(finished.stdout)
+
+
+def h2load(cpus: Cpus, target: str, *, seconds: int, log: Path, headers: tuple[str, ...] = ()) -> Load:
+    """Run h2load with one thread over HTTP/2; LoadFailed as for wrk. Percentiles are those of its log of requests."""
+    log.unlink(missing_ok=True)
+    options = [part for header in headers for part in ("-H", header)]
+    command = ["h2load", "-t1", f"-c{H2_CONNECTIONS}", f"-m{H2_STREAMS}", f"-D{seconds}", f"--log-file={log}"]
+    finished = subprocess.run(pinned(cpus, [*command, *options, target]), capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise LoadFailed(finished.stderr.strip() or f"h2load ended with {finished.returncode}")
+    times_us = answered_us(log)
+    percentiles = [percentile(times_us, share) for share in (0.50, 0.99)]
+    return Load(len(times_us), float(seconds), *percentiles)
 
 
 def parse_wrk(printed: str) -> Load:
@@ -95,20 +111,25 @@ def open_loop(cpus: Cpus, target: str, *, per_second: float, seconds: int, conne
     )
     if finished.returncode:
         raise LoadFailed(finished.stderr.strip() or f"h2load ended with {finished.returncode}")
+    times_us = answered_us(log)
+    return OpenLoad(
+        requests=len(times_us),
+        asked_per_second=per_second,
+        per_second=len(times_us) / seconds,
+        p50_us=percentile(times_us, 0.50),
+        p99_us=percentile(times_us, 0.99),
+    )
+
+
+def answered_us(log: Path) -> list[int]:
+    """Return the times of the requests in h2load's log, the shortest first; LoadFailed if one was not answered 200."""
     rows = [line.split("\t") for line in log.read_text().splitlines()]
     # Status -1 is a request that the end of the run cut off.
     answered = [row for row in rows if row[1] != "-1"]
     refused = sum(row[1] != "200" for row in answered)
     if refused or not answered:
         raise LoadFailed(f"{refused} of {len(answered)} answers were not 200")
-    times_us = sorted(int(row[2]) for row in answered)
-    return OpenLoad(
-        requests=len(answered),
-        asked_per_second=per_second,
-        per_second=len(answered) / seconds,
-        p50_us=percentile(times_us, 0.50),
-        p99_us=percentile(times_us, 0.99),
-    )
+    return sorted(int(row[2]) for row in answered)
 
 
 def percentile(ordered: list[int], share: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .client import NotServed, wait_until_served
+from .client import NotServed, Protocol, wait_until_served
 from .origin import run_as_owner
 from .processes import Cpus, Started, free_port, workers
 
@@ -37,7 +37,8 @@ http {{
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096{listen};
+        {tls}
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -64,7 +65,7 @@ defaults
     http-reuse always
 {options}
 listen proxy
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096{bind}
     server origin 127.0.0.1:{origin}
 """
 
@@ -87,6 +88,7 @@ class Peer:
     port: int | None = None
     env: Callable[[Place], Mapping[str, str]] = lambda place: {}
     title: str = ""  # what the report calls it where the name is shared
+    protocol: Protocol = Protocol.HTTP1  # that clients speak to it
 
     def __str__(self) -> str:
         return self.title or self.name
@@ -104,6 +106,10 @@ class Running:
     @property
     def name(self) -> str:
         return self.peer.name
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.peer.protocol
 
     @property
     def parent(self) -> int | None:
@@ -128,7 +134,7 @@ def start(peer: Peer, work: Path, origin_port: int, cpus: Cpus) -> Running:
         raise NotServed(str(error)) from error
     process = Started(command, cpu=cpus.proxy, log=work / f"{peer.name}.log", env=peer.env(place))
     try:
-        answer = wait_until_served(process, place.port, "/small", GATEWAY_HEADERS)
+        answer = wait_until_served(process, place.port, "/small", GATEWAY_HEADERS, peer.protocol)
         if answer.status != 200:
             raise NotServed(f"answered {answer.status}")
         return Running(peer, process, place.port, workers(process.pid))
@@ -146,6 +152,16 @@ def build_relay() -> None:
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(RELAY), str(source)], check=True)
 
 
+def certificate(work: Path) -> tuple[Path, Path]:
+    """Give the certificate and the key that all proxies show: ECDSA, as is usual today."""
+    chain, key = work / "cert.pem", work / "key.pem"
+    if not chain.exists():
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost"]
+        command = ["openssl", "req", "-x509", *curve, "-days", "30", "-keyout", str(key), "-out", str(chain)]
+        subprocess.run(command, check=True, capture_output=True)
+    return chain, key
+
+
 def relay(*options: str) -> Callable[[Place], list[str]]:
     def prepare(place: Place) -> list[str]:
         build_relay()
@@ -154,8 +170,9 @@ def relay(*options: str) -> Callable[[Place], list[str]]:
     return prepare
 
 
-def nginx(name: str, tuning: str = "") -> Callable[[Place], list[str]]:
+def nginx(name: str, tuning: str = "", protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[str]]:
     def prepare(place: Place) -> list[str]:
+        chain, key = certificate(place.work)
         config = place.work / f"{name}.conf"
         config.write_text(
             NGINX.format(
@@ -165,6 +182,10 @@ def nginx(name: str, tuning: str = "") -> Callable[[Place], list[str]]:
                 tuning=tuning,
                 origin=place.origin_port,
                 port=place.port,
+                listen={Protocol.HTTP1: "", Protocol.TLS: " ssl", Protocol.H2C: " http2"}[protocol],
+                tls=f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {chain}; ssl_certificate_key {key};"
+                if protocol is Protocol.TLS
+                else "",
             )
         )
         return ["nginx", "-e", "stderr", "-c", str(config)]
@@ -172,20 +193,35 @@ def nginx(name: str, tuning: str = "") -> Callable[[Place], list[str]]:
     return prepare
 
 
-def haproxy(name: str, tuning: str = "", options: str = "") -> Callable[[Place], list[str]]:
+def haproxy(
+    name: str, tuning: str = "", options: str = "", protocol: Protocol = Protocol.HTTP1
+) -> Callable[[Place], list[str]]:
     def prepare(place: Place) -> list[str]:
+        chain, key = certificate(place.work)
+        both = place.work / "both.pem"
+        both.write_bytes(chain.read_bytes() + key.read_bytes())
         config = place.work / f"{name}.conf"
-        config.write_text(HAPROXY.format(tuning=tuning, options=options, origin=place.origin_port, port=place.port))
+        config.write_text(
+            HAPROXY.format(
+                tuning=tuning,
+                options=options,
+                origin=place.origin_port,
+                port=place.port,
+                bind={Protocol.HTTP1: "", Protocol.TLS: f" ssl crt {both}", Protocol.H2C: " proto h2"}[protocol],
+            )
+        )
         return ["haproxy", "-db", "-f", str(config)]
 
     return prepare
 
 
 def pingora(*arguments: str) -> Callable[[Place], list[str]]:
-    """Run the command line; `{port}` and `{origin}` in an argument are replaced."""
+    """Run the command line; `{port}`, `{origin}`, `{cert}` and `{key}` in an argument are replaced."""
 
     def prepare(place: Place) -> list[str]:
-        filled = [argument.format(port=place.port, origin=place.origin_port) for argument in arguments]
+        chain, key = certificate(place.work)
+        values = {"port": place.port, "origin": place.origin_port, "cert": chain, "key": key}
+        filled = [argument.format(**values) for argument in arguments]
         return [sys.executable, "-m", "pingora", "run", *filled, "--workers", "1", "--access-log", "off"]
 
     return prepare
@@ -225,4 +261,24 @@ PINGORA_GATEWAY = Peer(
     env=pingora_env,
     title="pingora (gateway.py)",
 )
+TLS_PEERS = {
+    "nginx": Peer("nginx", nginx("nginx-tls", protocol=Protocol.TLS), protocol=Protocol.TLS),
+    "haproxy": Peer("haproxy", haproxy("haproxy-tls", protocol=Protocol.TLS), protocol=Protocol.TLS),
+    "pingora": Peer(
+        "pingora",
+        pingora("--from", "tls://127.0.0.1:{port}?cert={cert}&key={key}", "--to", "http://127.0.0.1:{origin}"),
+        env=pingora_env,
+        protocol=Protocol.TLS,
+    ),
+}
+H2_PEERS = {
+    "nginx": Peer("nginx", nginx("nginx-h2", protocol=Protocol.H2C), protocol=Protocol.H2C),
+    "haproxy": Peer("haproxy", haproxy("haproxy-h2", protocol=Protocol.H2C), protocol=Protocol.H2C),
+    "pingora": Peer(
+        "pingora",
+        pingora("--from", "127.0.0.1:{port}", "--to", "http://127.0.0.1:{origin}"),
+        env=pingora_env,
+        protocol=Protocol.H2C,
+    ),
+}
 DEFAULT_PEERS = ("relay", "nginx", "nginx-tuned", "haproxy", "haproxy-tuned", "pingora")

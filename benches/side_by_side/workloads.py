@@ -1,13 +1,13 @@
 """The workloads, and the interleaved rounds in which the peers meet them."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import peers
-from .client import NotServed, ask_once
-from .load import LoadFailed, url, wrk
+from .client import NotServed, Protocol, ask_once
+from .load import Load, LoadFailed, h2load, url, wrk
 from .measure import CpuTime
 from .origin import Origin
 from .peers import Peer, Running
@@ -20,17 +20,24 @@ HOOK_PEERS = ("relay", "relay-splice", "nginx", "haproxy", "pingora")
 
 @dataclass(frozen=True)
 class Workload:
-    """A kind of request. `pingora` replaces the peer of this name; `only` leaves out peers it says nothing about."""
+    """A kind of request. `variants` replace peers by name; `only` leaves out peers it says nothing about."""
 
     name: str
     path: str
     headers: tuple[str, ...] = ()
-    pingora: Peer | None = None
+    variants: Mapping[str, Peer] = field(default_factory=dict)
     only: tuple[str, ...] = tuple(peers.PEERS)
     title: str = ""
 
     def peer(self, name: str) -> Peer:
-        return self.pingora if self.pingora and name == "pingora" else peers.PEERS[name]
+        return self.variants.get(name, peers.PEERS[name])
+
+
+def over(
+    variants: Mapping[str, Peer], name: str, path: str, headers: tuple[str, ...] = (), title: str = ""
+) -> Workload:
+    """Make a workload over another protocol, for the peers that have it."""
+    return Workload(name, path, headers, variants, only=tuple(variants), title=title)
 
 
 WORKLOADS = {
@@ -41,16 +48,25 @@ WORKLOADS = {
         Workload("1m", "/1m", title="1 MiB answers"),
         Workload("nokeepalive", "/small", ("Connection: close",), title="small answers, one request per connection"),
         Workload(
-            "hooks", "/small", pingora=peers.PINGORA_HOOKS, only=HOOK_PEERS, title="small answers, two Python hooks"
+            "hooks",
+            "/small",
+            variants={"pingora": peers.PINGORA_HOOKS},
+            only=HOOK_PEERS,
+            title="small answers, two Python hooks",
         ),
         Workload(
             "gateway",
             "/small",
             peers.GATEWAY_HEADERS,
-            pingora=peers.PINGORA_GATEWAY,
+            variants={"pingora": peers.PINGORA_GATEWAY},
             only=HOOK_PEERS,
             title="small answers, examples/gateway.py",
         ),
+        over(peers.TLS_PEERS, "tls", "/small", title="small answers over TLS"),
+        over(peers.TLS_PEERS, "tls64k", "/64k", title="64 KiB answers over TLS"),
+        over(peers.TLS_PEERS, "handshakes", "/small", ("Connection: close",), "small answers, one TLS handshake each"),
+        over(peers.H2_PEERS, "h2", "/small", title="small answers over HTTP/2, 16 streams a connection"),
+        over(peers.H2_PEERS, "h264k", "/64k", title="64 KiB answers over HTTP/2, 16 streams a connection"),
     )
 }
 
@@ -104,7 +120,7 @@ def run_workload(bench: Bench, workload: Workload, names: Iterable[str], rounds:
         bench.results.workloads[workload.name] = samples
         for peer in served:
             with contextlib.suppress(LoadFailed):
-                wrk(bench.cpus, url(peer.port, workload.path), seconds=WARM_UP_SECONDS, headers=workload.headers)
+                run_load(bench, peer, workload, WARM_UP_SECONDS)
         for number in range(1, rounds + 1):
             for peer in served:
                 samples[peer.name].append(sample(bench, peer, workload, seconds))
@@ -116,7 +132,7 @@ def is_served(bench: Bench, peer: Running, workload: Workload) -> bool:
     what = f"{peer.name}, {workload.name}"
     try:
         direct = ask_once(bench.origin.port, workload.path)
-        through = ask_once(peer.port, workload.path, workload.headers)
+        through = ask_once(peer.port, workload.path, workload.headers, peer.protocol)
     except (NotServed, OSError) as error:
         bench.fail(what, str(error))
         return False
@@ -126,11 +142,18 @@ def is_served(bench: Bench, peer: Running, workload: Workload) -> bool:
     return True
 
 
+def run_load(bench: Bench, peer: Running, workload: Workload, seconds: int) -> Load:
+    target = url(peer.port, workload.path, peer.protocol)
+    if peer.protocol is Protocol.H2C:
+        return h2load(bench.cpus, target, seconds=seconds, log=bench.work / "h2load.log", headers=workload.headers)
+    return wrk(bench.cpus, target, seconds=seconds, headers=workload.headers)
+
+
 def sample(bench: Bench, peer: Running, workload: Workload, seconds: int) -> Sample | None:
     parents = [peer.parent] if peer.parent else []
     before, parent_before = CpuTime.of(peer.workers), CpuTime.of(parents)
     try:
-        load = wrk(bench.cpus, url(peer.port, workload.path), seconds=seconds, headers=workload.headers)
+        load = run_load(bench, peer, workload, seconds)
     except LoadFailed as error:
         bench.fail(f"{peer.name}, {workload.name}", str(error))
         return None
