@@ -44,6 +44,9 @@ EXTENSIONS = [
     "h1.max_forwards",
     "h1.encode",
     "h1.probe",
+    "ws.utf8",
+    "ws.frame",
+    "ws.deflate",
     "net.timer",
     "net.admission",
     "net.reactor",
@@ -94,7 +97,7 @@ EXTENSIONS = [
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 
 # What the modules whose names begin so are linked with.
-LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"]}
+LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"], "ws.deflate": ["z"]}
 
 DIRECTIVES = {
     "language_level": 3,
