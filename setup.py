@@ -44,15 +44,16 @@ EXTENSIONS = [
     "h1.max_forwards",
     "h1.encode",
     "h1.probe",
-    "ws.utf8",
-    "ws.frame",
-    "ws.deflate",
+    "prelude.proxy_header",
     "net.timer",
+    "net.networks",
+    "net.proxy_protocol",
     "net.admission",
     "net.reactor",
     "net.transport",
     "net.connection",
     "net.listener",
+    "net.introducer",
     "net.tls",
     "net.tls_context",
     "net.tls_tickets",
@@ -97,7 +98,7 @@ EXTENSIONS = [
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 
 # What the modules whose names begin so are linked with.
-LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"], "ws.deflate": ["z"]}
+LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"]}
 
 DIRECTIVES = {
     "language_level": 3,

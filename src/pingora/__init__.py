@@ -5,6 +5,7 @@ from pingora.limits import Limits
 from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
 from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
+from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.retry import RetryPolicy
 from pingora.server import Server
 from pingora.serving import serve
@@ -19,6 +20,7 @@ from pingora_c.upstream.peer import HttpPeer
 __version__ = "0.1.0"
 
 __all__ = [
+    "AcceptProxyProtocol",
     "BackgroundService",
     "Certificate",
     "ClientAuth",

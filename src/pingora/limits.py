@@ -39,6 +39,7 @@ class Rule:
 DAY = 86400
 RULES = {
     "handshake_timeout": Rule(0.001, DAY, "seconds"),
+    "proxy_header_timeout": Rule(0.001, DAY, "seconds"),
     "head_timeout": Rule(0.001, DAY, "seconds"),
     "keep_alive": Rule(0.001, DAY, "seconds"),
     "body_timeout": Rule(0.001, DAY, "seconds"),
@@ -79,6 +80,7 @@ class Limits:
     """
 
     handshake_timeout: float = 10.0  # of TLS: closed
+    proxy_header_timeout: float = 5.0  # of the PROXY protocol: closed
     head_timeout: float = 30.0  # from a head's first byte to its last: 408
     keep_alive: float = 75.0  # between requests: closed
     body_timeout: float = 60.0  # between reads of a request body: 408

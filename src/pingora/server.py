@@ -16,6 +16,7 @@ from pingora.limits import Limits
 from pingora.listening import open_listener
 from pingora.load_balancing import LoadBalancer
 from pingora.proxy import ProxyHttp, misspelt_hooks
+from pingora.proxy_protocol import AcceptProxyProtocol, as_settings
 from pingora.retry import RetryPolicy
 from pingora.tls.listen import parse_listen
 from pingora.tls.server import TlsSettings
@@ -38,6 +39,7 @@ class Site:
     bound: dict[str, list[socket.socket]] = field(default_factory=dict)  # by address; several are slots of workers
     upstreams: LoadBalancer | None = None  # in place of the proxy's own
     retry: RetryPolicy | None = None  # in place of the proxy's own
+    proxy_protocol: dict[str, AcceptProxyProtocol] = field(default_factory=dict)  # by address, where it is read
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -47,6 +49,10 @@ class Site:
     def encrypted(self) -> dict[socket.socket, TlsSettings]:
         """Give the TLS of the sockets that have it."""
         return {sock: tls for address, tls in self.tls.items() for sock in self.bound.get(address, ())}
+
+    def introduced(self) -> dict[socket.socket, AcceptProxyProtocol]:
+        """Say of which sockets clients are introduced, and by whom."""
+        return {sock: found for address, found in self.proxy_protocol.items() for sock in self.bound.get(address, ())}
 
     @property
     def balancer(self) -> LoadBalancer | None:
@@ -98,19 +104,31 @@ class Server:
         self.sites: list[Site] = []
         self.services: list[BackgroundService] = []
 
-    def add_proxy(self, proxy: ProxyHttp, listen: str | Iterable[str], *, tls: TlsSettings | None = None) -> None:
+    def add_proxy(
+        self,
+        proxy: ProxyHttp,
+        listen: str | Iterable[str],
+        *,
+        tls: TlsSettings | None = None,
+        proxy_protocol: AcceptProxyProtocol | Iterable[str] | None = None,
+    ) -> None:
         """Serve `proxy` on "host:port", ":port" or "unix:/path", or several, with `tls` if given.
 
-        An address may say itself what it is: "http://:8080" without TLS, "tls://:8443?cert=FILE&key=FILE" with its
-        own. Raises TypeError for no ProxyHttp, ValueError for an address or a certificate that will not do.
+        `proxy_protocol` names the networks of proxies in front that introduce each client by the PROXY protocol. An
+        address may say itself what it is: "http://:8080" without TLS, "tls://:8443?cert=FILE&key=FILE" with its own,
+        "http://:8080?proxy_protocol=10.0.0.0/8" with its own proxies in front. Raises TypeError for no ProxyHttp,
+        ValueError for an address or a certificate that will not do.
         """
         if not isinstance(proxy, ProxyHttp):
             raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
         for name, near in misspelt_hooks(proxy):
             log.warning("%s.%s is no hook, did you mean %s?", type(proxy).__name__, name, near)
-        places = [parse_listen(text, tls) for text in ([listen] if isinstance(listen, str) else listen)]
-        encrypted = {address: settings for address, settings in places if settings is not None}
-        self.sites.append(Site(proxy, [address for address, _ in places], encrypted))
+        front = as_settings(proxy_protocol)
+        places = [parse_listen(text, tls, front) for text in ([listen] if isinstance(listen, str) else listen)]
+        site = Site(proxy, [place.address for place in places])
+        site.tls = {place.address: place.tls for place in places if place.tls is not None}
+        site.proxy_protocol = {place.address: place.proxy_protocol for place in places if place.proxy_protocol}
+        self.sites.append(site)
 
     def add_service(self, service: BackgroundService) -> None:
         """Run a service beside the sessions; its `where` says in which processes. Raises TypeError for none."""

@@ -19,6 +19,7 @@ from pingora.observe.notices import Notices
 from pingora.observe.report import Report
 from pingora.observe.watchdog import HookNames, Watchdog
 from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook
+from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.reload import Change
 from pingora.replaced import Replaced, stop_proxy
 from pingora.server import Server, Site
@@ -110,7 +111,7 @@ class Serving:
             self.listeners[sock].watch()
 
     def encrypt(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
-        """Have what is accepted from a socket encrypted, or not, as its site says."""
+        """Have what is accepted from a socket introduced and encrypted, or not, as its site says."""
         tls, hook = site.encrypted().get(sock), own_hook(site.proxy, "certificate")
         if tls is None:
             service.use_tls(self.listeners[sock], None)
@@ -118,6 +119,10 @@ class Serving:
             start = functools.partial(self.replaced.start_hook, site.proxy)
             chooser = None if hook is None else Chooser(hook, tls, start)
             service.use_tls(self.listeners[sock], tls.context, chooser)
+        front = site.introduced().get(sock)
+        if front is not None:
+            limit_ms = int(self.server.limits.proxy_header_timeout * 1000)
+            service.expect_introduction(self.listeners[sock], front.networks, front.required, limit_ms)
 
     async def start(self) -> None:
         """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""
@@ -254,6 +259,7 @@ async def serve(
     listen: str | Iterable[str] = "127.0.0.1:0",
     *,
     tls: TlsSettings | None = None,
+    proxy_protocol: AcceptProxyProtocol | Iterable[str] | None = None,
     limits: Limits | None = None,
     trusted: Iterable[str] = (),
     forwarded: str = "x-forwarded",
@@ -263,8 +269,8 @@ async def serve(
 ) -> AsyncIterator[Serving]:
     """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
 
-    `tls` is that of Server.add_proxy; the other options are those of Server. Clients are accepted at once, also if
-    they send nothing. At the end running requests get `grace` seconds.
+    `tls` and `proxy_protocol` are those of Server.add_proxy; the other options are those of Server. Clients are
+    accepted at once, also if they send nothing. At the end running requests get `grace` seconds.
     """
     server = Server(
         limits=limits,
@@ -274,7 +280,7 @@ async def serve(
         reason_header=reason_header,
         defer_accept=False,
     )
-    server.add_proxy(proxy, listen, tls=tls)
+    server.add_proxy(proxy, listen, tls=tls, proxy_protocol=proxy_protocol)
     server.bind()
     try:
         serving = Serving(server, asyncio.get_running_loop(), None)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -20,6 +20,7 @@ import uvloop
 
 from pingora.limits import Limits
 from pingora.proxy import ProxyHttp
+from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.serving import Serving, serve
 from pingora.tls import TlsSettings
 
@@ -36,10 +37,14 @@ class RunningProxy:
         limits: Limits | None = None,
         tls: TlsSettings | None = None,
         reason_header: str | None = None,
+        listen: str = "127.0.0.1:0",
+        proxy_protocol: AcceptProxyProtocol | Iterable[str] | None = None,
     ) -> None:
         self._proxy = proxy
+        self._listen = listen
         self._tls = tls
         self._reason_header = reason_header
+        self._proxy_protocol = proxy_protocol
         self._limits = limits
         self._started = threading.Event()
         self._problem: BaseException | None = None
@@ -50,7 +55,7 @@ class RunningProxy:
             raise self._problem
         self.address = self.serving.address
         host, _, port = self.address.rpartition(":")
-        self.host, self.port = host, int(port)
+        self.host, self.port = ("", 0) if host == "unix" else (host, int(port))
 
     def _run(self) -> None:
         try:
@@ -65,8 +70,9 @@ class RunningProxy:
         self._end = asyncio.Event()
         async with serve(
             self._proxy,
-            "127.0.0.1:0",
+            self._listen,
             tls=self._tls,
+            proxy_protocol=self._proxy_protocol,
             limits=self._limits,
             reason_header=self._reason_header,
             grace=1.0,
@@ -87,6 +93,11 @@ class RunningProxy:
 
     def connect(self, timeout: float = 5.0) -> socket.socket:
         """Open a client connection to the proxy."""
+        if self.address.startswith("unix:"):
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(timeout)
+            client.connect(self.address.removeprefix("unix:").replace("@", "\0"))
+            return client
         return socket.create_connection((self.host, self.port), timeout)
 
     def exchange(self, request: bytes, timeout: float = 5.0) -> bytes:
@@ -154,11 +165,13 @@ def read_all(client: socket.socket) -> bytes:
 
 @pytest.fixture
 def proxy_factory() -> Iterator[Callable[..., RunningProxy]]:
-    """Start proxies: `proxy_factory(proxy, limits=None, tls=None)` gives a RunningProxy."""
+    """Start proxies: `proxy_factory(proxy, limits=None, tls=None, …)` gives a RunningProxy of these arguments."""
     running: list[RunningProxy] = []
 
-    def start(proxy: ProxyHttp, limits: Limits | None = None, tls: TlsSettings | None = None) -> RunningProxy:
-        running.append(RunningProxy(proxy, limits, tls))
+    def start(
+        proxy: ProxyHttp, limits: Limits | None = None, tls: TlsSettings | None = None, **options: Any
+    ) -> RunningProxy:
+        running.append(RunningProxy(proxy, limits, tls, **options))
         return running[-1]
 
     yield start

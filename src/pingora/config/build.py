@@ -14,6 +14,7 @@ from pingora.config.units import shown
 from pingora.error_pages import read_page
 from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, make_endpoints
 from pingora.proxy import ProxyHttp
+from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.retry import RetryPolicy
 from pingora.server import Server
 from pingora.serving import Serving
@@ -66,6 +67,11 @@ class ConfiguredServer(Server):
         self.add_proxy(hook.proxy, [listener.address for listener in config.listeners])
         self.site = self.sites[0]
         self.site.tls = parts.tls
+        self.site.proxy_protocol = {
+            listener.address: AcceptProxyProtocol(listener.proxy_protocol.trusted, listener.proxy_protocol.required)
+            for listener in config.listeners
+            if listener.proxy_protocol is not None
+        }
         self.site.upstreams = upstreams or hook.upstreams
         self.site.retry = config.retry or hook.retry
 

@@ -28,12 +28,21 @@ from pingora.limits import Limits
 from pingora.retry import RetryPolicy
 
 
+class ProxyProtocolTable(Struct, frozen=True):
+    """Who introduces clients. In short the networks."""
+
+    SHORT: ClassVar[str] = "trusted"
+    trusted: list[Annotated[str, parsed(parse_network)]]
+    required: Flag = True
+
+
 class ListenerTable(Struct, frozen=True):
     """Where clients connect. In short its address."""
 
     SHORT: ClassVar[str] = "address"
     address: Annotated[str, parsed(parse_listen)]
     tls: ListenerTlsTable | None = None
+    proxy_protocol: ProxyProtocolTable | None = None
 
 
 class EndpointTable(Struct, frozen=True):

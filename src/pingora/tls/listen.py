@@ -1,40 +1,59 @@
-"""Listening addresses with TLS: "tls://host:port?cert=FILE&key=FILE"."""
+"""Listening addresses that say how to listen: "tls://host:port?cert=FILE&key=FILE", "http://:80?proxy_protocol=…"."""
 
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
+from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.tls.certificate import Certificate
 from pingora.tls.server import ClientAuth, TlsSettings
 
-OPTIONS = ("cert", "key", "client_ca", "client_crl", "min_version")
+TLS_OPTIONS = ("cert", "key", "client_ca", "client_crl", "min_version")
+PROXY_OPTIONS = ("proxy_protocol", "optional_proxy_protocol")
+TLS_SCHEMES = ("tls", "https")
 
 
-def parse_listen(text: str, tls: TlsSettings | None) -> tuple[str, TlsSettings | None]:
-    """Split what a user writes into an address and its TLS, which is `tls` unless it says otherwise.
+class Listen(NamedTuple):
+    """What a user's text says about a listener."""
 
-    "http://…" is without TLS, "tls://…" with; `?cert=FILE&key=FILE` (several pairs are possible) gives it its own.
-    Raises ValueError.
+    address: str
+    tls: TlsSettings | None
+    proxy_protocol: AcceptProxyProtocol | None
+
+
+def parse_listen(
+    text: str, tls: TlsSettings | None, proxy_protocol: AcceptProxyProtocol | None = None, plain: str = "http"
+) -> Listen:
+    """Split what a user writes into an address, its TLS and who introduces clients, as given unless it says otherwise.
+
+    "http://…" (or another scheme that `plain` names) is without TLS, "tls://…" with. `?cert=FILE&key=FILE` (several
+    pairs are possible) gives it its own TLS, `?proxy_protocol=NETWORK` its own proxies in front. Raises ValueError.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return text, tls
-    if scheme == "http":
-        return rest, None
-    if scheme not in ("tls", "https"):
-        raise ValueError(f"listen {text!r}: expected tls://host:port, http://host:port or host:port")
+        return Listen(text, tls, proxy_protocol)
+    if scheme not in (plain, *TLS_SCHEMES):
+        raise ValueError(f"listen {text!r}: expected tls://host:port, {plain}://host:port or host:port")
     address, _, query = rest.partition("?")
-    if query:
-        return address, settings_of(text, query)
-    if tls is None:
-        raise ValueError(f"listen {text!r}: it needs a certificate: tls://{address}?cert=FILE&key=FILE")
-    return address, tls
-
-
-def settings_of(text: str, query: str) -> TlsSettings:
-    """Make the settings of a query string. Raises ValueError."""
+    is_secure = scheme != plain
+    known = (*TLS_OPTIONS, *PROXY_OPTIONS) if is_secure else PROXY_OPTIONS
     options = parse_qs(query, keep_blank_values=True)
     for name in options:
-        if name not in OPTIONS:
-            raise ValueError(f"listen {text!r}: no option {name!r}; there are {', '.join(OPTIONS)}")
+        if name not in known:
+            raise ValueError(f"listen {text!r}: no option {name!r}; there are {', '.join(known)}")
+    for name in PROXY_OPTIONS:
+        if name in options:
+            proxy_protocol = AcceptProxyProtocol(options[name], required=name == "proxy_protocol")
+    if not is_secure:
+        return Listen(address, None, proxy_protocol)
+    if any(name in options for name in TLS_OPTIONS):
+        tls = settings_of(text, options)
+    elif tls is None:
+        raise ValueError(f"listen {text!r}: it needs a certificate: tls://{address}?cert=FILE&key=FILE")
+    return Listen(address, tls, proxy_protocol)
+
+
+def settings_of(text: str, options: dict[str, list[str]]) -> TlsSettings:
+    """Make the settings of a query string. Raises ValueError."""
     certs, keys = options.get("cert", []), options.get("key", [])
     if not certs or len(keys) not in (0, len(certs)):
         raise ValueError(f"listen {text!r}: expected cert=FILE&key=FILE, one key for each certificate")

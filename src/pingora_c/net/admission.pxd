@@ -18,7 +18,7 @@ cdef class Admission:
     cdef uint32_t client_limit   # of those of one client address; 0: none
     cdef uint32_t clients        # connections of clients that leave the reserve for upstreams
     cdef uint32_t sockets        # of the reactor, upstreams included, beyond which no client is accepted
-    cdef uint32_t n_open         # connections of clients
+    cdef readonly uint32_t n_open    # connections of clients
     cdef dict by_client          # key -> connections; only those that a limit counts
     cdef readonly object last_refused    # address of the client that was refused last, as text; None: none was
 

@@ -1,13 +1,16 @@
 """A listening socket in the reactor. Accepts what is waiting, pauses when descriptors run out, knows no protocol."""
 from libc.stdint cimport uint32_t, uint64_t
 from pingora_c.lib.socket cimport sockaddr_storage
+from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.reactor cimport EventSource, Reactor
 from pingora_c.net.timer cimport Timer
 
 
 cdef class Acceptor:
-    # A client connected from `address` (borrowed for the call). Takes over `fd`.
-    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept
+    # A client connected from `address` (borrowed for the call), as `introduction` says unless None. Takes over `fd`.
+    cdef void on_accept(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction) noexcept
+    # A client at `address` was not let in, its descriptor is closed: for the log.
+    cdef void on_turned_away(self, const char* reason, const sockaddr_storage* address) noexcept
 
 
 cdef class Listener(EventSource):

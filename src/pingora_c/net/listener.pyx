@@ -21,8 +21,11 @@ cdef void end_pause(void* owner) noexcept:
 
 
 cdef class Acceptor:
-    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
+    cdef void on_accept(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction) noexcept:
         close_fd(fd)
+
+    cdef void on_turned_away(self, const char* reason, const sockaddr_storage* address) noexcept:
+        pass
 
 
 @cython.final
@@ -60,7 +63,7 @@ cdef class Listener(EventSource):
             size = sizeof(address)
             fd = accept4(self.fd, <sockaddr*>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd >= 0:
-                self.acceptor.on_accept(fd, &address)
+                self.acceptor.on_accept(fd, &address, None)
             elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                 self.pause_accepting(SHORT_OF_DESCRIPTORS)
                 return

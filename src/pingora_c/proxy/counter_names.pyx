@@ -1,11 +1,13 @@
 """The names of the counters, in Prometheus' manner: what ends in _total only grows, the others go up and down."""
 from pingora_c.net.admission cimport SHORT_OF_CONNECTIONS, SHORT_OF_DESCRIPTORS
+from pingora_c.net.introducer cimport INTRODUCTION_END, introduction_reason
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
     ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
     CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES,
-    HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
+    HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSAL_ROOM, PROXY_REFUSALS,
+    REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -15,7 +17,8 @@ NEVER_REFUSED = ("unknown", "incomplete", "bad_status_line", "unexpected_transfe
 cdef tuple make_names():
     cdef list names = [""] * <int>COUNTER_END
     cdef int i
-    if <int>FAILURE_END > <int>FAILURE_ROOM or <int>REFUSAL_END > <int>REFUSAL_ROOM:
+    if <int>FAILURE_END > <int>FAILURE_ROOM or <int>REFUSAL_END > <int>REFUSAL_ROOM or (
+            <int>INTRODUCTION_END > <int>PROXY_REFUSAL_ROOM):
         raise ImportError("a family of counters has too little room")
     names[<int>CONNECTIONS_ACCEPTED] = "pingora_connections_accepted_total"
     names[<int>CONNECTIONS_OPEN] = "pingora_connections_open"
@@ -32,6 +35,10 @@ cdef tuple make_names():
     names[<int>CLOSED_HANDSHAKE] = 'pingora_connections_closed_total{reason="handshake_timeout"}'
     names[<int>HANDSHAKES] = "pingora_tls_handshakes_total"
     names[<int>HANDSHAKE_FAILURES] = "pingora_tls_handshake_failures_total"
+    names[<int>PROXY_HEADERS] = "pingora_proxy_headers_total"
+    for i in range(1, <int>INTRODUCTION_END):
+        reason = introduction_reason(i).decode("ascii")
+        names[<int>PROXY_REFUSALS + i] = f'pingora_connections_refused_total{{reason="{reason}"}}'
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'

@@ -8,6 +8,7 @@ from pingora_c.http.message cimport RequestHead, ResponseHead
 from pingora_c.net.connection cimport Connection
 from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.listener cimport Acceptor
+from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport Timer
 from pingora_c.proxy.error_page cimport ErrorPages
@@ -70,6 +71,7 @@ cdef class H1Server(Connection):
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size
     cdef uint16_t client_port
+    cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
     cdef object plan               # the service's, when it last saw a request here
     cdef bint is_trusted           # by that plan: X-Forwarded-* of this client are kept
     cdef object client_key         # of Admission

@@ -2,6 +2,7 @@
 from libc.stdint cimport uint64_t
 from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.listener cimport Acceptor
+from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport Transport
 from pingora_c.proxy.downstream cimport Application, H1Server
@@ -18,15 +19,17 @@ cdef class ProxyService(Application):
     cdef Pool pool               # shared by all its plans
     cdef set servers             # open client connections
     cdef list listeners
+    cdef bint is_closed
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
     cdef int meet(self, H1Server server) except -1
     # lines for a message that no session saw
     cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1
     cdef bint trusts(self, str client) except -1
-    # What a listener accepted, encrypted if `tls` is not None.
-    cdef void take(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) noexcept
+    # What a listener accepted, encrypted if `tls` is not None, of a client that `introduction` named unless None.
+    cdef void take(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction, TlsAcceptor tls) noexcept
     # 0; 1 if the client has too many connections: the caller closes it
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) except -1
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
+                             TlsAcceptor tls) except -1
 
 
 # Accepts for a service on a listener with TLS.

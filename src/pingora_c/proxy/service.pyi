@@ -5,6 +5,7 @@ from typing import Any, Protocol, final
 
 from pingora_c.log.writer import LogWriter
 from pingora_c.net.listener import Listener
+from pingora_c.net.networks import Networks
 from pingora_c.net.reactor import Reactor
 from pingora_c.net.tls_hello import ClientHello
 from pingora_c.net.tls_server import ServerContext
@@ -49,6 +50,9 @@ class ProxyService:
     def listen(self, fd: int) -> Listener: ...
     def use_tls(
         self, listener: Listener, tls: ServerContext | None, chooser: Callable[[ClientHello], Any] | None = None
+    ) -> None: ...
+    def expect_introduction(
+        self, listener: Listener, trusted: Networks | None, is_required: bool = True, limit_ms: int = 5000
     ) -> None: ...
     def stop_listener(self, listener: Listener) -> None: ...
     def stop_listening(self) -> None: ...

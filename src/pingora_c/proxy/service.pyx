@@ -11,7 +11,9 @@ from pingora_c.lib.unistd cimport close
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.log.writer cimport LogWriter
 from pingora_c.mem.buffer_pool cimport pool_set_limit
+from pingora_c.net.introducer cimport Introducer
 from pingora_c.net.listener cimport Acceptor, Listener
+from pingora_c.net.networks cimport Networks
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls cimport TlsTransport
 from pingora_c.net.tls_server cimport ServerContext
@@ -139,8 +141,11 @@ cdef class TlsAcceptor(Acceptor):
             transport.source = server
         return transport
 
-    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
-        self.service.take(fd, address, self)
+    cdef void on_accept(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction) noexcept:
+        self.service.take(fd, address, introduction, self)
+
+    cdef void on_turned_away(self, const char* reason, const sockaddr_storage* address) noexcept:
+        self.service.on_turned_away(reason, address)
 
 
 @cython.final
@@ -192,6 +197,16 @@ cdef class ProxyService(Application):
         """
         listener.acceptor = self if tls is None else TlsAcceptor.of(self, tls, chooser)
 
+    def expect_introduction(self, Listener listener not None, Networks trusted, bint is_required=True,
+                            uint32_t limit_ms=5000):
+        """Read the PROXY protocol on what a listener of this service accepts from now on, or (None) do not.
+
+        Peers in `trusted` introduce clients, and must if `is_required`; a header of any other peer is refused. To be
+        called after `use_tls`.
+        """
+        if trusted is not None:
+            listener.acceptor = Introducer(self.reactor, listener.acceptor, trusted, is_required, limit_ms)
+
     def stop_listener(self, Listener listener not None):
         """Close a listener of this service, if it is one; what it accepted stays open."""
         if listener in self.listeners:
@@ -200,21 +215,33 @@ cdef class ProxyService(Application):
             listener.close()
             self.reactor.leave()
 
-    cdef void on_accept(self, int fd, const sockaddr_storage* address) noexcept:
-        self.take(fd, address, None)
+    cdef void on_accept(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction) noexcept:
+        self.take(fd, address, introduction, None)
 
-    cdef void take(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) noexcept:
+    cdef void on_turned_away(self, const char* reason, const sockaddr_storage* address) noexcept:
+        cdef H1Server peer
+        try:
+            peer = H1Server.__new__(H1Server)
+            peer.note_client(address)
+            self.plan.on_refused(reason.decode("ascii"), 0, peer.client_text())
+        except:
+            pass   # ignored: no memory for a line
+
+    cdef void take(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction, TlsAcceptor tls) noexcept:
         cdef int accepted = -1
         try:
-            accepted = self.accept_or_raise(fd, address, tls)
+            if not self.is_closed:      # a client that was still to be introduced when the service ended
+                accepted = self.accept_or_raise(fd, address, introduction, tls)
         except:
             pass   # ignored: no memory for one more connection
         if accepted != 0:
             close(fd)
 
-    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, TlsAcceptor tls) except -1:
+    cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
+                             TlsAcceptor tls) except -1:
         cdef H1Server server = H1Server.__new__(H1Server)
         cdef Transport transport
+        server.introduction = introduction
         server.application = self
         server.note_client(address)
         self.meet(server)
@@ -337,6 +364,7 @@ cdef class ProxyService(Application):
     def close(self):
         """Cut everything."""
         cdef H1Server server
+        self.is_closed = True
         self.stop_listening()
         self.reactor.enter()
         for server in list(self.servers):

@@ -2,6 +2,7 @@ from collections.abc import Awaitable
 from typing import final
 
 from pingora_c.http.message import RequestHead, ResponseHead
+from pingora_c.net.proxy_protocol import ProxyProtocol
 from pingora_c.net.tls_info import TlsInfo
 from pingora_c.proxy.exchange import Exchange
 from pingora_c.proxy.failure import ProxyError
@@ -30,6 +31,8 @@ class Session:
     def server_address(self) -> str: ...
     @property
     def tls(self) -> TlsInfo | None: ...
+    @property
+    def proxy_protocol(self) -> ProxyProtocol | None: ...
     @property
     def timings(self) -> Timings: ...
     @property

@@ -147,7 +147,12 @@ cdef class Session:
             name = sock.getsockname()
         if isinstance(name, tuple):
             return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-        return f"unix:{name}"
+        return "unix:" + os.fsdecode(name).replace("\0", "@")
+
+    @property
+    def proxy_protocol(self):
+        """How a proxy in front introduced the client, by the PROXY protocol; None if it did not."""
+        return self.exchange.server.introduction
 
     @property
     def tls(self):

@@ -11,6 +11,7 @@ from libc.stdint cimport uint64_t
 cdef enum:
     FAILURE_ROOM = 48          # > any FailureKind
     REFUSAL_ROOM = 96          # > any Refusal
+    PROXY_REFUSAL_ROOM = 16    # > any IntroductionRefusal
 
 cdef enum Counter:
     CONNECTIONS_ACCEPTED = 0
@@ -28,7 +29,9 @@ cdef enum Counter:
     CLOSED_HANDSHAKE           # the same, after Limits.handshake_timeout
     HANDSHAKES                 # of TLS with clients that succeeded
     HANDSHAKE_FAILURES         # that one side gave up
-    LOOP_BLOCKED               # longer than Limits.blocked_after
+    PROXY_HEADERS              # of the PROXY protocol that introduced a client
+    PROXY_REFUSALS             # + -ProxyCode or IntroductionRefusal: connections closed for their header
+    LOOP_BLOCKED = PROXY_REFUSALS + PROXY_REFUSAL_ROOM    # longer than Limits.blocked_after
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
     REFUSALS = ATTEMPT_FAILURES + FAILURE_ROOM     # + Refusal: messages that no session saw
