@@ -1,23 +1,60 @@
 """A programmable HTTP proxy: write a class whose methods are phases of a request; a compiled core carries the bytes."""
 
-from pingora.background import BackgroundService
-from pingora.limits import Limits
-from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
-from pingora.modules import HttpModule
-from pingora.proxy import ProxyHttp
-from pingora.proxy_protocol import AcceptProxyProtocol
-from pingora.retry import RetryPolicy
-from pingora.server import Server
-from pingora.serving import serve
-from pingora.snapshots import publish, shared
-from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
-from pingora_c.proxy.body_filter import LastChunk
-from pingora_c.proxy.failure import ProxyError, SessionEnded
-from pingora_c.proxy.response import Response
-from pingora_c.proxy.session import Session
-from pingora_c.upstream.peer import HttpPeer
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pingora.background import BackgroundService
+    from pingora.limits import Limits
+    from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
+    from pingora.modules import HttpModule
+    from pingora.proxy import ProxyHttp
+    from pingora.proxy_protocol import AcceptProxyProtocol
+    from pingora.retry import RetryPolicy
+    from pingora.server import Server
+    from pingora.serving import serve
+    from pingora.snapshots import publish, shared
+    from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
+    from pingora_c.proxy.body_filter import LastChunk
+    from pingora_c.proxy.failure import ProxyError, SessionEnded
+    from pingora_c.proxy.response import Response
+    from pingora_c.proxy.session import Session
+    from pingora_c.upstream.peer import HttpPeer
+else:
+    # Where each name is. They are imported when one is asked for: a supervisor and most commands need none of them.
+    HOMES = {
+        "pingora.background": ("BackgroundService",),
+        "pingora.limits": ("Limits",),
+        "pingora.load_balancing": ("Endpoint", "Ketama", "LoadBalancer", "NoUpstream", "RoundRobin", "Selection"),
+        "pingora.modules": ("HttpModule",),
+        "pingora.proxy": ("ProxyHttp",),
+        "pingora.proxy_protocol": ("AcceptProxyProtocol",),
+        "pingora.retry": ("RetryPolicy",),
+        "pingora.server": ("Server",),
+        "pingora.serving": ("serve",),
+        "pingora.snapshots": ("publish", "shared"),
+        "pingora.tls": ("Certificate", "ClientAuth", "TlsSettings", "UpstreamTls"),
+        "pingora_c.proxy.body_filter": ("LastChunk",),
+        "pingora_c.proxy.failure": ("ProxyError", "SessionEnded"),
+        "pingora_c.proxy.response": ("Response",),
+        "pingora_c.proxy.session": ("Session",),
+        "pingora_c.upstream.peer": ("HttpPeer",),
+    }
+
+    def __getattr__(name):
+        """Import all public names at the first use of one: who uses one is a program, whose workers share them all."""
+        if name not in __all__:
+            raise AttributeError(f"module 'pingora' has no attribute {name!r}")
+        for home, names in HOMES.items():
+            module = importlib.import_module(home)
+            globals().update({one: getattr(module, one) for one in names})
+        return globals()[name]
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AcceptProxyProtocol",

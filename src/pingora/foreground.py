@@ -23,7 +23,8 @@ async def serve_forever(server: Server, output: Output, grace: float) -> None:
     try:
         await serving.start()
         serving.accept()
-        server.follow_changes(serving)
+        if (reloader := server.reloader(serving)) is not None:
+            reloader.follow_signals()
         is_patient = await asked.get() == signal.SIGTERM
         draining = loop.create_task(serving.drain(grace if is_patient else 0.0))
         cut = loop.create_task(asked.get())

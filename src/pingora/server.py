@@ -24,6 +24,7 @@ from pingora.usage import UsageError, is_loading
 from pingora_c.proxy.error_page import ErrorPages
 
 if TYPE_CHECKING:
+    from pingora.config.reloader import Reloader
     from pingora.serving import Serving
 
 log = logging.getLogger("pingora")
@@ -148,8 +149,9 @@ class Server:
         """The proxy objects, each once."""
         return list({id(site.proxy): site.proxy for site in self.sites}.values())
 
-    def follow_changes(self, serving: "Serving") -> None:
-        """Begin to look for changes of what this server was made of. Default: there are none."""
+    def reloader(self, serving: "Serving") -> "Reloader | None":
+        """Make what keeps `serving` in step with the file that describes this server. Default: there is none."""
+        return None
 
     def check(self) -> None:
         """Find what makes serving impossible. Raises UsageError."""

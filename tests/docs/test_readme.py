@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pingora.cli import cli
+from pingora.cli.commands import cli
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -8,7 +8,8 @@ import textwrap
 import pytest
 from pki import Authority
 
-from pingora.config import Reloader, load_config
+from pingora.config.build import load_config
+from pingora.config.reloader import Reloader
 from pingora.serving import Serving
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

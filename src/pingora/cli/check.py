@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from pingora.config import ConfigError
+from pingora.loading import load
 from pingora.program import Program
 from pingora.server import Site
 from pingora.supervisor.sockets import keys_of
@@ -19,7 +19,7 @@ def check(program: str) -> None:
     Hooks are imported and constructed, names resolved, but nothing listens. Exits with code 2 if it cannot be served.
     """
     try:
-        server = Program(program).load()
+        server = load(Program(program))
         server.check()
         keys_of(server.addresses)
     except UsageError as error:
@@ -38,5 +38,5 @@ def describe(site: Site) -> str:
 
 def fail(error: UsageError | str) -> None:
     """Print what is wrong, each fault in a line, and exit with code 2."""
-    click.echo(str(error) if isinstance(error, ConfigError) else f"pingora: {error}", err=True)
+    click.echo(error.told if isinstance(error, UsageError) else f"pingora: {error}", err=True)
     sys.exit(2)

@@ -13,7 +13,7 @@ import click
 
 from pingora import LoadBalancer, RoundRobin
 from pingora.cli.check import fail
-from pingora.program import load_server
+from pingora.loading import load_server
 from pingora.usage import UsageError
 
 GATEWAY = Path(__file__).parents[3] / "examples" / "gateway.py"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pingora.config.hook import construct, find_hook
 from pingora.config.model import Config, ListenerTable, UpstreamsTable
@@ -17,10 +17,13 @@ from pingora.proxy import ProxyHttp
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.retry import RetryPolicy
 from pingora.server import Server
-from pingora.serving import Serving
 from pingora.tls.server import TlsSettings
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from pingora.config.reloader import Reloader
+    from pingora.serving import Serving
 
 STATUS = re.compile(r"[45][0-9][0-9]")
 SELECTIONS: dict[str, type[Selection]] = {"round_robin": RoundRobin, "ketama": Ketama}
@@ -75,11 +78,11 @@ class ConfiguredServer(Server):
         self.site.upstreams = upstreams or hook.upstreams
         self.site.retry = config.retry or hook.retry
 
-    def follow_changes(self, serving: Serving) -> None:
-        """Read the file anew at each SIGHUP of this process."""
+    def reloader(self, serving: "Serving") -> "Reloader":
+        """Make what keeps `serving` in step with the file."""
         from pingora.config.reloader import Reloader  # which makes servers of this kind
 
-        Reloader(serving, self).follow_signals()
+        return Reloader(serving, self)
 
     def rebuilt(self, path: str | Path, text: str) -> "ConfiguredServer":
         """Make the server that comes after this one; `equip_proxy` is due when it does. Raises ConfigError."""

@@ -7,17 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pingora.config.positions import Path, Place, Positions
-from pingora.usage import UsageError
+from pingora.usage import ConfigError
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-class ConfigError(UsageError):
-    """A configuration that cannot be used. `problems` has a line for each fault, in the order of the file."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 @dataclass

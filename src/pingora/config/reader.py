@@ -14,10 +14,12 @@ from msgspec import Struct
 
 from pingora.config.model import NOT_KEYS, Config
 from pingora.config.positions import Path, Place
-from pingora.config.problems import ConfigError, Source, did_you_mean
+from pingora.config.problems import Source, did_you_mean
+from pingora.config.text import read_text
 from pingora.config.units import SIZE, TIME, parse_size, parse_time, shown
 from pingora.limits import RULES, Limits
 from pingora.listening import listen_key
+from pingora.usage import ConfigError
 
 FAILED: Any = object()  # what became of a value that is wrong
 EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", tuple: "an array of whole numbers"}
@@ -53,18 +55,6 @@ def read_tables(path: str | FilePath, text: str | None = None) -> tuple[Source, 
     tables = {name: value for name, value in tables.items() if value is not FAILED}
     check_together(source, tables)
     return source, tables
-
-
-def read_text(path: FilePath) -> str:
-    """Read a file. Raises ConfigError."""
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from None
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start]
-        line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode(errors="replace")) + 1
-        raise ConfigError([f"{path}:{line}:{column}: not UTF-8"]) from None
 
 
 class Reader:

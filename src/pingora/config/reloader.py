@@ -17,13 +17,12 @@ from pingora.config.build import (
 )
 from pingora.config.hook import class_path, told
 from pingora.config.model import Config
-from pingora.config.problems import ConfigError
 from pingora.config.reader import read_tables
 from pingora.load_balancing import LoadBalancer
 from pingora.observe import logs
 from pingora.reload import Change
 from pingora.serving import Serving
-from pingora.usage import UsageError
+from pingora.usage import ConfigError, UsageError
 from pingora_c.upstream.endpoint import Endpoint
 
 log = logging.getLogger("pingora")

@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING
 
-from pingora.config import ConfiguredServer, Reloader
-from pingora.serving import Serving
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.slots import Slots
 from pingora.supervisor.sockets import keys_of, take
+
+if TYPE_CHECKING:
+    from pingora.config.reloader import Reloader
 
 ORDERS = ("sockets", "prepare", "commit", "drop")
 PROBLEMS_MOST = 50  # that fit into a message
@@ -26,13 +28,12 @@ class Follower:
 
     def __init__(
         self,
-        serving: Serving,
-        server: ConfiguredServer,
+        reloader: "Reloader",
         slots: Slots,
         sockets: dict[str, list[socket.socket]],
         channel: Channel,
     ) -> None:
-        self._reloader = Reloader(serving, server)
+        self._reloader = reloader
         self._slots = slots
         self._sockets = sockets
         self._channel = channel

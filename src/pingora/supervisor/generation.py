@@ -13,10 +13,9 @@ from typing import Any
 from pingora.program import Program
 from pingora.supervisor import Refused, describe
 from pingora.supervisor.board import AGENT, Board
-from pingora.supervisor.channel import Channel, Message, next_message
+from pingora.supervisor.channel import PROTOCOL, Channel, Message, next_message
 from pingora.supervisor.sockets import SlotSockets
 from pingora.supervisor.worker import Worker
-from pingora.supervisor.zygote import PROTOCOL
 
 REFUSE_S = 1.0  # that a worker may take to accept nobody any more
 READY_S = 60.0  # that the workers of a reload may take to become ready

@@ -8,13 +8,12 @@ import asyncio
 import os
 from pathlib import Path
 
-from pingora.config import ConfigError
-from pingora.config.reader import read_text
+from pingora.config.text import read_text
 from pingora.supervisor import Refused
 from pingora.supervisor.channel import put_text
 from pingora.supervisor.generation import Generation
 from pingora.supervisor.sockets import SlotSockets
-from pingora.usage import UsageError
+from pingora.usage import ConfigError, UsageError
 
 CHECK_S = 120.0  # that a generation may take to build a configuration
 PREPARE_S = 60.0  # that workers may take

@@ -18,7 +18,6 @@ from typing import Any
 import uvloop
 
 from pingora import snapshots
-from pingora.config import ConfiguredServer
 from pingora.limits import raise_descriptor_limit
 from pingora.observe.collector import resident_bytes
 from pingora.observe.output import Output
@@ -161,8 +160,8 @@ class Life:
     async def _obey(self, serving: Serving, slots: Slots, output: Output) -> None:
         ending: asyncio.Task[None] | None = None
         follower = None
-        if isinstance(self._server, ConfiguredServer):
-            follower = Follower(serving, self._server, slots, self._birth.sockets, self._channel)
+        if (reloader := self._server.reloader(serving)) is not None:
+            follower = Follower(reloader, slots, self._birth.sockets, self._channel)
         while ending is None or not ending.done():
             order = await self._next_order(ending)
             if order is None:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import stat
-import tempfile
 from pathlib import Path
 
 from pingora.supervisor import Refused
@@ -19,7 +18,10 @@ def directory() -> Path:
         return Path(runtime) / "pingora"
     if os.geteuid() == 0:
         return Path("/run/pingora")
-    return Path(tempfile.gettempdir()) / f"pingora-{os.geteuid()}"
+    temporary = Path(os.environ.get("TMPDIR", ""))  # no tempfile, by which the supervisor would hold OpenSSL
+    if not temporary.is_absolute() or not temporary.is_dir():
+        temporary = Path("/tmp")
+    return temporary / f"pingora-{os.geteuid()}"
 
 
 def check_owner(path: Path) -> None:

@@ -7,11 +7,14 @@ sockets that systemd opened exist once and are shared by all workers.
 import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pingora.listening import key_of_socket, listen_key, listening_address, name_of, open_listener
-from pingora.server import Server, Site
 from pingora.supervisor.channel import FDS_MOST, Channel, Message
 from pingora.usage import UsageError
+
+if TYPE_CHECKING:
+    from pingora.server import Server, Site
 
 
 def keys_of(addresses: Iterable[str]) -> list[str]:
@@ -148,7 +151,7 @@ def take(sockets: dict[str, list[socket.socket]], message: Message) -> None:
         sockets.setdefault(key, []).append(socket.socket(fileno=fd))
 
 
-def places_of(server: Server) -> Iterator[tuple[Site, str, str]]:
+def places_of(server: "Server") -> "Iterator[tuple[Site, str, str]]":
     """Give each site's addresses with their keys."""
     keys = iter(keys_of(server.addresses))
     for site in server.sites:

@@ -12,25 +12,26 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pingora
-from pingora.config import ConfigError, ConfiguredServer
+from pingora.loading import load
 from pingora.program import Program
 from pingora.server import Server
 from pingora.supervisor import say
 from pingora.supervisor.agent import Agent
 from pingora.supervisor.board import AGENT, Board
-from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.channel import PROTOCOL, Channel, Message
 from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
 from pingora.tls import ticket_store
 from pingora.tls.ticket_store import TicketStore
-from pingora.usage import UsageError
+from pingora.usage import ConfigError, UsageError
 
-PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
+if TYPE_CHECKING:
+    from pingora.config.build import ConfiguredServer
 
 
 def check_threads() -> None:
@@ -99,8 +100,7 @@ class Zygote:
         changed, problems, addresses = changed_files(self._code), [], []
         if not changed:
             try:
-                assert isinstance(self._server, ConfiguredServer)
-                self._prepared = self._server.rebuilt(file, text)
+                self._prepared = cast("ConfiguredServer", self._server).rebuilt(file, text)
                 addresses = self._prepared.addresses
                 keys_of(addresses)
                 check_threads()
@@ -183,7 +183,7 @@ def load_and_run(channel: Channel) -> None:
     try:
         program = Program.from_message(message["program"])
         sys.argv = [program.file.partition(":")[0]] if program.file else ["pingora"]
-        server = program.load()
+        server = load(program)
         server.check()
         check_threads()
         ignore_supervisor_signals()  # again: the program may have its own

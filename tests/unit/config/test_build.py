@@ -8,7 +8,8 @@ import pytest
 from pki import Authority
 
 from pingora import Ketama, LoadBalancer, ProxyHttp, RetryPolicy, RoundRobin
-from pingora.config import ConfigError, load_config
+from pingora.config.build import load_config
+from pingora.usage import ConfigError
 
 NUMBERS = itertools.count()
 GATEWAY = """\

@@ -1,0 +1,79 @@
+"""`pingora run`: a child reads the command line, and this process, which imports none of that, becomes the supervisor.
+
+The child ends when it has told what was asked for, and with it the memory that click and a configuration's model took.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from pingora.program import Program
+from pingora.supervisor.options import Options
+from pingora.usage import UsageError
+
+
+def start() -> int:
+    """Run what the command line asks for; return the exit code."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        read_command_line(writing)
+    os.close(writing)
+    try:
+        with open(reading, "rb") as pipe:
+            told = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except KeyboardInterrupt:  # it had that too, and says so
+        os.waitpid(pid, 0)
+        return 1
+    if code or not told:
+        return code if code >= 0 else 128 - code
+    fields = json.loads(told)
+    program, options = Program.from_message(fields["program"]), Options(**fields["options"])
+    return supervise(program, options) if options.workers else serve_here(program, options)
+
+
+def read_command_line(pipe: int) -> NoReturn:
+    """Write to a pipe what is to run; nothing if a fault or what was asked for has been printed. Ends."""
+    from pingora.cli.run import run
+
+    def tell(program: Program, options: Options) -> None:
+        told = {"program": program.to_message(), "options": dataclasses.asdict(options)}
+        with open(pipe, "w") as file:
+            json.dump(told, file)
+
+    run(sys.argv[2:], prog_name="pingora run", obj=tell)
+    sys.exit()
+
+
+def supervise(program: Program, options: Options) -> int:
+    """Become the supervisor; return the exit code."""
+    # asyncio does without ssl, which nothing here speaks: OpenSSL would be a fifth of this process's memory.
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    import asyncio  # noqa: F401
+
+    del sys.modules["ssl"]
+    from pingora.supervisor.main import run_instance
+
+    return run_instance(program, options)
+
+
+def serve_here(program: Program, options: Options) -> int:
+    """Serve in this process, which imports the program; return the exit code."""
+    from pingora.loading import load
+
+    try:
+        server = load(program)
+    except UsageError as error:
+        print(error.told, file=sys.stderr)
+        return 2
+    reloads = (signal.SIGHUP,) if program.config_file else ()
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, *reloads))  # until run() has handlers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # what run() comes back to: a second Ctrl-C does not disturb the end
+    server.run(0, grace=options.grace)
+    return 0
