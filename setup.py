@@ -45,6 +45,9 @@ EXTENSIONS = [
     "h1.encode",
     "h1.probe",
     "prelude.proxy_header",
+    "ws.utf8",
+    "ws.frame",
+    "ws.deflate",
     "net.timer",
     "net.networks",
     "net.proxy_protocol",
@@ -98,7 +101,7 @@ EXTENSIONS = [
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 
 # What the modules whose names begin so are linked with.
-LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"]}
+LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"], "ws.deflate": ["z"]}
 
 DIRECTIVES = {
     "language_level": 3,

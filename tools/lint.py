@@ -24,10 +24,11 @@ LAYERS = {
     "http": {"lib", "base", "mem"},
     "h1": {"lib", "base", "mem", "http"},
     "h2": {"lib", "base", "mem", "http"},
+    "ws": {"lib", "base", "mem"},
     "prelude": {"lib", "base"},
     "net": {"lib", "base", "mem", "stats", "prelude"},
     "upstream": {"lib", "base", "mem", "net"},
-    "proxy": {"lib", "base", "mem", "log", "http", "h1", "h2", "prelude", "net", "stats", "upstream"},
+    "proxy": {"lib", "base", "mem", "log", "http", "h1", "h2", "ws", "prelude", "net", "stats", "upstream"},
 }
 LINES_WARN = 400
 LINES_MOST = 600

@@ -40,6 +40,7 @@ missing_packages() {
     name=$(basename "$real")
     can_compile stdio.h 'puts("") < 0' || echo gcc libc6-dev
     can_compile openssl/ssl.h 'OpenSSL_version_num() < 0x30000000' -lssl -lcrypto || echo libssl-dev
+    can_compile zlib.h 'zlibVersion() == 0' -lz || echo zlib1g-dev
     # Debian's 1.52 has what came with 1.57 and 1.61: the limits without which resets and CONTINUATION could flood us.
     can_compile nghttp2/nghttp2.h '({ nghttp2_option *o; nghttp2_option_new(&o) ||
         (nghttp2_option_set_stream_reset_rate_limit(o, 1, 1), nghttp2_option_set_max_continuations(o, 1), 0); })' \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzz the decoders and the whole connection one after the other: tests/fuzz/run.sh [head] [chunked] [proxy_header] [connection].
+# Fuzz the decoders and the whole connection one after the other: tests/fuzz/run.sh [head] [chunked] [websocket] [proxy_header] [connection].
 # FUZZ_SECONDS (60) is the time for each.
 # What is found is kept in build/fuzz/findings; tests/fuzz/run.sh NAME FILE… runs these inputs again.
 # shellcheck source=tools/common.sh
@@ -7,7 +7,7 @@ source "$(dirname "$0")/../../tools/common.sh"
 
 TREE=$ROOT/build/fuzz/tree
 FINDINGS=$ROOT/build/fuzz/findings
-PACKAGES=(lib base mem http h1 prelude) # a codec has nothing else below it
+PACKAGES=(lib base mem http h1 ws prelude) # a codec has nothing else below it
 
 find_clang() {
     local compiler
@@ -89,9 +89,9 @@ if [ $# -gt 1 ] && [ -f "$2" ]; then
     fuzz "tests/fuzz/fuzz_$name.py" "$@"
     exit
 fi
-[ $# -gt 0 ] || set -- head chunked proxy_header connection
+[ $# -gt 0 ] || set -- head chunked websocket proxy_header connection
 for name in "$@"; do
-    [ -f "tests/fuzz/fuzz_$name.py" ] || fail "no target $name; there are: head, chunked, proxy_header, connection"
+    [ -f "tests/fuzz/fuzz_$name.py" ] || fail "no target $name; there are: head, chunked, websocket, proxy_header, connection"
     if [ "$name" = connection ]; then
         say "fuzzing $name for $seconds seconds"
         fuzz_connection "$seconds" "$FINDINGS" || failed+=("$name")
