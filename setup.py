@@ -79,6 +79,7 @@ EXTENSIONS = [
     "proxy.counter_names",
     "proxy.error_page",
     "proxy.stream",
+    "proxy.server_connection",
     "proxy.h1_stream",
     "proxy.downstream",
     "proxy.upstream_leg",

@@ -38,10 +38,13 @@ cdef class EventSource:
     cdef Reactor reactor
     cdef uint32_t slot        # NO_SLOT while not registered
     cdef bint is_ready_listed
+    cdef bint is_late_listed
     # epoll reported `events` for our descriptor.
     cdef void on_event(self, uint32_t events) noexcept
     # our turn from the ready list
     cdef void on_ready(self) noexcept
+    # the present entry into the core ends: see Reactor.make_late
+    cdef void on_leave(self) noexcept
     # write out what was gathered in the turn that now ends; see Reactor.dirty
     cdef void flush(self) noexcept
     # in a forked child: close the descriptor, touch nothing else
@@ -59,6 +62,7 @@ cdef class Reactor:
     cdef uint32_t free_slot   # head of the free list, NO_SLOT if empty
     cdef uint32_t n_sources
     cdef SourceList ready     # to be called at the end of the present tick or in the next
+    cdef SourceList late      # to be called at the outermost leave
     cdef SourceList graveyard  # objects that lost their place while a call may still be inside them
     cdef iovec gather[64]     # borrowed spans that `dirty` writes at its flush, in order, behind what it has queued
     cdef char small[64][32]   # storage for gathered spans of up to SMALL_SIZE bytes, by index in gather
@@ -90,6 +94,8 @@ cdef class Reactor:
     # The same for a descriptor that is closed next, which ends its registration.
     cdef void forget(self, EventSource source) noexcept
     cdef void make_ready(self, EventSource source) noexcept
+    # Call on_leave() of `source` at the outermost leave(): what many turns of one entry have for it leaves together.
+    cdef void make_late(self, EventSource source) noexcept
     # Keep `thing` alive until the outermost leave().
     cdef void bury(self, object thing) noexcept
     cdef void set_timer(self, Timer* timer, uint64_t delay_ms) noexcept
@@ -104,6 +110,7 @@ cdef class Reactor:
     cdef void flush_dirty(self) noexcept
     cdef void arm(self) noexcept
     cdef void run_ready(self) noexcept
+    cdef void run_late(self) noexcept
     cdef void dispatch(self, epoll_event* event) noexcept
     cdef void drop_sources(self) noexcept
     cdef void close_in_child(self) noexcept

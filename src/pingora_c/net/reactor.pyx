@@ -69,6 +69,9 @@ cdef class EventSource:
     cdef void on_ready(self) noexcept:
         pass
 
+    cdef void on_leave(self) noexcept:
+        pass
+
     cdef void flush(self) noexcept:
         pass
 
@@ -117,6 +120,7 @@ cdef class Reactor:
         self.close_descriptors()
         drop_all(&self.graveyard)
         drop_all(&self.ready)
+        drop_all(&self.late)
         free(self.scratch)
         free(self.slots)
 
@@ -154,8 +158,10 @@ cdef class Reactor:
         if self.depth == 1:
             if self.dirty is not None:
                 self.flush_dirty()
+            if self.late.size:
+                self.run_late()
             self.arm()
-            if self.ready.size and self.tick_handle is None and self.loop is not None:
+            if (self.ready.size or self.late.size) and self.tick_handle is None and self.loop is not None:
                 self.schedule_tick()
             if self.graveyard.size:
                 drop_all(&self.graveyard)
@@ -244,6 +250,12 @@ cdef class Reactor:
         # if there is no memory the source stalls until its next event or its timer, which closes it
         source.is_ready_listed = push(&self.ready, source) == 0
 
+    cdef void make_late(self, EventSource source) noexcept:
+        if not source.is_late_listed:
+            source.is_late_listed = push(&self.late, source) == 0
+            if not source.is_late_listed:
+                self.make_ready(source)    # without memory neither may work: the source's timer closes it
+
     cdef void bury(self, object thing) noexcept:
         if push(&self.graveyard, thing) < 0:
             Py_INCREF(thing)   # leaked rather than freed under a running call
@@ -258,6 +270,20 @@ cdef class Reactor:
             source = <EventSource>batch.items[i]
             source.is_ready_listed = False
             source.on_ready()
+            if self.dirty is not None:
+                self.flush_dirty()
+        drop_all(&batch)
+
+    cdef void run_late(self) noexcept:
+        """Call what was listed when this began; what is added meanwhile has its turn with the next tick."""
+        cdef SourceList batch = self.late
+        cdef EventSource source
+        cdef size_t i
+        memset(&self.late, 0, sizeof(SourceList))
+        for i in range(batch.size):
+            source = <EventSource>batch.items[i]
+            source.is_late_listed = False
+            source.on_leave()
             if self.dirty is not None:
                 self.flush_dirty()
         drop_all(&batch)
@@ -328,6 +354,7 @@ cdef class Reactor:
                 Py_XDECREF(<PyObject*>self.slots[i].source)
                 self.slots[i].source = NULL
         drop_all(&self.ready)
+        drop_all(&self.late)
 
     cdef void close_in_child(self) noexcept:
         """In a forked child of a hook: close every descriptor of ours, so that the child holds no client's

@@ -2,8 +2,8 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.string cimport memcmp, memcpy, memset, strlen
-from pingora_c.base.ascii cimport put_decimal
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp, memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
@@ -15,26 +15,25 @@ from pingora_c.h1.hop cimport remove_named
 from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
 from pingora_c.h1.verdict cimport BAD_MAX_FORWARDS, HEAD_OK, WRONG_SCHEME
-from pingora_c.http.field cimport NAME_HOST, NAME_UPGRADE, Field
-from pingora_c.http.header_block cimport block_field, block_find_known
-from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE
-from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
+from pingora_c.http.field cimport NAME_UPGRADE, Field
+from pingora_c.http.header_block cimport block_find_known
+from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, ResponseHead
 from pingora_c.mem.buffer_pool cimport pool_held
-from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
+from pingora_c.net.connection cimport Connection
+from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.failure cimport (
-    CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
+    CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.refusal cimport (
     REFUSED_BUFFERS, REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_MISDIRECTED, REFUSED_NO_MEMORY,
     REFUSED_SLOW_HEAD, REFUSED_TRACE, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
+from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport (
-    ANSWERS, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, HANDSHAKE_FAILURES, HANDSHAKES, REFUSALS,
-)
+from pingora_c.stats.counters cimport ANSWERS, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
 
 cdef enum:
     FIELDS_MAX = 256
@@ -43,61 +42,8 @@ cdef enum:
     HEADS_PER_TURN = 32
 
 
-cdef size_t name_size(const char* host, size_t size) noexcept nogil:
-    """Bytes of a valid Host without its port and final dot."""
-    cdef size_t at = size
-    while at and host[at - 1] != 58 and host[at - 1] != 93:     # ":" of a port, "]" of an IPv6 address
-        at -= 1
-    if at and host[at - 1] == 58:
-        size = at - 1
-    return size - 1 if size and host[size - 1] == 46 else size
-
-
-cdef void fire_write_timeout(void* owner) noexcept:
-    (<H1Server>owner).on_write_timeout()
-
-
-cdef class Application:
-    cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
-        return -1
-
-    cdef void on_refused(self, H1Server server, int refusal, size_t size) noexcept:
-        pass
-
-    cdef void on_server_closed(self, H1Server server) noexcept:
-        pass
-
-
 @cython.final
-cdef class H1Server(Connection):
-    cdef void arm(self, uint32_t delay_ms) noexcept:
-        self.reactor.set_timer(&self.timer, delay_ms)
-
-    def __cinit__(self):
-        timer_init(&self.write_timer, fire_write_timeout, <void*>self)
-
-    def __dealloc__(self):
-        timer_unlink(&self.write_timer)
-
-    cdef void flush(self) noexcept:
-        Connection.flush(self)
-        if self.is_blocked and self.write_timer.deadline_ms == 0 and not self.is_closed:
-            self.watch_writing()
-
-    cdef void watch_writing(self) noexcept:
-        self.written_before = self.bytes_written
-        self.reactor.set_timer(&self.write_timer, self.application.limits.write_ms)
-
-    cdef void on_write_timeout(self) noexcept:
-        if self.is_closed or not self.is_blocked:
-            return
-        if self.bytes_written != self.written_before:
-            self.watch_writing()       # slow, but taking
-        else:
-            self.free_queue()
-            self.reactor.counted[<int>CLOSED_STALLED] += self.stream is None
-            self.fail(CLIENT_STALLED)
-
+cdef class H1Server(ServerConnection):
     cdef void on_ready(self) noexcept:
         if self.is_resting:
             self.is_resting = False
@@ -214,14 +160,6 @@ cdef class H1Server(Connection):
         self.begin(stream, head)
         return end
 
-    cdef bint is_served(self, RequestHead head) noexcept:
-        cdef Py_ssize_t i = block_find_known(&head.block, NAME_HOST, 0)
-        cdef const char* host
-        if i < 0:
-            return True      # HTTP/1.0: for the host that SNI named
-        host = head.block.base + block_field(&head.block, <uint32_t>i).value_at
-        return self.transport.serves_host(host, name_size(host, block_field(&head.block, <uint32_t>i).value_size))
-
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept:
         self.state = SERVER_EXCHANGE
         self.n_exchanges += 1
@@ -238,7 +176,7 @@ cdef class H1Server(Connection):
         stream.window_at_ms = self.reactor.now_ms
         self.stream = stream
         self.timer.deadline_ms = 0
-        if self.application.begin(stream, head) < 0:
+        if self.application.begin(self, stream, head) < 0:
             self.stream = None
             self.refuse(REFUSED_NO_MEMORY)
 
@@ -332,15 +270,6 @@ cdef class H1Server(Connection):
         self.quiet_quarters += 1
         self.arm(self.application.limits.tunnel_ms // 4 + 1)
 
-    cdef void on_open(self) noexcept:
-        self.arm(self.application.limits.keep_alive_ms)
-        if self.transport.needs_handshake:
-            self.reactor.counted[<int>HANDSHAKES] += 1
-
-    cdef void on_open_failed(self, int code) noexcept:
-        self.reactor.counted[<int>HANDSHAKE_FAILURES] += 1
-        self.close()
-
     cdef void on_writable(self) noexcept:
         if self.state == SERVER_FLUSHING:
             self.linger()
@@ -376,6 +305,16 @@ cdef class H1Server(Connection):
         else:
             self.close()
 
+    cdef bint is_idle(self) noexcept:
+        return self.stream is None
+
+    cdef void close_if_idle(self) noexcept:
+        if self.stream is None and self.state < SERVER_FLUSHING:
+            if self.unsent():
+                self.begin_close()
+            else:
+                self.close()
+
     cdef void on_timeout(self) noexcept:
         if self.state == SERVER_HEAD:
             self.refuse(REFUSED_SLOW_HEAD)
@@ -392,41 +331,6 @@ cdef class H1Server(Connection):
             elif self.state == SERVER_IDLE:
                 self.reactor.counted[<int>CLOSED_IDLE] += 1
             self.close()
-
-    cdef void close(self) noexcept:
-        if not self.is_closed:
-            Connection.close(self)
-            self.application.on_server_closed(self)
-
-    cdef str client_text(self):
-        ip = self.client_ip[:self.client_ip_size].decode("ascii")
-        if ":" in ip:
-            return f"[{ip}]:{self.client_port}"
-        return f"{ip}:{self.client_port}" if self.client_port else ip
-
-    cdef void note_client(self, const sockaddr_storage* address) noexcept:
-        cdef const void* host = NULL
-        if address.ss_family == AF_INET:
-            self.client_port = ntohs((<const sockaddr_in*>address).sin_port)
-            self.note_ipv4(<const uint8_t*>&(<const sockaddr_in*>address).sin_addr)
-            return
-        elif address.ss_family == AF_INET6:
-            host = &(<const sockaddr_in6*>address).sin6_addr
-            self.client_port = ntohs((<const sockaddr_in6*>address).sin6_port)
-        if host == NULL or inet_ntop(address.ss_family, host, self.client_ip, sizeof(self.client_ip)) == NULL:
-            memcpy(self.client_ip, b"unix", 5)
-        self.client_ip_size = <uint8_t>strlen(self.client_ip)
-
-    cdef void note_ipv4(self, const uint8_t* host) noexcept:
-        """What inet_ntop does, which prints with vfprintf: a fifth of a connection's instructions."""
-        cdef char* out = self.client_ip
-        cdef int i
-        for i in range(4):
-            if i:
-                out[0] = c"."
-                out += 1
-            out = put_decimal(out, host[i])
-        self.client_ip_size = <uint8_t>(out - self.client_ip)
 
 
 @cython.final
@@ -446,6 +350,7 @@ cdef class H1ServerStream(H1Stream):
             self.close_after = True
             self.framing.kind = BODY_TUNNEL
             self.body_done = False
+            self.server.resume()
             self.server.watch_tunnel()
         elif head.status_code == 204:
             how.framing = self.out_framing = FRAME_NONE

@@ -12,11 +12,9 @@ from pingora_c.http.field cimport NAME_CONTENT_LENGTH, NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport METHOD_OPTIONS, Method, is_idempotent
 from pingora_c.log.access cimport AccessRecord
-from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
-from pingora_c.proxy.downstream cimport H1ServerStream
 from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY,
     NO_UPSTREAM, OK, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason, failure_status,
@@ -35,7 +33,8 @@ from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status, left_ms
 from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport has_untried, selection_key
-from pingora_c.proxy.upstream_leg cimport H1ClientStream, open_stream
+from pingora_c.proxy.stream cimport Stream
+from pingora_c.proxy.upstream_leg cimport open_stream
 from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
 from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
 
@@ -194,7 +193,7 @@ cdef class Exchange(Phases):
             limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms, &self.deadline_kind)
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
         opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, not self.reuse_failed)
-        self.up = <H1ClientStream>self.opened
+        self.up = self.opened
         self.opened = None
         self.is_reused = opened == 1
         if opened < 0:
@@ -206,7 +205,7 @@ cdef class Exchange(Phases):
         self.connected_us = now_us()
         self.is_connected = True
         if not self.plan.has_response_hooks:
-            self.up.client.read_limit = SCRATCH_SIZE
+            self.up.read_largely()
         self.run(CONNECTED_TO_UPSTREAM)
 
     cdef int prepare_request(self) except -1:
@@ -330,7 +329,7 @@ cdef class Exchange(Phases):
             pass   # ignored: without memory the same endpoint may be tried again
 
     cdef void let_upstream_go(self, bint is_complete, bint is_failure) noexcept:
-        cdef H1ClientStream up = self.up
+        cdef Stream up = self.up
         timer_clear(&self.deadline)
         self.drop_filters(True)
         self.drop_filters(False)
@@ -388,7 +387,6 @@ cdef class Exchange(Phases):
         self.response_sent = True
         if is_upgrade:
             self.down.resume_body()
-            self.server.resume()
         if not self.upstream_ended:
             self.up.resume_body()
         elif self.response_bodies is not None:
@@ -529,7 +527,7 @@ cdef class Exchange(Phases):
             pass   # ignored: without memory hooks see None
 
     cdef void conclude(self) noexcept:
-        cdef H1ServerStream down = self.down
+        cdef Stream down = self.down
         if self.state == SESSION_DONE:
             return
         self.state = SESSION_DONE

@@ -2,7 +2,6 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 from pingora_c.h1.chunked cimport ChunkedDecoder
-from pingora_c.h1.framing cimport Framing
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.net.connection cimport Connection
@@ -11,18 +10,14 @@ from pingora_c.proxy.stream cimport Stream
 
 cdef class H1Stream(Stream):
     cdef Connection connection
-    cdef Framing framing          # of the body that comes
     cdef uint64_t body_left       # BODY_LENGTH: bytes still to come
     cdef ChunkedDecoder chunks
     cdef bint in_trailers
-    cdef bint body_done           # the whole body came
-    cdef bint body_paused         # the owner takes no body now
     cdef uint8_t out_framing      # BodyFraming of the body that goes
     cdef uint64_t out_left        # FRAME_LENGTH: bytes still to go
     cdef bint out_started         # a chunk was written
     cdef bint out_done
     cdef char* large_head         # owned between head_place and head_written, for what reserve has no room for
-    cdef bint is_tunnel           # raw bytes both ways, each side ends on its own
     cdef object naming_head       # of the body that comes, if its Connection field names some; trailers, too; else None
     cdef const HeaderBlock* naming    # its block; NULL: none
     # `framing` is set; `head` owns `block`

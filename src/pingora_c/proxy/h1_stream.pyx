@@ -162,6 +162,13 @@ cdef class H1Stream(Stream):
     cdef bint is_full(self) noexcept:
         return self.connection.is_blocked and self.connection.unsent() > HIGH_WATER
 
+    cdef size_t unsent(self) noexcept:
+        return self.connection.unsent()
+
+    cdef void press(self) noexcept:
+        if self.connection.unsent() > HIGH_WATER:
+            self.connection.flush()
+
     cdef void pause_body(self) noexcept:
         self.body_paused = True
         self.connection.pause()

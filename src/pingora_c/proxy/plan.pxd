@@ -6,8 +6,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.log.writer cimport LogWriter
 from pingora_c.net.reactor cimport Reactor
-from pingora_c.proxy.downstream cimport ServerLimits
 from pingora_c.proxy.error_page cimport ErrorPages
+from pingora_c.proxy.server_connection cimport ServerLimits
 from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.upstream.balancer cimport Balancer
 from pingora_c.upstream.pool cimport Pool

@@ -9,19 +9,18 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.proxy.body_filter cimport BodyFilter
-from pingora_c.proxy.downstream cimport H1Server, H1ServerStream
 from pingora_c.proxy.hook_context cimport HookContext
 from pingora_c.proxy.plan cimport Plan
 from pingora_c.proxy.replay cimport Replay
-from pingora_c.proxy.stream cimport StreamOwner
-from pingora_c.proxy.upstream_leg cimport H1ClientStream
+from pingora_c.proxy.server_connection cimport ServerConnection
+from pingora_c.proxy.stream cimport Stream, StreamOwner
 
 
 cdef class Relay(StreamOwner):
     cdef Plan plan
-    cdef H1Server server              # the client's connection
-    cdef H1ServerStream down
-    cdef H1ClientStream up            # None while there is none
+    cdef ServerConnection server      # the client's
+    cdef Stream down                  # to the client
+    cdef Stream up                    # to the upstream, None while there is none
     cdef HookContext hooks            # None before the first hook, and at the end
     cdef BodyFilter request_bodies    # filter of this attempt's request body, None: none
     cdef BodyFilter response_bodies

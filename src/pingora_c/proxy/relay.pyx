@@ -30,7 +30,7 @@ cdef class Relay(StreamOwner):
                 self.finish_reading(False)
             elif self.up is not None:
                 self.forward_end(trailers)
-            if self.down.is_tunnel and self.upstream_ended and (self.up is None or not self.up.connection.unsent()):
+            if self.down.is_tunnel and self.upstream_ended and (self.up is None or not self.up.unsent()):
                 self.finish()       # else when the origin has taken what waits: on_writable
         elif not self.response_sent:
             self.upstream_ended = True      # a response filter is still at work; send_response ends it

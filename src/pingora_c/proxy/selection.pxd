@@ -1,11 +1,11 @@
 """What is asked about the choice of a balancer: the key that a request is hashed by, and if an endpoint is left."""
 from pingora_c.http.message cimport RequestHead
-from pingora_c.proxy.downstream cimport H1Server
+from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.upstream.balancer cimport Balancer, SelectionScope
 from pingora_c.upstream.endpoint cimport Endpoint
 
 # As balancer.key_kind says; b"" where the request lacks it.
-cdef bytes selection_key(Balancer balancer, RequestHead head, H1Server client)
+cdef bytes selection_key(Balancer balancer, RequestHead head, ServerConnection client)
 
 # Whether an endpoint beside `present` is left for another attempt; if a hook makes its peers itself, there may be.
 cdef bint has_untried(Balancer balancer, Endpoint present, SelectionScope scope) noexcept

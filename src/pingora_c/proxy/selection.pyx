@@ -9,7 +9,7 @@ from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HOST, KEY_URI
 from pingora_c.upstream.endpoint cimport peer_available
 
 
-cdef bytes selection_key(Balancer balancer, RequestHead head, H1Server client):
+cdef bytes selection_key(Balancer balancer, RequestHead head, ServerConnection client):
     cdef Py_ssize_t i
     cdef uint32_t size
     cdef Field* field

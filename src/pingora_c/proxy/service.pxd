@@ -5,8 +5,8 @@ from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport Transport
-from pingora_c.proxy.downstream cimport Application, H1Server
 from pingora_c.proxy.plan cimport Plan
+from pingora_c.proxy.server_connection cimport Application, ServerConnection
 from pingora_c.upstream.pool cimport Pool
 
 cdef class TlsAcceptor
@@ -21,9 +21,9 @@ cdef class ProxyService(Application):
     cdef list listeners
     cdef bint is_closed
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
-    cdef int meet(self, H1Server server) except -1
+    cdef int meet(self, ServerConnection server) except -1
     # lines for a message that no session saw
-    cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1
+    cdef int log_refusal(self, ServerConnection server, int refusal, size_t size) except -1
     cdef bint trusts(self, str client) except -1
     # What a listener accepted, encrypted if `tls` is not None, of a client that `introduction` named unless None.
     cdef void take(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction, TlsAcceptor tls) noexcept
@@ -37,7 +37,7 @@ cdef class TlsAcceptor(Acceptor):
     cdef ProxyService service
     cdef ServerContext context
     cdef object chooser          # of certificates, where a hook does; else None
-    cdef Transport encrypt(self, int fd, H1Server server)
+    cdef Transport encrypt(self, int fd, ServerConnection server)
 
     @staticmethod
     cdef TlsAcceptor of(ProxyService service, ServerContext context, object chooser)

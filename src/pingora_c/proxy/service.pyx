@@ -19,7 +19,7 @@ from pingora_c.net.tls cimport TlsTransport
 from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport PlainTransport, Transport
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
-from pingora_c.proxy.downstream cimport SERVER_FLUSHING, H1Server, H1ServerStream, ServerLimits
+from pingora_c.proxy.downstream cimport H1Server
 from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.exchange cimport Exchange
 from pingora_c.proxy.failure cimport CLIENT_GONE
@@ -29,6 +29,8 @@ from pingora_c.proxy.plan cimport (
     UPSTREAM_RESPONSE_TRAILER_FILTER, Plan, RetryRules,
 )
 from pingora_c.proxy.refusal cimport refusal_reason, refusal_status
+from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
+from pingora_c.proxy.stream cimport Stream
 from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.stats.counters cimport CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
 from pingora_c.upstream.pool cimport Pool
@@ -134,7 +136,7 @@ cdef class TlsAcceptor(Acceptor):
         self.chooser = chooser
         return self
 
-    cdef Transport encrypt(self, int fd, H1Server server):
+    cdef Transport encrypt(self, int fd, ServerConnection server):
         cdef TlsTransport transport = self.context.accept(fd)
         if self.chooser is not None:
             transport.chooser = self.chooser
@@ -219,9 +221,9 @@ cdef class ProxyService(Application):
         self.take(fd, address, introduction, None)
 
     cdef void on_turned_away(self, const char* reason, const sockaddr_storage* address) noexcept:
-        cdef H1Server peer
+        cdef ServerConnection peer
         try:
-            peer = H1Server.__new__(H1Server)
+            peer = ServerConnection.__new__(ServerConnection)
             peer.note_client(address)
             self.plan.on_refused(reason.decode("ascii"), 0, peer.client_text())
         except:
@@ -267,13 +269,13 @@ cdef class ProxyService(Application):
         server.open_transport()
         return 0
 
-    cdef void on_refused(self, H1Server server, int refusal, size_t size) noexcept:
+    cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept:
         try:
             self.log_refusal(server, refusal, size)
         except:
             pass   # ignored: no memory for a line
 
-    cdef int log_refusal(self, H1Server server, int refusal, size_t size) except -1:
+    cdef int log_refusal(self, ServerConnection server, int refusal, size_t size) except -1:
         cdef AccessRecord record
         cdef AccessRecord* filled = &record
         if self.plan.access_format != ACCESS_OFF:
@@ -289,7 +291,7 @@ cdef class ProxyService(Application):
         self.plan.on_refused(refusal_reason(refusal).decode("ascii"), refusal_status(refusal), server.client_text())
         return 0
 
-    cdef void on_server_closed(self, H1Server server) noexcept:
+    cdef void on_server_closed(self, ServerConnection server) noexcept:
         self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1
         self.reactor.admission.leave(server.client_key)
         try:
@@ -297,7 +299,7 @@ cdef class ProxyService(Application):
         except:
             pass   # ignored: discarding allocates nothing
 
-    cdef int meet(self, H1Server server) except -1:
+    cdef int meet(self, ServerConnection server) except -1:
         cdef Plan earlier = server.plan
         if earlier is not None and earlier.proxy is not self.plan.proxy:
             server.persisted = None      # another hook object's
@@ -313,20 +315,20 @@ cdef class ProxyService(Application):
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self.plan.trusted)
 
-    cdef int begin(self, H1ServerStream stream, RequestHead head) noexcept:
+    cdef int begin(self, ServerConnection server, Stream stream, RequestHead head) noexcept:
         cdef Exchange session = None
         try:
-            if stream.server.plan is not self.plan:
-                self.meet(stream.server)
+            if server.plan is not self.plan:
+                self.meet(server)
             session = Exchange.__new__(Exchange)
         except:
             return -1
         session.plan = self.plan
-        session.server = stream.server
+        session.server = server
         session.down = stream
         session.body_limit = self.plan.limits.body_bytes
         session.request_head = head
-        session.started_us = stream.server.head_at_us
+        session.started_us = server.head_at_us
         stream.owner = session
         self.plan.n_requests += 1
         self.plan.n_active += 1
@@ -350,26 +352,21 @@ cdef class ProxyService(Application):
 
     def close_idle(self):
         """Close client connections that are between exchanges; return how many are left."""
-        cdef H1Server server
+        cdef ServerConnection server
         self.reactor.enter()
         for server in list(self.servers):
-            if server.stream is None and server.state < SERVER_FLUSHING:
-                if server.unsent():
-                    server.begin_close()
-                else:
-                    server.close()
+            server.close_if_idle()
         self.reactor.leave()
         return len(self.servers)
 
     def close(self):
         """Cut everything."""
-        cdef H1Server server
+        cdef ServerConnection server
         self.is_closed = True
         self.stop_listening()
         self.reactor.enter()
         for server in list(self.servers):
-            if server.stream is not None and server.stream.owner is not None:
-                server.stream.owner.on_failure(True, CLIENT_GONE)
+            server.fail(CLIENT_GONE)
             server.close()
         self.pool.close()
         self.reactor.leave()

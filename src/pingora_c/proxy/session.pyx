@@ -15,7 +15,6 @@ from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.phases cimport SESSION_LOGGING
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, make_error
 from pingora_c.proxy.replay cimport Replay
-from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.proxy.timings cimport Moments, Timings
 
 from pingora_c.proxy.failure import SessionEnded
@@ -94,8 +93,7 @@ cdef class Session:
         reactor.enter()
         reactor.bury(chunk)
         self.exchange.to_client(data, len(chunk))
-        if self.exchange.server.unsent() > HIGH_WATER:
-            self.exchange.server.flush()     # else nobody knows yet that the client takes no more
+        self.exchange.down.press()
         reactor.leave()
         return self.exchange.state < SESSION_LOGGING and self.exchange.down.is_full()
 

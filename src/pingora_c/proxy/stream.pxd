@@ -3,10 +3,15 @@
 A Stream is a source of body bytes and a sink for them. It pushes what it decodes into its owner, and takes what it is
 given without refusing; who feeds it asks is_full() and pauses the source until on_writable. Spans are borrowed until
 the end of the turn. Trailers are None where a body has none.
+
+One class for both sides: H1Stream, which decodes and frames bodies for both, could not be below two. What only a
+client's or only an upstream's stream has stands apart; the others' does nothing.
 """
 from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from pingora_c.h1.encode cimport Outgoing
 from pingora_c.h1.framing cimport Framing
-from pingora_c.http.message cimport ResponseHead
+from pingora_c.http.message cimport RequestHead, ResponseHead
 from pingora_c.http.trailers cimport Trailers
 
 cdef enum:
@@ -38,8 +43,35 @@ cdef class StreamOwner:
 cdef class Stream:
     cdef StreamOwner owner   # counted; None once the session let go
     cdef bint is_client      # this is the client's side
+    cdef Framing framing     # of the body that comes; BODY_CHUNKED: its length is not known
+    cdef bint body_done      # the whole body came
+    cdef bint body_paused    # the owner takes no body now
+    cdef bint is_tunnel      # raw bytes both ways, each side ends on its own
     cdef int send_body(self, const char* data, size_t size) noexcept  # 0, -1 without memory
     cdef int send_end(self, Trailers trailers) noexcept               # the same
-    cdef bint is_full(self) noexcept          # the socket takes nothing and more than HIGH_WATER bytes wait
+    cdef bint is_full(self) noexcept          # the peer takes nothing and more than HIGH_WATER bytes wait
+    cdef size_t unsent(self) noexcept         # bytes that the peer has not taken
+    cdef void press(self) noexcept            # write what waits if it is much, so that is_full() knows
     cdef void pause_body(self) noexcept
     cdef void resume_body(self) noexcept
+    # The owner is done; `is_complete` only if the whole answer was written (client) or came (upstream).
+    cdef void release(self, bint is_complete) noexcept
+
+    # -- a client's
+    cdef bint to_head        # the request's method is HEAD
+    cdef bint close_after    # the connection ends with this exchange, or takes no further one
+    # Write a final head, with the body's length or -1: not known. `is_upgrade`: a tunnel follows.
+    cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept
+    cdef int send_interim(self, ResponseHead head) noexcept
+    cdef int send_continue(self) noexcept     # 100: the client may send its body (RFC 9110 §10.1.1)
+    # whether the connection can carry another exchange after this one
+    cdef bint is_reusable(self, bint is_complete) noexcept
+
+    # -- an upstream's
+    cdef bint got_bytes      # some byte of an answer came
+    cdef bint head_done      # a final head came
+    cdef str trouble         # why the connection failed, for logs; None: nothing is known
+    cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept    # 0, -1 without memory
+    # The request's body ended too early: the origin sees that, and its answer still comes.
+    cdef void cut_request(self) noexcept
+    cdef void read_largely(self) noexcept     # the owner takes whatever a read brings

@@ -1,4 +1,4 @@
-"""Abstract bases: every method is overridden."""
+"""Abstract bases: every method that is called is overridden."""
 
 
 cdef class StreamOwner:
@@ -49,8 +49,38 @@ cdef class Stream:
     cdef bint is_full(self) noexcept:
         return False
 
+    cdef size_t unsent(self) noexcept:
+        return 0
+
+    cdef void press(self) noexcept:
+        pass
+
     cdef void pause_body(self) noexcept:
         pass
 
     cdef void resume_body(self) noexcept:
+        pass
+
+    cdef void release(self, bint is_complete) noexcept:
+        pass
+
+    cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept:
+        return -1
+
+    cdef int send_interim(self, ResponseHead head) noexcept:
+        return -1
+
+    cdef int send_continue(self) noexcept:
+        return -1
+
+    cdef bint is_reusable(self, bint is_complete) noexcept:
+        return False
+
+    cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept:
+        return -1
+
+    cdef void cut_request(self) noexcept:
+        pass
+
+    cdef void read_largely(self) noexcept:
         pass

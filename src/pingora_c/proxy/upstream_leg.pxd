@@ -4,7 +4,6 @@
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from pingora_c.h1.encode cimport Outgoing
 from pingora_c.http.message cimport RequestHead
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.reactor cimport Reactor
@@ -26,7 +25,6 @@ cdef class H1Client(Connection):
     cdef HttpPeer peer         # whom it serves, or served last: its limits
     cdef uint32_t wait_ms      # after this long without progress it is looked which limit is meant
     cdef uint64_t waits_since_ms   # last progress
-    cdef uint32_t n_exchanges
     cdef uint64_t written_before   # of a tunnel: bytes_written when the timer ran out last
     cdef H1ClientStream stream
     cdef void wait(self) noexcept                      # there was progress
@@ -38,21 +36,11 @@ cdef class H1Client(Connection):
 
 cdef class H1ClientStream(H1Stream):
     cdef H1Client client
-    cdef bint is_reused        # the connection came from the pool
-    cdef bint to_head
     cdef RequestHead offer     # of an upgrade: what it was asked with; else None
-    cdef bint head_done        # a final head came
-    cdef bint got_bytes        # some byte of an answer came
     cdef bint request_written  # the head was
-    cdef str trouble           # why the handshake failed, for logs; None: it did not
     cdef uint8_t n_interim     # 1xx answers so far
-    cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept
-    # The request's body ended too early: the origin sees that, and its answer still comes.
-    cdef void cut_request(self) noexcept
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
-    # The owner is done; a connection that is fit goes back to the pool.
-    cdef void release(self, bint is_complete) noexcept
     cdef void pool_client(self, H1Client client) noexcept
 
 

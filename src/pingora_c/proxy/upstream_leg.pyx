@@ -1,7 +1,7 @@
 """HTTP/1.1 client connections. Owns the socket to an origin; knows sessions only as StreamOwner."""
 cimport cython
 
-from pingora_c.h1.encode cimport encode_request, request_room
+from pingora_c.h1.encode cimport Outgoing, encode_request, request_room
 from pingora_c.h1.framing cimport BODY_CLOSE, BODY_TUNNEL, response_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_response_head
 from pingora_c.h1.hop cimport remove_named
@@ -17,6 +17,7 @@ from pingora_c.lib.socket cimport (
     IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, connect, getsockopt,
     setsockopt, sockaddr, socket, socklen_t,
 )
+from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
     CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE,
@@ -197,6 +198,9 @@ cdef class H1ClientStream(H1Stream):
         self.framing.keep_alive = False
         self.client.shutdown_write()
 
+    cdef void read_largely(self) noexcept:
+        self.client.read_limit = SCRATCH_SIZE
+
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head and announce it; 0 while it is incomplete or after a failure."""
         cdef Py_ssize_t used = -1
@@ -296,8 +300,6 @@ cdef int bind(H1Client client, StreamOwner owner) except -1:
     stream.connection = client
     stream.client = client
     stream.owner = owner
-    stream.is_reused = client.n_exchanges > 0
-    client.n_exchanges += 1
     client.stream = stream
     owner.opened = stream
     return 0

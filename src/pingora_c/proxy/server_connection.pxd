@@ -1,0 +1,71 @@
+"""The connection of a client, whatever protocol it speaks: who the client is, what holds for all its exchanges, the
+limit on writing. Sessions know no other side of it; H1Server is one, and what a listener serves makes it.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from pingora_c.http.message cimport RequestHead
+from pingora_c.lib.socket cimport sockaddr_storage
+from pingora_c.net.connection cimport Connection
+from pingora_c.net.listener cimport Acceptor
+from pingora_c.net.proxy_protocol cimport ProxyProtocol
+from pingora_c.net.reactor cimport Reactor
+from pingora_c.net.timer cimport Timer
+from pingora_c.proxy.error_page cimport ErrorPages
+from pingora_c.proxy.stream cimport Stream
+
+# Limits of a listener's connections; times in milliseconds.
+cdef struct ServerLimits:
+    uint32_t handshake_ms      # a TLS handshake: closed
+    uint32_t head_ms           # from a head's first byte to its last: 408
+    uint32_t keep_alive_ms     # between exchanges: closed silently
+    uint32_t body_ms           # between reads of a request body: 408
+    uint32_t body_rate         # bytes per second of it on average over any body_ms, 0: none; 408
+    uint64_t body_bytes        # 413
+    uint32_t tunnel_ms         # without a byte either way: cut, a quarter of it later at most
+    uint32_t write_ms          # without progress while the client takes nothing: cut
+    uint32_t head_bytes        # 431
+    uint32_t target_bytes      # 414
+    uint32_t fields            # 431
+    uint32_t connections       # of the worker: none more is accepted
+    uint32_t client_connections    # of one address, 0: any number; closed at once
+    uint64_t buffered_bytes    # that all buffers of the process may have
+    uint64_t requests          # of one connection, then it ends
+
+
+cdef class Application(Acceptor):
+    """What a listener serves: makes an owner for each exchange."""
+    cdef Reactor reactor
+    cdef ServerLimits limits
+    cdef ErrorPages pages
+    # Give a stream of `server` an owner and start it; -1 without memory.
+    cdef int begin(self, ServerConnection server, Stream stream, RequestHead head) noexcept
+    # `server` refuses a message that no session saw, with `size` bytes of a body
+    cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept
+    cdef void on_server_closed(self, ServerConnection server) noexcept
+
+
+cdef class ServerConnection(Connection):
+    cdef Application application
+    cdef Timer write_timer         # armed while the client takes nothing of what waits
+    cdef uint64_t written_before   # bytes_written when it was armed
+    cdef uint64_t head_at_us       # when the first byte came of the head that is, or was last, read
+    cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
+    cdef uint8_t client_ip_size
+    cdef uint16_t client_port
+    cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
+    cdef object plan               # the service's, when it last saw a request here
+    cdef bint is_trusted           # by that plan: X-Forwarded-* of this client are kept
+    cdef object client_key         # of Admission
+    cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
+    cdef void note_client(self, const sockaddr_storage* address) noexcept
+    cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
+    cdef void arm(self, uint32_t delay_ms) noexcept         # on_timeout comes then, and not as it was armed before
+    cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
+    # -- overridden
+    cdef bint is_idle(self) noexcept       # no session is at work
+    cdef void fail(self, int kind) noexcept         # its sessions fail with this FailureKind, or it is closed
+    cdef void close_if_idle(self) noexcept          # when what waits has left
+    # -- private
+    cdef void watch_writing(self) noexcept
+    cdef void on_write_timeout(self) noexcept
+    cdef void note_ipv4(self, const uint8_t* host) noexcept

@@ -1,0 +1,125 @@
+"""Client connections of any protocol. Own the socket; know sessions only as owners of their streams."""
+from libc.string cimport memcpy, strlen
+from pingora_c.base.ascii cimport put_decimal
+from pingora_c.http.field cimport NAME_HOST
+from pingora_c.http.header_block cimport block_field, block_find_known
+from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
+from pingora_c.net.timer cimport timer_init, timer_unlink
+from pingora_c.proxy.failure cimport CLIENT_STALLED
+from pingora_c.stats.counters cimport CLOSED_STALLED, HANDSHAKE_FAILURES, HANDSHAKES
+
+
+cdef size_t name_size(const char* host, size_t size) noexcept nogil:
+    """Bytes of a valid Host without its port and final dot."""
+    cdef size_t at = size
+    while at and host[at - 1] != 58 and host[at - 1] != 93:     # ":" of a port, "]" of an IPv6 address
+        at -= 1
+    if at and host[at - 1] == 58:
+        size = at - 1
+    return size - 1 if size and host[size - 1] == 46 else size
+
+
+cdef void fire_write_timeout(void* owner) noexcept:
+    (<ServerConnection>owner).on_write_timeout()
+
+
+cdef class Application:
+    cdef int begin(self, ServerConnection server, Stream stream, RequestHead head) noexcept:
+        return -1
+
+    cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept:
+        pass
+
+    cdef void on_server_closed(self, ServerConnection server) noexcept:
+        pass
+
+
+cdef class ServerConnection(Connection):
+    cdef void arm(self, uint32_t delay_ms) noexcept:
+        self.reactor.set_timer(&self.timer, delay_ms)
+
+    def __cinit__(self):
+        timer_init(&self.write_timer, fire_write_timeout, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.write_timer)
+
+    cdef void flush(self) noexcept:
+        Connection.flush(self)
+        if self.is_blocked and self.write_timer.deadline_ms == 0 and not self.is_closed:
+            self.watch_writing()
+
+    cdef void watch_writing(self) noexcept:
+        self.written_before = self.bytes_written
+        self.reactor.set_timer(&self.write_timer, self.application.limits.write_ms)
+
+    cdef void on_write_timeout(self) noexcept:
+        if self.is_closed or not self.is_blocked:
+            return
+        if self.bytes_written != self.written_before:
+            self.watch_writing()       # slow, but taking
+        else:
+            self.free_queue()
+            self.reactor.counted[<int>CLOSED_STALLED] += self.is_idle()
+            self.fail(CLIENT_STALLED)
+
+    cdef void on_open(self) noexcept:
+        self.arm(self.application.limits.keep_alive_ms)
+        if self.transport.needs_handshake:
+            self.reactor.counted[<int>HANDSHAKES] += 1
+
+    cdef void on_open_failed(self, int code) noexcept:
+        self.reactor.counted[<int>HANDSHAKE_FAILURES] += 1
+        self.close()
+
+    cdef void close(self) noexcept:
+        if not self.is_closed:
+            Connection.close(self)
+            self.application.on_server_closed(self)
+
+    cdef str client_text(self):
+        ip = self.client_ip[:self.client_ip_size].decode("ascii")
+        if ":" in ip:
+            return f"[{ip}]:{self.client_port}"
+        return f"{ip}:{self.client_port}" if self.client_port else ip
+
+    cdef void note_client(self, const sockaddr_storage* address) noexcept:
+        cdef const void* host = NULL
+        if address.ss_family == AF_INET:
+            self.client_port = ntohs((<const sockaddr_in*>address).sin_port)
+            self.note_ipv4(<const uint8_t*>&(<const sockaddr_in*>address).sin_addr)
+            return
+        elif address.ss_family == AF_INET6:
+            host = &(<const sockaddr_in6*>address).sin6_addr
+            self.client_port = ntohs((<const sockaddr_in6*>address).sin6_port)
+        if host == NULL or inet_ntop(address.ss_family, host, self.client_ip, sizeof(self.client_ip)) == NULL:
+            memcpy(self.client_ip, b"unix", 5)
+        self.client_ip_size = <uint8_t>strlen(self.client_ip)
+
+    cdef void note_ipv4(self, const uint8_t* host) noexcept:
+        """What inet_ntop does, which prints with vfprintf: a fifth of a connection's instructions."""
+        cdef char* out = self.client_ip
+        cdef int i
+        for i in range(4):
+            if i:
+                out[0] = c"."
+                out += 1
+            out = put_decimal(out, host[i])
+        self.client_ip_size = <uint8_t>(out - self.client_ip)
+
+    cdef bint is_served(self, RequestHead head) noexcept:
+        cdef Py_ssize_t i = block_find_known(&head.block, NAME_HOST, 0)
+        cdef const char* host
+        if i < 0:
+            return True      # HTTP/1.0: for the host that SNI named
+        host = head.block.base + block_field(&head.block, <uint32_t>i).value_at
+        return self.transport.serves_host(host, name_size(host, block_field(&head.block, <uint32_t>i).value_size))
+
+    cdef bint is_idle(self) noexcept:
+        return True
+
+    cdef void fail(self, int kind) noexcept:
+        self.close()
+
+    cdef void close_if_idle(self) noexcept:
+        pass
