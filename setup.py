@@ -26,6 +26,7 @@ KIND = os.environ.get("PINGORA_BUILD", "release")
 EXTENSIONS = [
     "base.clock",
     "mem.buffer_pool",
+    "mem.byte_queue",
     "stats.counters",
     "http.field",
     "http.authority",
@@ -44,6 +45,10 @@ EXTENSIONS = [
     "h1.max_forwards",
     "h1.encode",
     "h1.probe",
+    "h2.section",
+    "h2.guard",
+    "h2.session",
+    "h2.probe",
     "prelude.proxy_header",
     "ws.utf8",
     "ws.frame",

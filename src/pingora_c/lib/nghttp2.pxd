@@ -5,7 +5,7 @@ Its types do not leave the package h2. Callbacks get the pointer that the sessio
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
-cdef extern from "<nghttp2/nghttp2.h>" nogil:
+cdef extern from "<nghttp2/nghttp2.h>":
     ctypedef struct nghttp2_session
     ctypedef struct nghttp2_session_callbacks
     ctypedef struct nghttp2_option
@@ -131,7 +131,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
 
     ctypedef ssize_t (*nghttp2_data_source_read_callback)(
         nghttp2_session* session, int32_t stream_id, uint8_t* buf, size_t length, uint32_t* data_flags,
-        nghttp2_data_source* source, void* user_data) noexcept nogil
+        nghttp2_data_source* source, void* user_data) noexcept
 
     ctypedef struct nghttp2_data_provider:
         nghttp2_data_source source
@@ -186,45 +186,45 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     void nghttp2_session_callbacks_del(nghttp2_session_callbacks* callbacks)
     void nghttp2_session_callbacks_set_on_begin_frame_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_begin_frame)(nghttp2_session*, const nghttp2_frame_hd*, void*) noexcept nogil)
+        int (*on_begin_frame)(nghttp2_session*, const nghttp2_frame_hd*, void*) noexcept)
     void nghttp2_session_callbacks_set_on_begin_headers_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_begin_headers)(nghttp2_session*, const nghttp2_frame*, void*) noexcept nogil)
+        int (*on_begin_headers)(nghttp2_session*, const nghttp2_frame*, void*) noexcept)
     void nghttp2_session_callbacks_set_on_header_callback(
         nghttp2_session_callbacks* callbacks,
         int (*on_header)(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t namelen,
-                         const uint8_t* value, size_t valuelen, uint8_t flags, void*) noexcept nogil)
+                         const uint8_t* value, size_t valuelen, uint8_t flags, void*) noexcept)
     void nghttp2_session_callbacks_set_on_invalid_header_callback(
         nghttp2_session_callbacks* callbacks,
         int (*on_invalid_header)(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t namelen,
-                                 const uint8_t* value, size_t valuelen, uint8_t flags, void*) noexcept nogil)
+                                 const uint8_t* value, size_t valuelen, uint8_t flags, void*) noexcept)
     void nghttp2_session_callbacks_set_on_frame_recv_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_frame_recv)(nghttp2_session*, const nghttp2_frame*, void*) noexcept nogil)
+        int (*on_frame_recv)(nghttp2_session*, const nghttp2_frame*, void*) noexcept)
     void nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_invalid_frame_recv)(nghttp2_session*, const nghttp2_frame*, int code, void*) noexcept nogil)
+        int (*on_invalid_frame_recv)(nghttp2_session*, const nghttp2_frame*, int code, void*) noexcept)
     void nghttp2_session_callbacks_set_on_data_chunk_recv_callback(
         nghttp2_session_callbacks* callbacks,
         int (*on_data_chunk_recv)(nghttp2_session*, uint8_t flags, int32_t stream_id, const uint8_t* data, size_t size,
-                                  void*) noexcept nogil)
+                                  void*) noexcept)
     void nghttp2_session_callbacks_set_on_stream_close_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_stream_close)(nghttp2_session*, int32_t stream_id, uint32_t error_code, void*) noexcept nogil)
+        int (*on_stream_close)(nghttp2_session*, int32_t stream_id, uint32_t error_code, void*) noexcept)
     void nghttp2_session_callbacks_set_on_frame_send_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_frame_send)(nghttp2_session*, const nghttp2_frame*, void*) noexcept nogil)
+        int (*on_frame_send)(nghttp2_session*, const nghttp2_frame*, void*) noexcept)
     void nghttp2_session_callbacks_set_on_frame_not_send_callback(
         nghttp2_session_callbacks* callbacks,
-        int (*on_frame_not_send)(nghttp2_session*, const nghttp2_frame*, int code, void*) noexcept nogil)
+        int (*on_frame_not_send)(nghttp2_session*, const nghttp2_frame*, int code, void*) noexcept)
     void nghttp2_session_callbacks_set_send_data_callback(
         nghttp2_session_callbacks* callbacks,
         int (*send_data)(nghttp2_session*, nghttp2_frame*, const uint8_t* framehd, size_t length, nghttp2_data_source*,
-                         void*) noexcept nogil)
+                         void*) noexcept)
     void nghttp2_session_callbacks_set_data_source_read_length_callback(
         nghttp2_session_callbacks* callbacks,
         ssize_t (*read_length)(nghttp2_session*, uint8_t frame_type, int32_t stream_id, int32_t session_window,
-                               int32_t stream_window, uint32_t max_frame_size, void*) noexcept nogil)
+                               int32_t stream_window, uint32_t max_frame_size, void*) noexcept)
 
     # Options of a session, which copies them
     int nghttp2_option_new(nghttp2_option** option)

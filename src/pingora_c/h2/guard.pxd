@@ -1,0 +1,53 @@
+"""The frame guard: reads the head of every frame before nghttp2 does, against peers that make work without using it.
+
+nghttp2 passes over unknown frames, and frames of streams that it has forgotten, without a word. Here frames that carry
+nothing of a message (SETTINGS, PING, PRIORITY, RST_STREAM, unknown ones, empty DATA) each cost a token of a bucket. It
+fills with time, and by what honest peers answer with such frames: DATA, either way, gives a token back. WINDOW_UPDATE
+is bought by DATA that we send. What is refused ends the connection.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef enum FrameType:         # RFC 9113 §6
+    FRAME_DATA = 0
+    FRAME_HEADERS = 1
+    FRAME_PRIORITY = 2
+    FRAME_RST_STREAM = 3
+    FRAME_SETTINGS = 4
+    FRAME_PUSH_PROMISE = 5
+    FRAME_PING = 6
+    FRAME_GOAWAY = 7
+    FRAME_WINDOW_UPDATE = 8
+    FRAME_CONTINUATION = 9
+
+cdef enum:
+    FRAME_HEAD_SIZE = 9
+    PREFACE_SIZE = 24        # of a client (RFC 9113 §3.4)
+
+cdef struct GuardLimits:
+    uint32_t burst           # tokens of a full bucket
+    uint32_t per_second      # tokens that come back
+    uint32_t empty_data      # empty DATA frames in a row
+    uint32_t continuations   # CONTINUATION frames of one field section
+    uint32_t updates         # WINDOW_UPDATE frames before we sent DATA
+    uint32_t updates_per_data    # that one DATA frame of ours buys
+    bint earns_by_head       # HEADERS gives a token back: we are the client, so each is of an answer to us
+
+cdef struct FrameGuard:
+    uint64_t tokens_milli    # thousandths of a token
+    uint64_t at_ms           # when it was looked at last
+    uint64_t updates_left
+    uint32_t n_empty         # empty DATA frames in a row
+    uint32_t n_continuations     # of the present field section
+    uint32_t skip            # bytes of a payload, or of the preface, before the next head
+    uint32_t n_head          # bytes of `head` that are here, < FRAME_HEAD_SIZE
+    uint8_t head[9]          # of a frame that is split
+
+# `skip`: PREFACE_SIZE for a server, else 0.
+cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, uint32_t skip, uint64_t now_ms) noexcept nogil
+# Look at bytes that came: 0, or the code (RFC 9113 §7) that the connection ends with.
+cdef uint32_t guard_read(
+    FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms,
+) noexcept nogil
+# We sent a DATA frame.
+cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil

@@ -1,0 +1,103 @@
+"""The frame guard: arithmetic on a struct of the caller's."""
+from libc.string cimport memcpy
+
+cdef enum:
+    FLAG_END_STREAM = 1
+    TOKEN = 1000
+    UPDATES_MAX = 1000000000
+    PROTOCOL_ERROR = 1
+    ENHANCE_YOUR_CALM = 11
+
+
+cdef void earn(FrameGuard* guard, const GuardLimits* limits, uint64_t milli) noexcept nogil:
+    guard.tokens_milli += milli
+    if guard.tokens_milli > <uint64_t>limits.burst * TOKEN:
+        guard.tokens_milli = <uint64_t>limits.burst * TOKEN
+
+
+cdef bint pay(FrameGuard* guard, const GuardLimits* limits, uint64_t now_ms) noexcept nogil:
+    if now_ms > guard.at_ms:
+        earn(guard, limits, (now_ms - guard.at_ms) * limits.per_second)
+        guard.at_ms = now_ms
+    if guard.tokens_milli < TOKEN:
+        return False
+    guard.tokens_milli -= TOKEN
+    return True
+
+
+cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, uint32_t skip, uint64_t now_ms) noexcept nogil:
+    guard.tokens_milli = <uint64_t>limits.burst * TOKEN
+    guard.at_ms = now_ms
+    guard.updates_left = limits.updates
+    guard.n_empty = guard.n_continuations = guard.n_head = 0
+    guard.skip = skip
+
+
+cdef uint32_t judge(
+    FrameGuard* guard, const GuardLimits* limits, uint8_t type, uint8_t flags, uint32_t size, uint64_t now_ms,
+) noexcept nogil:
+    """0, or the code that one more frame ends the connection with."""
+    if type == FRAME_DATA and (size or flags & FLAG_END_STREAM):
+        guard.n_empty = 0
+        earn(guard, limits, TOKEN)
+        return 0
+    if type == FRAME_DATA:
+        guard.n_empty += 1
+        if guard.n_empty > limits.empty_data:
+            return ENHANCE_YOUR_CALM
+    elif type == FRAME_HEADERS:
+        guard.n_continuations = 0
+        if limits.earns_by_head:
+            earn(guard, limits, TOKEN)
+        return 0
+    elif type == FRAME_CONTINUATION:
+        guard.n_continuations += 1
+        return ENHANCE_YOUR_CALM if guard.n_continuations > limits.continuations else 0
+    elif type == FRAME_WINDOW_UPDATE:
+        if guard.updates_left == 0:
+            return ENHANCE_YOUR_CALM
+        guard.updates_left -= 1
+        return 0
+    elif type == FRAME_PUSH_PROMISE:
+        return PROTOCOL_ERROR      # a client's SETTINGS forbid it before there is a request to push for
+    return 0 if pay(guard, limits, now_ms) else ENHANCE_YOUR_CALM
+
+
+cdef uint32_t guard_read(
+    FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms,
+) noexcept nogil:
+    cdef const uint8_t* head
+    cdef size_t at = 0, part
+    cdef uint32_t code, length
+    while at < size:
+        if guard.skip:
+            part = guard.skip if guard.skip < size - at else size - at
+            guard.skip -= <uint32_t>part
+            at += part
+            continue
+        if guard.n_head == 0 and size - at >= FRAME_HEAD_SIZE:
+            head = <const uint8_t*>data + at
+            at += FRAME_HEAD_SIZE
+        else:
+            part = FRAME_HEAD_SIZE - guard.n_head
+            if part > size - at:
+                part = size - at
+            memcpy(guard.head + guard.n_head, data + at, part)
+            guard.n_head += <uint32_t>part
+            at += part
+            if guard.n_head < FRAME_HEAD_SIZE:
+                return 0
+            guard.n_head = 0
+            head = guard.head
+        length = (<uint32_t>head[0] << 16) | (<uint32_t>head[1] << 8) | head[2]
+        code = judge(guard, limits, head[3], head[4], length, now_ms)
+        if code:
+            return code
+        guard.skip = length
+    return 0
+
+
+cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil:
+    earn(guard, limits, TOKEN)
+    if guard.updates_left < UPDATES_MAX:
+        guard.updates_left += limits.updates_per_data

@@ -1,0 +1,3 @@
+CODE_NAMES: tuple[str, ...]
+
+class H2Session: ...

@@ -1,0 +1,485 @@
+"""HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
+from pingora_c.h2.guard cimport PREFACE_SIZE, guard_begin, guard_read, guard_sent_data
+from pingora_c.h2.section cimport section_add, section_begin, section_free
+from pingora_c.http.field cimport Field
+from pingora_c.http.header_block cimport block_field, is_live
+from pingora_c.lib.nghttp2 cimport (
+    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_COPY, NGHTTP2_DATA_FLAG_NO_END_STREAM,
+    NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_NOMEM,
+    NGHTTP2_ERR_PAUSE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM,
+    NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING,
+    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL,
+    NGHTTP2_SETTINGS_ENABLE_PUSH, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, nghttp2_data_provider,
+    nghttp2_data_source, nghttp2_frame, nghttp2_nv, nghttp2_option, nghttp2_option_del,
+    nghttp2_option_new, nghttp2_option_set_max_continuations, nghttp2_option_set_max_deflate_dynamic_table_size,
+    nghttp2_option_set_max_outbound_ack, nghttp2_option_set_max_send_header_block_length,
+    nghttp2_option_set_max_settings, nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams,
+    nghttp2_option_set_peer_max_concurrent_streams, nghttp2_option_set_stream_reset_rate_limit, nghttp2_session,
+    nghttp2_session_callbacks, nghttp2_session_callbacks_new,
+    nghttp2_session_callbacks_set_on_begin_headers_callback,
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
+    nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
+    nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
+    nghttp2_session_callbacks_set_send_data_callback, nghttp2_session_check_request_allowed,
+    nghttp2_session_client_new2, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
+    nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
+    nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send,
+    nghttp2_session_resume_data, nghttp2_session_server_new2, nghttp2_session_set_local_window_size,
+    nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
+    nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway, nghttp2_submit_headers,
+    nghttp2_submit_ping, nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream,
+    nghttp2_submit_settings, nghttp2_submit_shutdown_notice, nghttp2_submit_trailer,
+)
+from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push
+
+cdef enum:
+    SECTION_OVER_TIMES = 4         # past so many times the limit the connection ends
+    CONTINUATIONS_MAX = 64         # of one field section; the guard refuses fewer
+    SETTINGS_MAX = 32              # of one frame
+    ACKS_MAX = 256                 # that wait to be sent
+    TABLE_BYTES = 4096             # of HPACK, both ways
+    SEND_SECTION_MAX = 1048576     # of a field section that we send
+    TRAILERS_MAX = 256
+
+cdef nghttp2_session_callbacks* callbacks = NULL     # of all sessions
+cdef nghttp2_nv[TRAILERS_MAX] trailer_fields
+
+CODE_NAMES = (
+    "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
+)
+
+
+cdef str h2_code_name(uint32_t code):
+    return CODE_NAMES[code] if code < <uint32_t>len(CODE_NAMES) else f"error {code}"
+
+
+# -- callbacks of nghttp2
+
+cdef int section_begins(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    return 0 if section_begin(&self.section) == 0 else NGHTTP2_ERR_CALLBACK_FAILURE
+
+
+cdef int field_came(nghttp2_session* of, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
+                    const uint8_t* value, size_t value_size, uint8_t flags, void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    section_add(&self.section, <const char*>name, name_size, <const char*>value, value_size, self.limits.head_bytes,
+                self.limits.fields)
+    if self.section.charged > SECTION_OVER_TIMES * self.limits.head_bytes:
+        self.guarded = NGHTTP2_ENHANCE_YOUR_CALM
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    return 0
+
+
+cdef int bad_field_came(nghttp2_session* of, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
+                        const uint8_t* value, size_t value_size, uint8_t flags, void* user) noexcept:
+    """By default nghttp2 would leave the field out and go on."""
+    nghttp2_submit_rst_stream(of, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_PROTOCOL_ERROR)
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+
+
+cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    cdef H2Stream* stream
+    cdef bint is_end = frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
+    if frame.hd.type == NGHTTP2_DATA:
+        stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        if is_end and stream != NULL:
+            self.on_end(stream)
+    elif frame.hd.type == NGHTTP2_HEADERS:
+        stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        if self.section.is_over:
+            self.on_section_refused(stream, frame.hd.stream_id, is_end)
+        else:
+            self.on_section(stream, frame.hd.stream_id, is_end)
+        section_free(&self.section)
+    elif frame.hd.type == NGHTTP2_SETTINGS:
+        if not frame.hd.flags & <int>NGHTTP2_FLAG_ACK:
+            self.has_settings = True
+            self.on_settings()
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        self.is_going = True
+        self.on_goaway(frame.goaway.error_code)
+    elif frame.hd.type == NGHTTP2_PING and frame.hd.flags & <int>NGHTTP2_FLAG_ACK:
+        self.on_pong()
+    return 0
+
+
+cdef int data_came(nghttp2_session* of, uint8_t flags, int32_t stream_id, const uint8_t* data, size_t size,
+                   void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, stream_id)
+    nghttp2_session_consume_connection(of, size)
+    if stream == NULL:
+        nghttp2_session_consume_stream(of, stream_id, size)
+    elif size:
+        self.on_data(stream, <const char*>data, size)
+    return 0
+
+
+cdef int stream_closed(nghttp2_session* of, int32_t stream_id, uint32_t code, void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, stream_id)
+    if stream != NULL:
+        stream.id = 0
+        queue_free(&stream.out)
+        self.on_closed(stream, code)
+    return 0
+
+
+cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    cdef H2Stream* stream
+    if frame.hd.type == NGHTTP2_RST_STREAM:
+        stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        if stream != NULL:
+            stream.is_reset_here = True
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        self.is_going = True
+        self.sent_goaway_code = frame.goaway.error_code
+    elif frame.hd.type == NGHTTP2_HEADERS and frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM:
+        stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        if stream != NULL:
+            stream.is_out_closed = True
+    return 0
+
+
+cdef int submit_trailers(nghttp2_session* of, int32_t stream_id, const HeaderBlock* block) noexcept:
+    cdef uint32_t i
+    cdef size_t n = 0
+    cdef const Field* field
+    for i in range(block.n):
+        field = block_field(block, i)
+        if is_live(field) and n < TRAILERS_MAX:
+            trailer_fields[n].name = <uint8_t*>block.base + field.name_at
+            trailer_fields[n].namelen = field.name_size
+            trailer_fields[n].value = <uint8_t*>block.base + field.value_at
+            trailer_fields[n].valuelen = field.value_size
+            trailer_fields[n].flags = NGHTTP2_NV_FLAG_NONE
+            n += 1
+    return nghttp2_submit_trailer(of, stream_id, trailer_fields, n) if n else -1
+
+
+cdef ssize_t body_wanted(nghttp2_session* of, int32_t stream_id, uint8_t* out, size_t room, uint32_t* flags,
+                         nghttp2_data_source* source, void* user) noexcept:
+    """How much of the body goes into the next DATA frame; data_wanted gives the bytes."""
+    cdef H2Session self = <H2Session>user
+    cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, stream_id)
+    cdef size_t size
+    if stream == NULL:
+        return NGHTTP2_ERR_DEFERRED      # it was detached, its RST_STREAM waits
+    size = stream.out.size + stream.span_size
+    if size == 0 and not stream.out_ended:
+        stream.is_deferred = True
+        return NGHTTP2_ERR_DEFERRED
+    if not self.has_room():
+        return NGHTTP2_ERR_PAUSE
+    if size > room:
+        size = room
+    elif stream.out_ended:
+        flags[0] |= NGHTTP2_DATA_FLAG_EOF
+        if stream.trailers != NULL and submit_trailers(of, stream_id, stream.trailers) == 0:
+            flags[0] |= NGHTTP2_DATA_FLAG_NO_END_STREAM
+        else:
+            stream.is_out_closed = True
+    flags[0] |= NGHTTP2_DATA_FLAG_NO_COPY
+    return <ssize_t>size
+
+
+cdef int data_wanted(nghttp2_session* of, nghttp2_frame* frame, const uint8_t* head, size_t size,
+                     nghttp2_data_source* source, void* user) noexcept:
+    cdef H2Session self = <H2Session>user
+    cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+    cdef const char* front
+    cdef size_t part, left = size
+    if stream == NULL:
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE     # detached since, and nothing of the frame has left
+    if self.put(<const char*>head, 9) < 0:
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    while left and stream.out.size:
+        front = queue_front(&stream.out, &part)
+        if part > left:
+            part = left
+        if self.put(front, part) < 0:
+            return NGHTTP2_ERR_CALLBACK_FAILURE
+        queue_drop(&stream.out, part)
+        left -= part
+    if left:
+        if self.put(stream.span, left) < 0:
+            return NGHTTP2_ERR_CALLBACK_FAILURE
+        stream.span += left
+        stream.span_size -= left
+    guard_sent_data(&self.guard, &self.limits.guard)
+    self.on_framed(stream, size)
+    return 0
+
+
+cdef int make_callbacks() except -1:
+    global callbacks
+    if callbacks != NULL:
+        return 0
+    if nghttp2_session_callbacks_new(&callbacks) != 0:
+        raise MemoryError
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, section_begins)
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, field_came)
+    nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, bad_field_came)
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, frame_came)
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, data_came)
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, stream_closed)
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, frame_sent)
+    nghttp2_session_callbacks_set_send_data_callback(callbacks, data_wanted)
+    return 0
+
+
+cdef class H2Session:
+    def __dealloc__(self):
+        if self.session != NULL:
+            nghttp2_session_del(self.session)
+        section_free(&self.section)
+
+    cdef int begin(self, bint is_server) except -1:
+        cdef uint32_t skip = PREFACE_SIZE if is_server else 0
+        self.is_server = is_server
+        make_callbacks()
+        guard_begin(&self.guard, &self.limits.guard, skip, self.now_ms)
+        self.make()
+        return self.settle()
+
+    cdef int make(self) except -1:
+        cdef nghttp2_option* option = NULL
+        cdef int code
+        if nghttp2_option_new(&option) != 0:
+            raise MemoryError
+        nghttp2_option_set_no_auto_window_update(option, 1)
+        nghttp2_option_set_no_closed_streams(option, 1)
+        nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX)
+        nghttp2_option_set_max_settings(option, SETTINGS_MAX)
+        nghttp2_option_set_max_outbound_ack(option, ACKS_MAX)
+        nghttp2_option_set_max_deflate_dynamic_table_size(option, TABLE_BYTES)
+        nghttp2_option_set_max_send_header_block_length(option, SEND_SECTION_MAX)
+        if self.is_server:
+            nghttp2_option_set_stream_reset_rate_limit(option, self.limits.resets, self.limits.resets_per_second)
+            code = nghttp2_session_server_new2(&self.session, callbacks, <void*>self, option)
+        else:
+            nghttp2_option_set_peer_max_concurrent_streams(option, self.limits.assumed_streams)
+            code = nghttp2_session_client_new2(&self.session, callbacks, <void*>self, option)
+        nghttp2_option_del(option)
+        if code != 0:
+            raise MemoryError
+        return 0
+
+    cdef int settle(self) except -1:
+        """Submit SETTINGS, and the window of the connection."""
+        cdef nghttp2_settings_entry[5] entries
+        cdef size_t n = 0
+        entries[0].settings_id = NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
+        entries[0].value = self.limits.window
+        entries[1].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
+        entries[1].value = self.limits.head_bytes
+        entries[2].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
+        entries[2].value = 1
+        n = 3
+        if self.is_server:
+            entries[n].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
+            entries[n].value = self.limits.streams
+            n += 1
+            if self.limits.connects:
+                entries[n].settings_id = NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL
+                entries[n].value = 1
+                n += 1
+        else:
+            entries[n].settings_id = NGHTTP2_SETTINGS_ENABLE_PUSH
+            entries[n].value = 0
+            n += 1
+        if (nghttp2_submit_settings(self.session, NGHTTP2_FLAG_NONE, entries, n) != 0
+                or nghttp2_session_set_local_window_size(self.session, NGHTTP2_FLAG_NONE, 0,
+                                                         <int32_t>self.limits.connection_window) != 0):
+            raise MemoryError
+        return 0
+
+    cdef int receive(self, const char* data, size_t size) noexcept:
+        cdef ssize_t used
+        self.guarded = guard_read(&self.guard, &self.limits.guard, data, size, self.now_ms)
+        if self.guarded:
+            nghttp2_session_terminate_session(self.session, self.guarded)
+            return -1
+        self.in_call = True
+        used = nghttp2_session_mem_recv(self.session, <const uint8_t*>data, size)
+        self.in_call = False
+        if used >= 0:
+            return 0
+        if self.guarded:
+            nghttp2_session_terminate_session(self.session, self.guarded)
+        elif used == NGHTTP2_ERR_CALLBACK_FAILURE or used == NGHTTP2_ERR_NOMEM:
+            nghttp2_session_terminate_session(self.session, NGHTTP2_INTERNAL_ERROR)
+        else:
+            nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)    # one of nghttp2's own limits
+        return -1
+
+    cdef int pump(self) noexcept:
+        cdef const uint8_t* data = NULL
+        cdef ssize_t size = 0
+        if self.in_call:
+            return 0
+        self.in_call = True
+        while self.has_room():
+            size = nghttp2_session_mem_send(self.session, &data)
+            if size <= 0:
+                break
+            if self.put(<const char*>data, <size_t>size) < 0:
+                size = -1
+                break
+        self.in_call = False
+        return -1 if size < 0 else 0
+
+    cdef bint wants_pump(self) noexcept:
+        return nghttp2_session_want_write(self.session) != 0
+
+    cdef bint is_over(self) noexcept:
+        return not nghttp2_session_want_read(self.session) and not nghttp2_session_want_write(self.session)
+
+    # -- streams
+
+    cdef int attach(self, H2Stream* stream, int32_t stream_id) noexcept:
+        stream.id = stream_id
+        return 0 if nghttp2_session_set_stream_user_data(self.session, stream_id, stream) == 0 else -1
+
+    cdef void detach(self, H2Stream* stream) noexcept:
+        if stream.id:
+            nghttp2_session_set_stream_user_data(self.session, stream.id, NULL)
+            stream.id = 0
+        queue_free(&stream.out)
+
+    cdef int submit_request(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept:
+        cdef nghttp2_data_provider body
+        cdef nghttp2_data_provider* source = &body if has_body else NULL
+        cdef int32_t stream_id
+        if not self.may_open():
+            return -2
+        body.source.ptr = NULL
+        body.read_callback = body_wanted
+        stream.out_ended = not has_body
+        stream_id = nghttp2_submit_request(self.session, NULL, fields, n, source, stream)
+        if stream_id < 0:
+            return -1 if stream_id == NGHTTP2_ERR_NOMEM else -2
+        stream.id = stream_id
+        return 0
+
+    cdef int submit_head(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept:
+        cdef nghttp2_data_provider body
+        cdef nghttp2_data_provider* source = &body if has_body else NULL
+        cdef int32_t stream_id = stream.id
+        body.source.ptr = NULL
+        body.read_callback = body_wanted
+        stream.out_ended = not has_body
+        return 0 if nghttp2_submit_response(self.session, stream_id, fields, n, source) == 0 else -1
+
+    cdef int submit_interim(self, H2Stream* stream, const nghttp2_nv* fields, size_t n) noexcept:
+        cdef int32_t stream_id = stream.id
+        cdef int code = nghttp2_submit_headers(self.session, NGHTTP2_FLAG_NONE, stream_id, NULL, fields, n, NULL)
+        return 0 if code >= 0 else -1
+
+    cdef int send_data(self, H2Stream* stream, const char* data, size_t size) noexcept:
+        cdef int code
+        if stream.id == 0 or stream.out_ended:
+            return 0
+        if self.in_call or size < 4096:      # it is little: one copy more costs less than a call
+            code = queue_push(&stream.out, data, size)
+            self.resume(stream)
+            return code
+        stream.span = data
+        stream.span_size = size
+        self.resume(stream)
+        code = self.pump()
+        if code == 0 and stream.span_size:
+            code = queue_push(&stream.out, stream.span, stream.span_size)
+        stream.span = NULL
+        stream.span_size = 0
+        if code == 0 and stream.out.size:
+            self.resume(stream)
+        return code
+
+    cdef void send_end(self, H2Stream* stream, const HeaderBlock* trailers) noexcept:
+        if stream.id == 0 or stream.out_ended:
+            return
+        stream.out_ended = True
+        stream.trailers = trailers
+        self.resume(stream)
+
+    cdef void resume(self, H2Stream* stream) noexcept:
+        if stream.is_deferred and stream.id:
+            stream.is_deferred = False
+            nghttp2_session_resume_data(self.session, stream.id)
+
+    cdef void reset(self, H2Stream* stream, uint32_t code) noexcept:
+        if stream.id:
+            nghttp2_submit_rst_stream(self.session, NGHTTP2_FLAG_NONE, stream.id, code)
+
+    cdef void consume(self, H2Stream* stream, size_t size) noexcept:
+        if stream.id:
+            nghttp2_session_consume_stream(self.session, stream.id, size)
+
+    # -- the connection
+
+    cdef void ping(self) noexcept:
+        nghttp2_submit_ping(self.session, NGHTTP2_FLAG_NONE, NULL)
+
+    cdef void announce_goaway(self) noexcept:
+        if self.is_server:
+            nghttp2_submit_shutdown_notice(self.session)
+
+    cdef void goaway(self, uint32_t code) noexcept:
+        nghttp2_submit_goaway(self.session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(self.session),
+                              code, NULL, 0)
+
+    cdef void terminate(self, uint32_t code) noexcept:
+        nghttp2_session_terminate_session(self.session, code)
+
+    cdef uint32_t peer_max_streams(self) noexcept:
+        if not self.has_settings:
+            return self.limits.assumed_streams
+        return nghttp2_session_get_remote_settings(self.session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+
+    cdef bint peer_takes_connect(self) noexcept:
+        return nghttp2_session_get_remote_settings(self.session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1
+
+    cdef bint may_open(self) noexcept:
+        return not self.is_going and nghttp2_session_check_request_allowed(self.session) != 0
+
+    # -- overridden
+
+    cdef int put(self, const char* data, size_t size) noexcept:
+        return -1
+
+    cdef bint has_room(self) noexcept:
+        return True
+
+    cdef void on_section(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
+        pass
+
+    cdef void on_section_refused(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
+        pass
+
+    cdef void on_data(self, H2Stream* stream, const char* data, size_t size) noexcept:
+        self.consume(stream, size)
+
+    cdef void on_end(self, H2Stream* stream) noexcept:
+        pass
+
+    cdef void on_closed(self, H2Stream* stream, uint32_t code) noexcept:
+        pass
+
+    cdef void on_settings(self) noexcept:
+        pass
+
+    cdef void on_goaway(self, uint32_t code) noexcept:
+        pass
+
+    cdef void on_pong(self) noexcept:
+        pass
+
+    cdef void on_framed(self, H2Stream* stream, size_t size) noexcept:
+        pass
