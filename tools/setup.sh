@@ -132,7 +132,7 @@ main() {
     make_venv
     for extra in "$@"; do
         case $extra in
-        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk openssl:openssl slowhttptest:slowhttptest ;;
+        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk openssl:openssl slowhttptest:slowhttptest sslscan:sslscan testssl:testssl.sh ;;
         fuzz) extras+=(fuzz) && check_fuzzer ;;
         bench) check_programs h2load:nghttp2-client strace:strace ;;
         *) fail "unknown set of requirements: $extra" ;;

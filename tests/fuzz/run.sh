@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Fuzz the decoders and the whole connection one after the other: tests/fuzz/run.sh [head] [chunked] [websocket] [proxy_header] [connection].
+# Fuzz the decoders, the whole connection and TLS one after the other: tests/fuzz/run.sh [TARGET…].
 # FUZZ_SECONDS (60) is the time for each.
 # What is found is kept in build/fuzz/findings; tests/fuzz/run.sh NAME FILE… runs these inputs again.
 # shellcheck source=tools/common.sh
 source "$(dirname "$0")/../../tools/common.sh"
 
+TARGETS=(head chunked websocket proxy_header connection tls)
 TREE=$ROOT/build/fuzz/tree
 FINDINGS=$ROOT/build/fuzz/findings
 PACKAGES=(lib base mem http h1 ws prelude) # a codec has nothing else below it
@@ -76,6 +77,12 @@ fuzz_connection() {
         "$VENV/bin/python" tests/fuzz/fuzz_connection.py "$@"
 }
 
+# TLS clients whose bytes are changed on the way.
+fuzz_tls() {
+    tools/build.sh
+    PYTHONUNBUFFERED=1 PYTHONPATH=$ROOT/src:$ROOT/tests/shared "$VENV/bin/python" tests/fuzz/fuzz_tls.py "$@"
+}
+
 seconds=${FUZZ_SECONDS:-60}
 failed=()
 if [ $# -gt 1 ] && [ -f "$2" ]; then
@@ -89,12 +96,15 @@ if [ $# -gt 1 ] && [ -f "$2" ]; then
     fuzz "tests/fuzz/fuzz_$name.py" "$@"
     exit
 fi
-[ $# -gt 0 ] || set -- head chunked websocket proxy_header connection
+[ $# -gt 0 ] || set -- "${TARGETS[@]}"
 for name in "$@"; do
-    [ -f "tests/fuzz/fuzz_$name.py" ] || fail "no target $name; there are: head, chunked, websocket, proxy_header, connection"
+    [ -f "tests/fuzz/fuzz_$name.py" ] || fail "no target $name; there are: ${TARGETS[*]}"
     if [ "$name" = connection ]; then
         say "fuzzing $name for $seconds seconds"
         fuzz_connection "$seconds" "$FINDINGS" || failed+=("$name")
+    elif [ "$name" = tls ]; then
+        say "fuzzing $name for $seconds seconds"
+        fuzz_tls "$seconds" || failed+=("$name")
     else
         build_tree "$(find_clang)"
         fuzz_target "$name"

@@ -1,0 +1,82 @@
+"""What scanners say of a listener with the default settings.
+
+PINGORA_LONG=1 runs testssl.sh too, which takes a minute.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from pki import Authority
+
+from pingora import Certificate, ProxyHttp, Response, TlsSettings
+
+GROUPS = {"X25519MLKEM768", "x25519", "secp256r1 (NIST P-256)", "secp384r1 (NIST P-384)"}
+SUITES = {
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+}
+# of testssl's findings: the certificate is the test's own, and no listener can mend what it is asked of one
+OF_CERTIFICATES = ("cert", "DNS_CAA", "OCSP")
+HARMLESS = {"OK", "INFO", "LOW"}
+
+
+class Hello(ProxyHttp):
+    def upstream_peer(self, session, ctx):
+        raise AssertionError
+
+    def request_filter(self, session, ctx):
+        return Response(200, {}, "hi")
+
+
+@pytest.fixture(params=["EC", "RSA", "both"])
+def listener(request, proxy_factory):
+    ca = Authority()
+    kinds = ["EC", "RSA"] if request.param == "both" else [request.param]
+    pairs = [ca.issue("localhost", "127.0.0.1", kind=kind) for kind in kinds]
+    return proxy_factory(Hello(), tls=TlsSettings([Certificate(one.chain, one.key) for one in pairs]))
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+
+
+@pytest.mark.skipif(shutil.which("sslscan") is None, reason="sslscan is not installed")
+def test_sslscan_finds_nothing_old_or_weak(listener, tmp_path):
+    run("sslscan", f"--xml={tmp_path}/found.xml", listener.address)
+    found = ElementTree.parse(tmp_path / "found.xml").getroot().find("ssltest")
+    versions = {(one.get("type"), one.get("version")) for one in found.iter("protocol") if one.get("enabled") == "1"}
+    assert versions == {("tls", "1.2"), ("tls", "1.3")}
+    suites = {one.get("cipher") for one in found.iter("cipher")}
+    assert suites
+    assert suites <= SUITES
+    assert {one.get("name") for one in found.iter("group")} <= GROUPS
+    assert [one.get("supported") for one in found.iter("renegotiation")] == ["0"]
+    assert {one.get("vulnerable") for one in found.iter("heartbleed")} == {"0"}
+
+
+@pytest.mark.skipif(shutil.which("testssl") is None, reason="testssl.sh is not installed")
+@pytest.mark.skipif(not os.environ.get("PINGORA_LONG"), reason="testssl.sh takes a minute: PINGORA_LONG=1")
+def test_testssl_finds_no_weakness(listener, tmp_path):
+    options = ("--quiet", "--warnings", "off", "--jsonfile", f"{tmp_path}/found.json", "-p", "-S", "-f", "-U")
+    run("testssl", *options, listener.address)
+    found = json.loads((tmp_path / "found.json").read_text())
+    by_name = {one["id"]: one for one in found}
+    assert by_name["heartbleed"]["severity"] == "OK"
+    assert by_name["TLS1_3"]["severity"] == "OK"
+    weak = {
+        name: one["finding"]
+        for name, one in by_name.items()
+        if one["severity"] not in HARMLESS and not name.startswith(OF_CERTIFICATES)
+    }
+    assert not weak
