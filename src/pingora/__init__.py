@@ -8,8 +8,26 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pingora.background import BackgroundService
     from pingora.limits import Limits
-    from pingora.load_balancing import Endpoint, Ketama, LoadBalancer, NoUpstream, RoundRobin, Selection
+    from pingora.load_balancing import (
+        Discovery,
+        DnsDiscovery,
+        Endpoint,
+        FnvHash,
+        HealthCheck,
+        HttpHealthCheck,
+        Ketama,
+        LeastConnections,
+        LoadBalancer,
+        NoUpstream,
+        PassiveHealth,
+        Random,
+        RoundRobin,
+        Selection,
+        TcpHealthCheck,
+    )
+    from pingora.load_balancing.upkeep import BalancerService
     from pingora.modules import HttpModule
+    from pingora.peer import PeerOptions
     from pingora.proxy import ProxyHttp
     from pingora.proxy_protocol import AcceptProxyProtocol
     from pingora.retry import RetryPolicy
@@ -27,8 +45,26 @@ else:
     HOMES = {
         "pingora.background": ("BackgroundService",),
         "pingora.limits": ("Limits",),
-        "pingora.load_balancing": ("Endpoint", "Ketama", "LoadBalancer", "NoUpstream", "RoundRobin", "Selection"),
+        "pingora.load_balancing": (
+            "Discovery",
+            "DnsDiscovery",
+            "Endpoint",
+            "FnvHash",
+            "HealthCheck",
+            "HttpHealthCheck",
+            "Ketama",
+            "LeastConnections",
+            "LoadBalancer",
+            "NoUpstream",
+            "PassiveHealth",
+            "Random",
+            "RoundRobin",
+            "Selection",
+            "TcpHealthCheck",
+        ),
+        "pingora.load_balancing.upkeep": ("BalancerService",),
         "pingora.modules": ("HttpModule",),
+        "pingora.peer": ("PeerOptions",),
         "pingora.proxy": ("ProxyHttp",),
         "pingora.proxy_protocol": ("AcceptProxyProtocol",),
         "pingora.retry": ("RetryPolicy",),
@@ -59,18 +95,28 @@ else:
 __all__ = [
     "AcceptProxyProtocol",
     "BackgroundService",
+    "BalancerService",
     "Certificate",
     "ClientAuth",
+    "Discovery",
+    "DnsDiscovery",
     "Endpoint",
+    "FnvHash",
+    "HealthCheck",
+    "HttpHealthCheck",
     "HttpModule",
     "HttpPeer",
     "Ketama",
     "LastChunk",
+    "LeastConnections",
     "Limits",
     "LoadBalancer",
     "NoUpstream",
+    "PassiveHealth",
+    "PeerOptions",
     "ProxyError",
     "ProxyHttp",
+    "Random",
     "Response",
     "RetryPolicy",
     "RoundRobin",
@@ -78,6 +124,7 @@ __all__ = [
     "Server",
     "Session",
     "SessionEnded",
+    "TcpHealthCheck",
     "TlsSettings",
     "UpstreamTls",
     "publish",

@@ -135,6 +135,7 @@ def commit(serving: "Serving", change: Change) -> None:
     serving.services = [*services, *removed]
     for service in removed:
         serving.replaced.take_out(service)
+    serving.upkeep.follow(change.server)
     serving.watch()
 
 

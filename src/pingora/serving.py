@@ -14,6 +14,7 @@ from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS
 from pingora.error_pages import ErrorPage
 from pingora.limits import Limits
 from pingora.listening import name_of
+from pingora.load_balancing.upkeep import Upkeep
 from pingora.observe.collector import Collector
 from pingora.observe.notices import Notices
 from pingora.observe.report import Report
@@ -62,6 +63,7 @@ class Serving:
         self.is_stopping = False
         self.replaced = Replaced(self)
         self.background = RunningServices([])
+        self.upkeep = Upkeep()
         self.watchdog: Watchdog | None = None
         self.collector: Collector | None = None
         self.notices = Notices(lambda: self.counters, self.reactor.admission)
@@ -125,9 +127,10 @@ class Serving:
             service.expect_introduction(self.listeners[sock], front.networks, front.required, limit_ms)
 
     async def start(self) -> None:
-        """Let every proxy make what its hooks need on this loop; see ProxyHttp.worker_start."""
+        """Let every proxy make what its hooks need on this loop, see ProxyHttp.worker_start; begin what runs beside."""
         for proxy in self.server.proxies:
             await proxy.worker_start()
+        await self.upkeep.start(self.server)
         # Outside a supervisor's worker there is no agent beside us.
         here = [one for one in self.server.services if one.where == "worker" or not snapshots.is_reader]
         self.background = RunningServices(here)
@@ -242,6 +245,7 @@ class Serving:
     def close(self) -> None:
         """Cut all connections and leave the loop."""
         self.background.cancel()
+        self.upkeep.stop()
         serving_here.discard(self)
         self.notices.stop()
         if self.watchdog is not None:

@@ -18,6 +18,7 @@ snapshots: dict[str, memoryview] = {}
 # How a publication leaves this process; None: it is all there is.
 send: Callable[[str, int], None] | None = None
 is_reader = False  # a worker, which only reads
+listeners: dict[str, Callable[[memoryview], None]] = {}  # by name, who hears of each publication
 
 
 def publish(name: str, data: bytes) -> None:
@@ -56,3 +57,5 @@ def take(name: str, fd: int) -> None:
     size = os.fstat(fd).st_size
     memory = mmap.mmap(fd, size, prot=mmap.PROT_READ) if size else b""
     snapshots[name] = memoryview(memory)
+    if (listener := listeners.get(name)) is not None:
+        listener(snapshots[name])

@@ -1,6 +1,7 @@
 """Every message that docs/errors.md explains is one that pingora gives."""
 
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -147,6 +148,7 @@ HOOKS = {
     "connect_failed, status 502": Nobody,
     "hook_raised, status 500": ReturnsText,
 }
+SANITIZER = ("LD_PRELOAD", "PYTHONMALLOC", "ASAN_OPTIONS", "UBSAN_OPTIONS")  # without them its build does not start
 NO_HOST = "refused: no_host, status 400"
 
 
@@ -157,6 +159,7 @@ def says(text, message):
 
 def run(directory, *arguments):
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "XDG_RUNTIME_DIR": str(directory)}
+    environment |= {name: os.environ[name] for name in SANITIZER if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "pingora", *arguments],
         capture_output=True,

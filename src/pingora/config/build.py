@@ -6,13 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pingora.config.hook import construct, find_hook
-from pingora.config.model import Config, ListenerTable, UpstreamsTable
+from pingora.config.model import Config, HealthTable, ListenerTable, UpstreamsTable
 from pingora.config.problems import Source
 from pingora.config.reader import read_tables
 from pingora.config.tls import Files, UpstreamTlsTable
 from pingora.config.units import shown
 from pingora.error_pages import read_page
-from pingora.load_balancing import Ketama, LoadBalancer, RoundRobin, Selection, make_endpoints
+from pingora.load_balancing import (
+    DnsDiscovery,
+    FnvHash,
+    HealthCheck,
+    HttpHealthCheck,
+    Ketama,
+    LeastConnections,
+    LoadBalancer,
+    Random,
+    RoundRobin,
+    Selection,
+    TcpHealthCheck,
+)
+from pingora.load_balancing.endpoints import make_endpoints
 from pingora.proxy import ProxyHttp
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.retry import RetryPolicy
@@ -26,7 +39,13 @@ if TYPE_CHECKING:
     from pingora.serving import Serving
 
 STATUS = re.compile(r"[45][0-9][0-9]")
-SELECTIONS: dict[str, type[Selection]] = {"round_robin": RoundRobin, "ketama": Ketama}
+SELECTIONS: dict[str, type[Selection]] = {
+    "round_robin": RoundRobin,
+    "random": Random,
+    "least_connections": LeastConnections,
+    "ketama": Ketama,
+    "fnv_hash": FnvHash,
+}
 
 
 @dataclass
@@ -208,7 +227,43 @@ def new_balancer(config: Config, endpoints: list[Endpoint]) -> LoadBalancer | No
     if config.upstreams is None or config.source.problems:
         return None
     try:
-        return LoadBalancer(endpoints, SELECTIONS[config.upstreams.selection](), key=config.upstreams.key)
+        balancer = LoadBalancer(
+            endpoints,
+            SELECTIONS[config.upstreams.selection](),
+            key=config.upstreams.key,
+            peer=config.upstreams.peer,
+            passive=config.upstreams.passive,
+        )
+        equip_balancer(balancer, config.upstreams, endpoints)
+        return balancer
     except ValueError as error:
         config.source.value_problem(("upstreams", "endpoints"), str(error))
         return None
+
+
+def equip_balancer(balancer: LoadBalancer, upstreams: UpstreamsTable, endpoints: list[Endpoint]) -> None:
+    """Give a balancer what looks after its endpoints, which are resolved."""
+    balancer.health = None if upstreams.health is None else new_health(upstreams.health)
+    balancer.discovery = None
+    if upstreams.resolve_interval is not None:
+        tls = next((endpoint.tls for endpoint in endpoints if endpoint.tls is not None), None)
+        entries = [
+            (entry.address if "://" in entry.address else f"http://{entry.address}", entry.weight)
+            for entry in upstreams.endpoints
+        ]
+        balancer.discovery = DnsDiscovery(entries, interval=upstreams.resolve_interval)
+        balancer.discovery.tls = tls
+
+
+def new_health(table: HealthTable) -> HealthCheck:
+    """Make a health check."""
+    common: dict[str, Any] = {
+        "interval": table.interval,
+        "timeout": table.timeout,
+        "consecutive_success": table.consecutive_success,
+        "consecutive_failure": table.consecutive_failure,
+        "parallel": table.parallel,
+    }
+    if table.kind == "tcp":
+        return TcpHealthCheck(**common)
+    return HttpHealthCheck(table.path, host=table.host, statuses=table.statuses, **common)

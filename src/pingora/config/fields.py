@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from pingora.config.units import TIME, parse_time
 from pingora.limits import DAY
-from pingora.load_balancing import is_numeric
+from pingora.load_balancing.endpoints import is_numeric
 from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.options import auto_workers
 from pingora.tls.targets import PORTS, has_port
@@ -135,6 +135,47 @@ def parse_grace(value: Any) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= DAY:
         raise ValueError(f"expected 0 to {DAY} {TIME}")
     return float(seconds)
+
+
+def parse_seconds(value: Any) -> float:
+    """Read a time above 0."""
+    seconds = parse_time(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.01 <= seconds <= DAY:
+        raise ValueError(f"expected 0.01 to {DAY} {TIME}")
+    return float(seconds)
+
+
+def parse_interval(value: Any) -> float | None:
+    """Read a time above 0, or "none"."""
+    return None if value == "none" else parse_seconds(value)
+
+
+def parse_count(value: Any) -> int:
+    """Read a number from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+        raise ValueError("expected a whole number from 1 to 1000")
+    return value
+
+
+def parse_health_host(value: Any) -> str:
+    """Read the Host of a health check."""
+    if not isinstance(value, str) or not re.fullmatch("[!-~]+", value):
+        raise ValueError('expected a host such as "app.internal"')
+    return value
+
+
+def parse_health_path(value: Any) -> str:
+    """Read the path of a health check."""
+    if not isinstance(value, str) or not re.fullmatch("/[!-~]*", value):
+        raise ValueError('expected a path such as "/health"')
+    return value
+
+
+def parse_statuses(value: Any) -> list[int]:
+    """Read some statuses."""
+    if not isinstance(value, list) or not value or any(type(one) is not int or not 100 <= one <= 599 for one in value):
+        raise ValueError("expected an array of statuses from 100 to 599")
+    return value
 
 
 def parse_network(value: Any) -> str:

@@ -11,13 +11,19 @@ from msgspec import Struct, field
 from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.config.fields import (
     one_of,
+    parse_count,
     parse_endpoint,
     parse_field_name,
     parse_grace,
+    parse_health_host,
+    parse_health_path,
     parse_hook,
+    parse_interval,
     parse_key,
     parse_listen,
     parse_network,
+    parse_seconds,
+    parse_statuses,
     parse_weight,
     parse_workers,
     parsed,
@@ -25,7 +31,11 @@ from pingora.config.fields import (
 from pingora.config.problems import Source
 from pingora.config.tls import Flag, ListenerTlsTable, UpstreamTlsTable
 from pingora.limits import Limits
+from pingora.load_balancing import PassiveHealth
+from pingora.peer import PeerOptions
 from pingora.retry import RetryPolicy
+
+SELECTIONS = ("round_robin", "random", "least_connections", "ketama", "fnv_hash")
 
 
 class ProxyProtocolTable(Struct, frozen=True):
@@ -53,12 +63,30 @@ class EndpointTable(Struct, frozen=True):
     weight: Annotated[int, parsed(parse_weight)] = 1
 
 
+class HealthTable(Struct, frozen=True):
+    """How endpoints are asked whether they work."""
+
+    kind: Annotated[str, one_of("http", "tcp")] = "http"
+    path: Annotated[str, parsed(parse_health_path)] = "/"
+    host: Annotated[str, parsed(parse_health_host)] | None = None
+    statuses: Annotated[list[int], parsed(parse_statuses)] = field(default_factory=lambda: [200])
+    interval: Annotated[float, parsed(parse_seconds)] = 5.0
+    timeout: Annotated[float, parsed(parse_seconds)] = 1.0
+    consecutive_success: Annotated[int, parsed(parse_count)] = 1
+    consecutive_failure: Annotated[int, parsed(parse_count)] = 1
+    parallel: Annotated[int, parsed(parse_count)] = 16
+
+
 class UpstreamsTable(Struct, frozen=True):
     """Where requests go, and how one of them is selected."""
 
     endpoints: list[EndpointTable]
-    selection: Annotated[str, one_of("round_robin", "ketama")] = "round_robin"
+    selection: Annotated[str, one_of(*SELECTIONS)] = "round_robin"
     key: Annotated[str, parsed(parse_key)] | None = None
+    resolve_interval: Annotated[float | None, parsed(parse_interval)] = None
+    peer: PeerOptions = PeerOptions()
+    passive: PassiveHealth = PassiveHealth()
+    health: HealthTable | None = None
     tls: UpstreamTlsTable | None = None
 
 

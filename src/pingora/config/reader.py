@@ -214,10 +214,17 @@ def check_together(source: Source, tables: dict[str, Any]) -> None:
         return
     if not upstreams.endpoints:
         source.value_problem(("upstreams", "endpoints"), "expected at least one address")
-    if upstreams.selection == "ketama" and upstreams.key is None and "hook" not in source.values:
-        source.value_problem(("upstreams", "selection"), 'ketama needs a key, such as key = "client_ip"')
-    if upstreams.selection != "ketama" and upstreams.key is not None:
-        source.key_problem(("upstreams", "key"), 'only selection = "ketama" uses a key')
+    hashes = upstreams.selection in ("ketama", "fnv_hash")
+    if hashes and upstreams.key is None and "hook" not in source.values:
+        message = f'{upstreams.selection} needs a key, such as key = "client_ip"'
+        source.value_problem(("upstreams", "selection"), message)
+    if not hashes and upstreams.key is not None:
+        source.key_problem(("upstreams", "key"), 'only selection = "ketama" and "fnv_hash" use a key')
+    health = upstreams.health
+    if health is not None and health.kind == "tcp":
+        for name in ("path", "host", "statuses"):
+            if name in source.values["upstreams"]["health"]:
+                source.key_problem(("upstreams", "health", name), 'only kind = "http" uses it')
 
 
 def keys_of(kind: Any = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pingora.config.build import (
     ConfiguredServer,
     Parts,
+    equip_balancer,
     find_parts,
     is_same_hook,
     new_balancer,
@@ -126,6 +127,8 @@ class Reloader:
         self._serving.commit(change)
         if endpoints:
             own_balancer(server).update(endpoints)
+            look_after(server, endpoints)
+            self._serving.upkeep.follow(server)
         else:
             keep_states(self._server, server)
         server.equip_proxy()
@@ -147,7 +150,24 @@ def is_same_selection(old: Config, new: Config) -> bool:
     """True if the balancer of the old configuration can take the endpoints of the new one."""
     if old.upstreams is None or new.upstreams is None:
         return False
-    return (old.upstreams.selection, old.upstreams.key) == (new.upstreams.selection, new.upstreams.key)
+    before, after = old.upstreams, new.upstreams
+    return (before.selection, before.key, before.passive, before.peer) == (
+        after.selection,
+        after.key,
+        after.passive,
+        after.peer,
+    )
+
+
+def look_after(server: ConfiguredServer, endpoints: list[Endpoint]) -> None:
+    """Have the balancer of a server, which was there before it, looked after as its configuration says."""
+    upstreams = server.config.upstreams
+    assert upstreams is not None
+    balancer = own_balancer(server)
+    equip_balancer(balancer, upstreams, endpoints)
+    if balancer.health is None:
+        for endpoint in balancer.endpoints:
+            endpoint.is_healthy = True  # nobody would find that out any more
 
 
 def own_balancer(server: ConfiguredServer) -> LoadBalancer:
@@ -174,4 +194,5 @@ def keep_states(old: ConfiguredServer, new: ConfiguredServer) -> None:
     before = {endpoint.address: endpoint for endpoint in old.site.upstreams.endpoints}
     for endpoint in new.site.upstreams.endpoints:
         if (known := before.get(endpoint.address)) is not None:
-            endpoint.is_enabled, endpoint.is_healthy = known.is_enabled, known.is_healthy
+            endpoint.is_enabled = known.is_enabled
+            endpoint.is_healthy = known.is_healthy or new.site.upstreams.health is None

@@ -2,24 +2,43 @@
 
     upstreams = LoadBalancer(["10.0.0.1:8080", ("10.0.0.2:8080", 3)], Ketama(), key="client_ip")
 
-`RoundRobin` and `Ketama` run without Python; for an algorithm of your own, subclass `Selection` and override `pick`.
+`RoundRobin`, `Random`, `LeastConnections`, `Ketama` and `FnvHash` run without Python; for an algorithm of your own,
+subclass `Selection` and override `pick`.
 """
 
-import socket
 from collections.abc import Iterable
-from typing import TypeAlias
 
-from pingora.tls.targets import parse_target
+from pingora.load_balancing.discovery import Discovery, DnsDiscovery
+from pingora.load_balancing.endpoints import EndpointLike, make_endpoints
+from pingora.load_balancing.health import HealthCheck, HttpHealthCheck, TcpHealthCheck
+from pingora.load_balancing.passive import PassiveHealth
+from pingora.peer import PeerOptions
 from pingora.tls.upstream import UpstreamTls
-from pingora_c.upstream.address import Address, parse_address, parse_host_port
 from pingora_c.upstream.balancer import Balancer, NoUpstream, Selection
 from pingora_c.upstream.endpoint import Endpoint
+from pingora_c.upstream.select.fnv_hash import FnvHash
 from pingora_c.upstream.select.ketama import Ketama
+from pingora_c.upstream.select.least_connections import LeastConnections
+from pingora_c.upstream.select.random import Random
 from pingora_c.upstream.select.round_robin import RoundRobin
 
-__all__ = ["Endpoint", "Ketama", "LoadBalancer", "NoUpstream", "RoundRobin", "Selection"]
-
-EndpointLike: TypeAlias = str | Address | Endpoint | tuple[str | Address, int]
+__all__ = [
+    "Discovery",
+    "DnsDiscovery",
+    "Endpoint",
+    "FnvHash",
+    "HealthCheck",
+    "HttpHealthCheck",
+    "Ketama",
+    "LeastConnections",
+    "LoadBalancer",
+    "NoUpstream",
+    "PassiveHealth",
+    "Random",
+    "RoundRobin",
+    "Selection",
+    "TcpHealthCheck",
+]
 
 
 class LoadBalancer(Balancer):
@@ -30,21 +49,40 @@ class LoadBalancer(Balancer):
     with `tls`, those without a scheme are too; the certificate must be for that name or IP address. A name is resolved
     once, here; each of its addresses becomes an endpoint of that weight. `selection` is `RoundRobin()` by default and
     serves this balancer only. `key` says what the core hashes when it selects without a hook: "client_ip", "uri",
-    "host", "header:NAME", or nothing.
+    "host", "header:NAME", or nothing. `peer` gives the times of connections to all endpoints.
+
+    `passive` says when failures of requests take an endpoint out, `health` asks endpoints whether they work, and
+    `discovery` finds the endpoints anew; with it, `endpoints` may be empty. Those of `self.upstreams` of a proxy run by
+    themselves, those of another balancer with `Server.add_service(BalancerService(balancer))`.
 
     Raises ValueError for a bad address, a name that does not resolve, an address that occurs twice, an empty set.
     """
 
     def __init__(
         self,
-        endpoints: Iterable[EndpointLike],
+        endpoints: Iterable[EndpointLike] = (),
         selection: Selection | None = None,
         *,
         key: str | None = None,
         tls: UpstreamTls | None = None,
+        peer: PeerOptions | None = None,
+        passive: PassiveHealth | None = None,
+        health: HealthCheck | None = None,
+        discovery: Discovery | None = None,
     ) -> None:
         self._tls = tls
-        super().__init__(make_endpoints(endpoints, tls), RoundRobin() if selection is None else selection, key=key)
+        self.health = health
+        self.discovery = discovery
+        if discovery is not None:
+            discovery.tls = tls
+        super().__init__(
+            make_endpoints(endpoints, tls),
+            RoundRobin() if selection is None else selection,
+            key=key,
+            failure_rules=(passive or PassiveHealth()).for_core(),
+            peer_options=peer,
+            may_be_empty=discovery is not None,
+        )
 
     def update(self, endpoints: Iterable[EndpointLike]) -> None:
         """Replace the set; names are resolved anew, which blocks.
@@ -53,46 +91,3 @@ class LoadBalancer(Balancer):
         use an endpoint that goes finish on it. Raises as the constructor does, and then keeps the old set.
         """
         super().update(make_endpoints(endpoints, self._tls))
-
-
-def make_endpoints(entries: Iterable[EndpointLike], tls: UpstreamTls | None) -> list[Endpoint]:
-    """Turn what a user writes into endpoints, several for a name with several addresses."""
-    if isinstance(entries, str):
-        raise TypeError(f"endpoints: expected a list of addresses, got the text {entries!r}")
-    made: list[Endpoint] = []
-    for entry in entries:
-        if isinstance(entry, Endpoint):
-            made.append(entry)
-            continue
-        address, weight = entry if isinstance(entry, tuple) else (entry, 1)
-        if isinstance(address, str):
-            target = parse_target(address, tls)
-            made += [
-                Endpoint(resolved, weight, name=target.address, tls=target.tls, server_name=target.server_name)
-                for resolved in resolve(target.address)
-            ]
-        else:
-            made.append(Endpoint(address, weight, tls=tls))
-    return made
-
-
-def resolve(text: str) -> list[Address]:
-    """Give the addresses of an IP literal, a Unix path or a "name:port", in the order of the resolver."""
-    if text.startswith("unix:"):
-        return [parse_address(text)]
-    host, port = parse_host_port(text)
-    if is_numeric(host):
-        return [parse_address(text)]
-    try:
-        rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"address {text!r}: cannot resolve {host!r}: {reason}") from error
-    hosts = [f"[{row[4][0]}]" if row[0] == socket.AF_INET6 else row[4][0] for row in rows]
-    return [parse_address(f"{host}:{port}") for host in dict.fromkeys(hosts)]
-
-
-def is_numeric(host: str) -> bool:
-    """True for an IP literal, also a wrong one: the resolver would read "127.1" and "0x7f.1" as addresses."""
-    last_label = host.rstrip(".").rpartition(".")[2].lower()
-    return host.startswith("[") or last_label.isdigit() or last_label.startswith("0x")

@@ -33,6 +33,13 @@ class Report:
             attempts,
         )
 
+    def outage(self, address: str, failures: int, seconds: float | None) -> None:
+        """Log an endpoint that failures took out of selection, or (None) that is in again."""
+        if seconds is None:
+            log.info("upstream %s answers again", address)
+        else:
+            log.warning("upstream %s is left out for %.3g s, failures in a row: %d", address, seconds, failures)
+
     def refused(self, reason: str, status: int, client: str) -> None:
         """Log a message that was refused before there was a request."""
         log.warning("refused: %s, status %d, client %s", reason, status, client)

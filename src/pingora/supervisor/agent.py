@@ -7,6 +7,7 @@ import socket
 
 from pingora import snapshots
 from pingora.background import RunningServices
+from pingora.load_balancing.upkeep import Upkeep
 from pingora.observe.output import Output
 from pingora.server import Server
 from pingora.supervisor.channel import Channel, Message
@@ -37,6 +38,8 @@ class Agent:
         for sock in self._probes:
             await health.listen(sock)
         services = RunningServices(service for service in self._server.services if service.where == "agent")
+        upkeep = Upkeep()
+        upkeep.follow(self._server)
         reports = loop.create_task(output.report_losses())
         self._channel.send("ready")
         while (order := await self._orders.get()) is not None and order.kind not in ("stop", "retire"):
@@ -46,6 +49,7 @@ class Agent:
             elif order.kind == "snapshot":
                 take_snapshot(order)
         reports.cancel()
+        upkeep.stop()
         await services.stop()
         health.close()
         with contextlib.suppress(OSError):  # the supervisor is gone

@@ -57,6 +57,7 @@ async def change_in_place(generation: Generation, sockets: SlotSockets, file: st
     sockets.keep_only(addresses)
     await generation.commit(COMMIT_S)
     generation.addresses = addresses
+    generation.has_agent = checked["has_agent"]
     return True
 
 

@@ -258,6 +258,14 @@ class Supervisor:
         if self.generation is not None and (self.generation.has_agent or self.options.health):
             self._start_worker(AGENT)
 
+    def renew_agent(self, generation: Generation) -> None:
+        """Put one with the present configuration in place of the agent, if there is work for one."""
+        for worker in [worker for worker in generation.workers if worker.number == AGENT]:
+            worker.is_replaced, worker.is_serving = True, False
+            worker.stop(0.0)
+        if generation.has_agent or self.options.health:
+            self._fork(generation, AGENT, self._on_ready)
+
     def _on_ready(self, worker: Worker) -> None:
         worker.accept()
         if self.generation is not None and all(worker.is_serving for worker in self.generation.workers):

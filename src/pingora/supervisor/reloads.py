@@ -51,8 +51,12 @@ class Reloads:
             if ours.is_stopping or ours.generation is None or ours.generation.is_retired:
                 return False
             self.is_in_place = True
+            had_agent = ours.generation.has_agent
             try:
-                return await change_in_place(ours.generation, ours.sockets, file)
+                is_changed = await change_in_place(ours.generation, ours.sockets, file)
+                if is_changed and (had_agent or ours.generation.has_agent):
+                    ours.renew_agent(ours.generation)
+                return is_changed
             finally:
                 self.is_in_place = False
                 ours.fill_places()  # of those that died meanwhile

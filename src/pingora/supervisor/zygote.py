@@ -47,6 +47,13 @@ def check_threads() -> None:
         )
 
 
+def has_agent(server: Server) -> bool:
+    """Whether there is work for an agent."""
+    from pingora.load_balancing.upkeep import needs_agent  # the program has imported most of it
+
+    return needs_agent(server) or any(service.where == "agent" for service in server.services)
+
+
 class Zygote:
     """A loaded program that waits to be forked."""
 
@@ -63,13 +70,12 @@ class Zygote:
     def run(self) -> None:
         """Report and serve the supervisor until it closes the channel. In a forked worker this does not return."""
         keys_of(self._server.addresses)  # the supervisor opens them, errors of use are found here
-        has_agent = any(service.where == "agent" for service in self._server.services)
         self._channel.send(
             "loaded",
             protocol=PROTOCOL,
             version=pingora.__version__,
             addresses=self._server.addresses,
-            has_agent=has_agent,
+            has_agent=has_agent(self._server),
         )
         gc.collect()
         gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
@@ -97,18 +103,21 @@ class Zygote:
 
     def _check(self, file: str, text: str) -> None:
         """Build a configuration aside, for workers that are forked later; say what is wrong with it."""
-        changed, problems, addresses = changed_files(self._code), [], []
+        changed, problems, addresses, agent = changed_files(self._code), [], [], False
         if not changed:
             try:
                 self._prepared = cast("ConfiguredServer", self._server).rebuilt(file, text)
                 addresses = self._prepared.addresses
                 keys_of(addresses)
+                agent = has_agent(self._prepared)
                 check_threads()
             except ConfigError as error:
                 problems = error.problems
             except UsageError as error:
                 problems = [f"{file}: {error}"]
-        self._channel.send("checked", changed=changed, problems=shortened(problems), addresses=addresses)
+        self._channel.send(
+            "checked", changed=changed, problems=shortened(problems), addresses=addresses, has_agent=agent
+        )
 
     def _commit(self) -> None:
         assert self._prepared is not None

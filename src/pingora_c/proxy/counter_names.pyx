@@ -5,9 +5,9 @@ from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstrea
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
     ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
-    CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, FAILURE_ROOM, FAILURES,
-    HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSAL_ROOM, PROXY_REFUSALS,
-    REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
+    CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, ENDPOINT_OUTAGES,
+    ENDPOINT_RETURNS, FAILURE_ROOM, FAILURES, HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, PROXY_HEADERS,
+    PROXY_REFUSAL_ROOM, PROXY_REFUSALS, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -39,6 +39,8 @@ cdef tuple make_names():
     for i in range(1, <int>INTRODUCTION_END):
         reason = introduction_reason(i).decode("ascii")
         names[<int>PROXY_REFUSALS + i] = f'pingora_connections_refused_total{{reason="{reason}"}}'
+    names[<int>ENDPOINT_OUTAGES] = "pingora_endpoint_outages_total"
+    names[<int>ENDPOINT_RETURNS] = "pingora_endpoint_returns_total"
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'

@@ -28,6 +28,7 @@ cdef class Exchange(Phases):
     cdef uint32_t n_attempts
     cdef bint retries                 # what was decided for attempt_failure
     cdef bint is_connected            # this attempt has its connection
+    cdef bint is_bad_answer           # its status counts as a failure of the endpoint
     cdef bint is_reused               # over a connection that was there
     cdef bint was_answered            # by a hook or an error page
     cdef bint reuse_failed            # a pooled connection died: the next attempt takes a new one

@@ -26,6 +26,7 @@ from pingora_c.proxy.plan cimport (
     REQUEST_SUMMARY, RESPONSE_FILTER, SUPPRESS_ERROR_LOG, UPSTREAM_PEER, UPSTREAM_REQUEST_FILTER,
     UPSTREAM_RESPONSE_FILTER,
 )
+from pingora_c.proxy.outage cimport note_answer, note_use
 from pingora_c.proxy.phases cimport (
     SESSION_CONNECTING, SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line,
 )
@@ -184,6 +185,7 @@ cdef class Exchange(Phases):
         self.plan.reactor.counted[<int>RETRIES] += self.n_attempts > 0
         self.n_attempts += 1
         self.is_connected = False
+        self.is_bad_answer = False
         self.request_sent = False
         self.connect_at_us = now_us()
         self.endpoint = self.chosen.endpoint
@@ -289,7 +291,7 @@ cdef class Exchange(Phases):
                 self.make_scope()
             if self.scope is not None:
                 self.scope.mark_tried(self.endpoint)
-        self.let_upstream_go(False, not is_stale)
+        self.let_upstream_go(False, not is_stale and is_upstream_failure(kind))
 
     cdef void settle(self) noexcept:
         cdef int phase = ERROR_WHILE_PROXY if self.is_connected else FAIL_TO_CONNECT
@@ -334,7 +336,7 @@ cdef class Exchange(Phases):
         self.drop_filters(True)
         self.drop_filters(False)
         if self.endpoint is not None:
-            self.endpoint.on_finish(is_failure)
+            note_use(self.plan, self.endpoint, is_failure or self.is_bad_answer, self.response_head is not None)
             self.endpoint = None
         if up is not None:
             self.up = None
@@ -353,6 +355,8 @@ cdef class Exchange(Phases):
             self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
         self.response_head = head
         self.response_framing = framing[0]
+        if self.endpoint is not None:
+            self.is_bad_answer = note_answer(self.plan, self.endpoint, head.status_code)
         if (self.plan.retry.n_statuses and is_retried_status(&self.plan.retry, head.status_code)
                 and has_untried(self.plan.balancer, self.endpoint, self.scope) and self.may_retry(UPSTREAM_STATUS)):
             self.end_attempt(UPSTREAM_STATUS)

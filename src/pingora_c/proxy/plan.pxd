@@ -72,6 +72,7 @@ cdef class Plan:
     cdef object on_hook_error    # callable(hook name, request line, exception)
     cdef ErrorPages pages
     cdef object on_refused       # callable(reason, status, client): its line of a message that no session saw
+    cdef object on_outage        # callable(address, failures, seconds): an endpoint is out, or (None) in again
     cdef object on_failure       # callable(summary, ProxyError): the error log's line of a session that failed
     cdef LogWriter access_writer  # None: no access log
     cdef uint8_t access_format   # AccessFormat

@@ -81,7 +81,8 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
-    upstream, attempts) and refused(reason, status, client). `trusted` is a tuple of ipaddress networks whose
+    upstream, attempts), refused(reason, status, client) and outage(address, failures, seconds). `trusted` is a tuple of
+    ipaddress networks whose
     X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by
     the phase's name, where they differ from `hook_timeout`.
     """
@@ -109,6 +110,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.on_hook_error = report.hook_raised
     plan.on_failure = report.failed
     plan.on_refused = report.refused
+    plan.on_outage = report.outage
     plan.pages = pages
     plan.access_writer = access_writer
     plan.trusted = trusted

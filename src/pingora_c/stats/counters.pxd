@@ -32,6 +32,8 @@ cdef enum Counter:
     PROXY_HEADERS              # of the PROXY protocol that introduced a client
     PROXY_REFUSALS             # + -ProxyCode or IntroductionRefusal: connections closed for their header
     LOOP_BLOCKED = PROXY_REFUSALS + PROXY_REFUSAL_ROOM    # longer than Limits.blocked_after
+    ENDPOINT_OUTAGES           # endpoints that failures took out of selection
+    ENDPOINT_RETURNS           # that an answer brought in again
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
     REFUSALS = ATTEMPT_FAILURES + FAILURE_ROOM     # + Refusal: messages that no session saw

@@ -3,7 +3,7 @@
 Selection is asked for an endpoint given a key and what the session already tried."""
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from pingora_c.upstream.endpoint cimport Endpoint
+from pingora_c.upstream.endpoint cimport Endpoint, FailureRules
 
 # What the core hashes when it selects without a hook. Validated here, read by the session.
 cdef enum KeyKind:
@@ -30,8 +30,10 @@ cdef class Balancer:
     cdef readonly tuple endpoints      # of Endpoint, index == slot; replaced as a whole by `update`
     cdef public KeyKind key_kind
     cdef public bytes key_name         # lower-case field name for KEY_HEADER, else empty
+    cdef readonly FailureRules failure_rules   # of all endpoints; None: failures take none out
+    cdef readonly object peer_options  # PeerOptions of peers made of its endpoints, None: the defaults
     cdef object __weakref__
-    # None: none available. Pays no attention to `selection_scope`.
+    # None: none available. If all are out after failures, none is. Pays no attention to `selection_scope`.
     cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried)
 
 

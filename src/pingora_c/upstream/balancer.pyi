@@ -1,9 +1,9 @@
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import final
+from typing import Any, final
 
 from pingora_c.upstream.address import Address
-from pingora_c.upstream.endpoint import Endpoint
+from pingora_c.upstream.endpoint import Endpoint, FailureRules
 
 KEY_KINDS: dict[str | None, int]
 
@@ -15,7 +15,20 @@ class Selection:
     def on_update(self, endpoints: tuple[Endpoint, ...]) -> None: ...
 
 class Balancer:
-    def __init__(self, endpoints: Iterable[Endpoint], selection: Selection, *, key: str | None = None) -> None: ...
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        selection: Selection,
+        *,
+        key: str | None = None,
+        failure_rules: FailureRules | None = None,
+        peer_options: Any = None,
+        may_be_empty: bool = False,
+    ) -> None: ...
+    @property
+    def failure_rules(self) -> FailureRules | None: ...
+    @property
+    def peer_options(self) -> Any: ...
     @property
     def selection(self) -> Selection: ...
     @property
@@ -24,6 +37,7 @@ class Balancer:
     key_name: bytes
     def select(self, key: bytes | str | None = None) -> Endpoint: ...
     def update(self, endpoints: Iterable[Endpoint]) -> None: ...
+    def set_weight(self, address: str | Address, weight: int) -> None: ...
     def set_enabled(self, address: str | Address, is_enabled: bool) -> None: ...
 
 @final

@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_SIZE
 
 from pingora_c.lib.tuple cimport PyTuple_GET_ITEM
-from pingora_c.upstream.endpoint cimport peer_available
+from pingora_c.upstream.endpoint cimport WEIGHT_MAX, peer_available
 
 KEY_KINDS = {None: KEY_NONE, "client_ip": KEY_CLIENT_IP, "uri": KEY_URI, "host": KEY_HOST}
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")   # RFC 9110 §5.6.2
@@ -34,6 +34,18 @@ cdef Endpoint next_available(tuple endpoints, uint32_t slot, uint64_t tried):
         if peer_available(endpoint, tried):
             return endpoint
     return None
+
+
+cdef bint force(tuple endpoints, bint is_forced) noexcept:
+    """Let those that are out be chosen, or no longer; whether there is one that this could help."""
+    cdef Py_ssize_t i
+    cdef bint is_any = False
+    cdef Endpoint endpoint
+    for i in range(PyTuple_GET_SIZE(endpoints)):
+        endpoint = <Endpoint>PyTuple_GET_ITEM(endpoints, i)
+        endpoint.is_forced = is_forced
+        is_any = is_any or (endpoint.out_until_us != 0 and endpoint.is_enabled and endpoint.is_healthy)
+    return is_any
 
 
 cdef list describe(tuple endpoints):
@@ -121,20 +133,38 @@ cdef class Selection:
 cdef class Balancer:
     """A set of endpoints and a selection over it; `pingora.LoadBalancer` is the face that resolves names.
 
+    `failure_rules` say when failures take an endpoint out, `peer_options` (a PeerOptions) what HttpPeer(endpoint) is.
+    With `may_be_empty` there may be no endpoints until `update`, and none is available.
     Raises ValueError for an empty set, an address that occurs twice, an endpoint or a selection that another balancer
     uses, and an unknown `key`.
     """
 
-    def __init__(self, endpoints, Selection selection not None, *, key=None):
+    def __init__(self, endpoints, Selection selection not None, *, key=None, FailureRules failure_rules=None,
+                 peer_options=None, bint may_be_empty=False):
         self._set_key(key)
+        self.failure_rules = failure_rules
+        self.peer_options = peer_options
         self.selection = selection
         self.endpoints = ()
         self._check_owner(selection.owner, "the selection")
-        self._replace(list(endpoints))
+        wanted = list(endpoints)
+        if wanted or not may_be_empty:
+            self._replace(wanted)
         selection.owner = weakref.ref(self)
 
     cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried):
-        return self.selection.select(key, key_size, tried)
+        cdef Endpoint endpoint
+        if PyTuple_GET_SIZE(self.endpoints) == 0:
+            return None
+        endpoint = self.selection.select(key, key_size, tried)
+        # `tried` aside: that a session has tried all the others is no reason to ask one that is known to fail
+        if endpoint is None and next_available(self.endpoints, 0, 0) is None:
+            try:
+                if force(self.endpoints, True):
+                    endpoint = self.selection.select(key, key_size, tried)
+            finally:
+                force(self.endpoints, False)
+        return endpoint
 
     def select(self, key=None):
         """Choose an endpoint; a `str` key counts as its UTF-8 bytes.
@@ -170,14 +200,30 @@ cdef class Balancer:
 
         Raises LookupError if there is none.
         """
+        cdef Endpoint endpoint
+        for endpoint in self._find(address):
+            endpoint.is_enabled = is_enabled
+
+    def set_weight(self, address, weight):
+        """Give the endpoints of this address, or of this name as configured, another weight.
+
+        Holds in this process until the set is replaced. Raises LookupError if there is none, ValueError for a weight
+        outside 1–65535 or that the selection cannot do; then nothing changes.
+        """
+        cdef list found = self._find(address)
+        if not 1 <= weight <= WEIGHT_MAX:
+            raise ValueError(f"endpoint {address}: weight {weight} is outside 1–{WEIGHT_MAX}")
+        self._build([(e, weight if e in found else (<Endpoint>e).weight, (<Endpoint>e).name, (<Endpoint>e).tls,
+                      (<Endpoint>e).server_name) for e in self.endpoints])
+
+    def _find(self, address):
+        """The endpoints of an address or a name, at least one."""
         cdef str text = str(address)
         cdef list found = [e for e in self.endpoints if text in ((<Endpoint>e).address.text, (<Endpoint>e).name)]
-        cdef Endpoint endpoint
         if not found:
             known = ", ".join((<Endpoint>e).address.text for e in self.endpoints)
             raise LookupError(f"no endpoint {text!r}, there are {known}")
-        for endpoint in found:
-            endpoint.is_enabled = is_enabled
+        return found
 
     def _set_key(self, key):
         self.key_name = b""
@@ -213,17 +259,26 @@ cdef class Balancer:
             after.append(row(kept.get(endpoint.address, endpoint), endpoint))
         if after == before:
             return   # so that the selection goes on where it is
-        try:
-            self.selection.build(set_rows(after))
-        except BaseException:
-            set_rows(before)
-            raise
+        self._build(after)
         for endpoint in self.endpoints:
             endpoint.owner = None
         own = weakref.ref(self)
         self.endpoints = self.selection.endpoints
         for endpoint in self.endpoints:
             endpoint.owner = own
+            endpoint.rules = self.failure_rules
+            if endpoint.peer_options is not self.peer_options:
+                endpoint.peer_options = self.peer_options
+                endpoint.default_peer = None
+
+    def _build(self, list after):
+        """Have the selection serve rows; on an exception the old ones stay."""
+        cdef list before = describe(self.endpoints)
+        try:
+            self.selection.build(set_rows(after))
+        except BaseException:
+            set_rows(before)
+            raise
 
     def __repr__(self):
         return f"<{type(self).__name__} {type(self.selection).__name__} of {len(self.endpoints)} endpoints>"

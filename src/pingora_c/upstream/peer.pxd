@@ -26,9 +26,14 @@ cdef class HttpPeer:
     # What decides whether a connection may serve two peers, compared in full by the pool (DESIGN rule 6).
     cdef object key
 
+    cdef int be_plain(self, Address address) except -1     # with the default options
+    cdef int be_like(self, HttpPeer other) except -1
+    # Each in seconds, None: as it is; first_byte and write follow `read` unless they differ from it already.
+    cdef int set_times(self, object connect, object read, object first_byte, object write, object total,
+                       object idle) except -1
     # A transport over the connected or connecting socket `fd`, which it takes over.
     cdef Transport new_transport(self, int fd)
     cdef int use_tls(self, object tls, str server_name) except -1
-    # The peer for an endpoint with default options, made once per endpoint.
+    # The peer for an endpoint with the options of its balancer, made once per endpoint.
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint)

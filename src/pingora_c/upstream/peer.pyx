@@ -14,43 +14,86 @@ cdef int64_t to_ms(object seconds, str name) except -1:
     return <int64_t>(value * 1000)
 
 
+cdef enum:
+    CONNECT_MS = 5000
+    READ_MS = 60000
+    IDLE_MS = 60000
+
+
 @cython.final
 cdef class HttpPeer:
     """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
 
-    Times are in seconds: to connect, between reads of the answer, to its first byte and without progress in sending
-    the request (both as `read_timeout` if not given), from the connect to the answer's end (None: no limit), and
-    unused in the pool. Peers of different `group` (any hashable) share no connection. `tls` is an UpstreamTls, None:
-    plain; `server_name` goes before that of `tls`. Raises ValueError for an address that is no literal: resolve names
-    with a LoadBalancer.
+    Times are in seconds: to connect (5), between reads of the answer (60), to its first byte and without progress in
+    sending the request (both as `read_timeout` if not given), from the connect to the answer's end (no limit if not
+    given), and unused in the pool (60). What is not given is for an `Endpoint` as the `peer` of its LoadBalancer says.
+    Peers of different `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name`
+    goes before that of `tls`. Raises ValueError for an address that is no literal: resolve names with a LoadBalancer.
     """
 
-    def __init__(self, target, *, connect_timeout=5.0, read_timeout=60.0, first_byte_timeout=None, write_timeout=None,
-                 total_timeout=None, idle_timeout=60.0, group=None, tls=None, str server_name=None):
+    def __init__(self, target, *, connect_timeout=None, read_timeout=None, first_byte_timeout=None, write_timeout=None,
+                 total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None):
         if isinstance(target, Endpoint):
-            self.endpoint = <Endpoint>target
-            self.address = self.endpoint.address
+            self.be_like(HttpPeer.of(<Endpoint>target))
         elif isinstance(target, str):
-            self.address = Address.parse(target)
+            self.be_plain(Address.parse(target))
         else:
             raise TypeError(f"HttpPeer: expected an Endpoint or an address like '127.0.0.1:8080', got {target!r}")
-        self.connect_timeout_ms = <uint32_t>to_ms(connect_timeout, "connect_timeout")
-        self.read_timeout_ms = self.first_byte_timeout_ms = self.write_timeout_ms = <uint32_t>to_ms(
-            read_timeout, "read_timeout")
-        if first_byte_timeout is not None:
-            self.first_byte_timeout_ms = <uint32_t>to_ms(first_byte_timeout, "first_byte_timeout")
-        if write_timeout is not None:
-            self.write_timeout_ms = <uint32_t>to_ms(write_timeout, "write_timeout")
-        if total_timeout is not None:
-            self.total_timeout_ms = <uint32_t>to_ms(total_timeout, "total_timeout")
-        self.idle_timeout_ms = <uint32_t>to_ms(idle_timeout, "idle_timeout")
-        self.group = group
-        self.key = self.address.text if group is None else (self.address.text, group)
-        if tls is None and self.endpoint is not None:
-            tls = self.endpoint.tls
-            server_name = server_name or self.endpoint.server_name
+        self.set_times(connect_timeout, read_timeout, first_byte_timeout, write_timeout, total_timeout, idle_timeout)
+        if group is not None:
+            self.group = group
+            self.key = (self.address.text, group)
         if tls is not None:
             self.use_tls(tls, server_name)
+        elif self.tls is not None and (server_name is not None or group is not None):
+            self.use_tls(self.tls, server_name or self.endpoint.server_name)
+
+    cdef int be_plain(self, Address address) except -1:
+        self.address = address
+        self.key = address.text
+        self.connect_timeout_ms = CONNECT_MS
+        self.read_timeout_ms = self.first_byte_timeout_ms = self.write_timeout_ms = READ_MS
+        self.idle_timeout_ms = IDLE_MS
+        return 0
+
+    cdef int be_like(self, HttpPeer other) except -1:
+        self.address = other.address
+        self.endpoint = other.endpoint
+        self.connect_timeout_ms = other.connect_timeout_ms
+        self.read_timeout_ms = other.read_timeout_ms
+        self.first_byte_timeout_ms = other.first_byte_timeout_ms
+        self.write_timeout_ms = other.write_timeout_ms
+        self.total_timeout_ms = other.total_timeout_ms
+        self.idle_timeout_ms = other.idle_timeout_ms
+        self.group = other.group
+        self.tls = other.tls
+        self.context = other.context
+        self.server_name = other.server_name
+        self.sni = other.sni
+        self.host_names = other.host_names
+        self.key = other.key
+        return 0
+
+    cdef int set_times(self, object connect, object read, object first_byte, object write, object total,
+                       object idle) except -1:
+        cdef uint32_t before = self.read_timeout_ms
+        if connect is not None:
+            self.connect_timeout_ms = <uint32_t>to_ms(connect, "connect_timeout")
+        if read is not None:
+            self.read_timeout_ms = <uint32_t>to_ms(read, "read_timeout")
+            if self.first_byte_timeout_ms == before:
+                self.first_byte_timeout_ms = self.read_timeout_ms
+            if self.write_timeout_ms == before:
+                self.write_timeout_ms = self.read_timeout_ms
+        if first_byte is not None:
+            self.first_byte_timeout_ms = <uint32_t>to_ms(first_byte, "first_byte_timeout")
+        if write is not None:
+            self.write_timeout_ms = <uint32_t>to_ms(write, "write_timeout")
+        if total is not None:
+            self.total_timeout_ms = <uint32_t>to_ms(total, "total_timeout")
+        if idle is not None:
+            self.idle_timeout_ms = <uint32_t>to_ms(idle, "idle_timeout")
+        return 0
 
     cdef int use_tls(self, object tls, str server_name) except -1:
         cdef tuple names
@@ -72,8 +115,19 @@ cdef class HttpPeer:
 
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint):
+        cdef HttpPeer peer
+        cdef object options
         if endpoint.default_peer is None:
-            endpoint.default_peer = HttpPeer(endpoint)
+            peer = HttpPeer.__new__(HttpPeer)
+            peer.be_plain(endpoint.address)
+            peer.endpoint = endpoint
+            options = endpoint.peer_options
+            if options is not None:
+                peer.set_times(options.connect_timeout, options.read_timeout, options.first_byte_timeout,
+                               options.write_timeout, options.total_timeout, options.idle_timeout)
+            if endpoint.tls is not None:
+                peer.use_tls(endpoint.tls, endpoint.server_name)
+            endpoint.default_peer = peer
         return <HttpPeer>endpoint.default_peer
 
     def __repr__(self):

@@ -1,5 +1,6 @@
 """load_config: from a file to a Server, with the user's hook and what can be wrong with it."""
 
+import asyncio
 import itertools
 import sys
 import textwrap
@@ -7,7 +8,7 @@ import textwrap
 import pytest
 from pki import Authority
 
-from pingora import Ketama, LoadBalancer, ProxyHttp, RetryPolicy, RoundRobin
+from pingora import HttpPeer, Ketama, LeastConnections, LoadBalancer, ProxyHttp, RetryPolicy, RoundRobin, TcpHealthCheck
 from pingora.config.build import load_config
 from pingora.usage import ConfigError
 
@@ -116,6 +117,52 @@ def test_a_file_sets_upstreams_retry_and_the_options_of_a_hook(place):
     assert (type(proxy).__name__, proxy.key) == ("Gateway", "secret")
     assert (type(proxy.upstreams.selection), proxy.upstreams.endpoints[0].weight) == (Ketama, 3)
     assert proxy.retry == RetryPolicy(attempts=2)
+
+
+def test_a_file_says_how_endpoints_are_looked_after(place):
+    server = place.load(
+        """
+        listeners = ["127.0.0.1:0"]
+        [upstreams]
+        endpoints = ["127.0.0.1:1", { address = "localhost:2", weight = 3 }]
+        selection = "least_connections"
+        resolve_interval = "1m"
+        peer = { connect_timeout = "500ms", idle_timeout = 5 }
+        passive = { failures = 2, window = "3s", back_off = "4s", longest_back_off = "5s", statuses = [503] }
+        [upstreams.health]
+        path = "/up"
+        host = "app.test"
+        statuses = [200, 204]
+        interval = "2s"
+        timeout = "250ms"
+        consecutive_success = 2
+        consecutive_failure = 3
+        parallel = 4
+        """
+    )
+    balancer = server.site.upstreams
+    assert type(balancer.selection) is LeastConnections
+    rules = balancer.failure_rules
+    assert (rules.failures, rules.window_us, rules.outage(1), rules.outage(2)) == (2, 3_000_000, 4, 5)
+    health = balancer.health
+    assert (health.path, health.host, health.statuses) == ("/up", "app.test", {200, 204})
+    assert (health.interval, health.timeout, health.parallel) == (2, 0.25, 4)
+    assert (health.consecutive_success, health.consecutive_failure) == (2, 3)
+    assert balancer.discovery.interval == 60
+    found = asyncio.run(balancer.discovery.discover())
+    assert [(one.address.text, one.weight) for one in found][:2] == [("127.0.0.1:1", 1), (found[1].address.text, 3)]
+    peer = HttpPeer(balancer.endpoints[0])
+    assert (peer.connect_timeout_ms, peer.read_timeout_ms, peer.idle_timeout_ms) == (500, 60000, 5000)
+
+
+def test_tcp_checks_and_passive_health_can_be_asked_for_and_switched_off(place):
+    plain = 'listeners = ["127.0.0.1:0"]\n[upstreams]\nendpoints = ["127.0.0.1:1"]\n'
+    server = place.load(plain + 'passive.failures = 0\nhealth.kind = "tcp"\n')
+    assert server.site.upstreams.failure_rules is None
+    assert type(server.site.upstreams.health) is TcpHealthCheck
+    server = place.load(plain)
+    assert server.site.upstreams.failure_rules.failures == 3
+    assert (server.site.upstreams.health, server.site.upstreams.discovery) == (None, None)
 
 
 def test_what_a_hook_sets_itself_stays_if_the_file_is_silent(place):

@@ -217,7 +217,7 @@ def test_a_fault_is_told_with_its_place(text, message):
         (
             'listeners = [":80"]\n[upstreams]\n'
             'endpoints = ["a:0", {address = "1.2.3:4", weight = 0}, {weight = 1}, 3]\n'
-            'selection = "random"\nkey = "cookie"',
+            'selection = "fastest"\nkey = "cookie"',
             [
                 '3:14: upstreams.endpoints[0]: port 0 is outside 1\N{EN DASH}65535, got "a:0"',
                 "3:32: upstreams.endpoints[1].address: expected an IPv4 address or an IPv6 address in brackets, "
@@ -226,7 +226,8 @@ def test_a_fault_is_told_with_its_place(text, message):
                 "3:56: upstreams.endpoints[2].address: missing",
                 '3:70: upstreams.endpoints[3]: expected an address such as "10.0.0.1:8080", "https://app.internal" or '
                 '"unix:/run/app.sock", got 3',
-                '4:13: upstreams.selection: expected "round_robin" or "ketama", got "random"',
+                '4:13: upstreams.selection: expected "round_robin", "random", "least_connections", "ketama" or '
+                '"fnv_hash", got "fastest"',
                 '5:7: upstreams.key: expected "client_ip", "uri", "host" or "header:NAME", got "cookie"',
             ],
         ),
@@ -236,10 +237,34 @@ def test_a_fault_is_told_with_its_place(text, message):
         ),
         (
             'listeners = [":80"]\nupstreams = {endpoints = ["a:1"], key = "uri"}',
-            ['2:35: upstreams.key: only selection = "ketama" uses a key'],
+            ['2:35: upstreams.key: only selection = "ketama" and "fnv_hash" use a key'],
+        ),
+        (
+            'listeners = [":80"]\n[upstreams]\nendpoints = ["a:1"]\nresolve_interval = 0\n'
+            "peer.read_timeout = -1\npassive.failures = -1\npassive.statuses = [200]\n"
+            '[upstreams.health]\nkind = "exec"\npath = "up"\nhost = "a b"\nstatuses = [99]\ninterval = 0\n'
+            "consecutive_success = 0",
+            [
+                "4:20: upstreams.resolve_interval: expected 0.01 to 86400 seconds, or a text such as "
+                '"30s", "500ms" or "1m30s", got 0',
+                "5:21: upstreams.peer.read_timeout: expected 0.001 to 86400 seconds, got -1",
+                "6:20: upstreams.passive.failures: expected 0 to 1000, got -1",
+                "7:20: upstreams.passive.statuses: expected at most 16 from 400 to 599, got an array",
+                '9:8: upstreams.health.kind: expected "http" or "tcp", got "exec"',
+                '10:8: upstreams.health.path: expected a path such as "/health", got "up"',
+                '11:8: upstreams.health.host: expected a host such as "app.internal", got "a b"',
+                "12:12: upstreams.health.statuses: expected an array of statuses from 100 to 599, got an array",
+                "13:12: upstreams.health.interval: expected 0.01 to 86400 seconds, or a text such as "
+                '"30s", "500ms" or "1m30s", got 0',
+                "14:23: upstreams.health.consecutive_success: expected a whole number from 1 to 1000, got 0",
+            ],
+        ),
+        (
+            'listeners = [":80"]\n[upstreams]\nendpoints = ["a:1"]\nhealth = { kind = "tcp", path = "/" }',
+            ['4:26: upstreams.health.path: only kind = "http" uses it'],
         ),
     ],
-    ids=["empty", "none", "addresses", "twice", "upstreams", "no key", "a key too many"],
+    ids=["empty", "none", "addresses", "twice", "upstreams", "no key", "a key too many", "health", "tcp"],
 )
 def test_all_faults_are_told_in_the_order_of_the_file(text, messages):
     assert problems_of(text) == [f"p.toml:{message}" for message in messages]

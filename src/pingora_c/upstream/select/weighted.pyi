@@ -1,0 +1,3 @@
+from pingora_c.upstream.balancer import Selection
+
+class Weighted(Selection): ...

@@ -1,0 +1,77 @@
+"""The times of a peer: those of its balancer, and what one request sets beside them."""
+
+import pytest
+
+from pingora import Endpoint, HttpPeer, LoadBalancer, PeerOptions, UpstreamTls
+
+TIMES = ("connect", "read", "first_byte", "write", "total", "idle")
+
+
+def times(peer):
+    return tuple(getattr(peer, f"{name}_timeout_ms") for name in TIMES)
+
+
+def peer_of(options, **more):
+    return HttpPeer(LoadBalancer(["127.0.0.1:1"], peer=options).endpoints[0], **more)
+
+
+CASES = {
+    "defaults": (None, {}, (5000, 60000, 60000, 60000, 0, 60000)),
+    "of the balancer": (
+        PeerOptions(1, 2, 3, 4, 5, 6),
+        {},
+        (1000, 2000, 3000, 4000, 5000, 6000),
+    ),
+    "read stands for two": (PeerOptions(read_timeout=2), {}, (5000, 2000, 2000, 2000, 0, 60000)),
+    "of the request": (
+        PeerOptions(1, 2, 3, 4, 5, 6),
+        {"connect_timeout": 7, "total_timeout": 8},
+        (7000, 2000, 3000, 4000, 8000, 6000),
+    ),
+    "read of the request": (PeerOptions(read_timeout=2), {"read_timeout": 9}, (5000, 9000, 9000, 9000, 0, 60000)),
+    "read beside a given first byte": (
+        PeerOptions(read_timeout=2, first_byte_timeout=1),
+        {"read_timeout": 9},
+        (5000, 9000, 1000, 9000, 0, 60000),
+    ),
+    "all of the request": (
+        None,
+        {f"{name}_timeout": i for i, name in enumerate(TIMES, 1)},
+        (1000, 2000, 3000, 4000, 5000, 6000),
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "more", "expected"), CASES.values(), ids=CASES)
+def test_times(options, more, expected):
+    assert times(peer_of(options, **more)) == expected
+
+
+def test_an_address_without_a_balancer_has_the_defaults():
+    assert times(HttpPeer("127.0.0.1:1", read_timeout=3)) == (5000, 3000, 3000, 3000, 0, 60000)
+    assert times(HttpPeer(Endpoint("127.0.0.1:1"))) == (5000, 60000, 60000, 60000, 0, 60000)
+
+
+def test_an_endpoint_that_stays_keeps_the_options_and_a_new_one_gets_them():
+    balancer = LoadBalancer(["127.0.0.1:1"], peer=PeerOptions(connect_timeout=1))
+    balancer.update(["127.0.0.1:1", "127.0.0.1:2"])
+    assert [HttpPeer(endpoint).connect_timeout_ms for endpoint in balancer.endpoints] == [1000, 1000]
+
+
+def test_tls_and_its_name_come_from_the_endpoint_unless_the_request_says_otherwise():
+    tls, other = UpstreamTls(verify=False), UpstreamTls(verify=False, min_version="1.3")
+    endpoint = LoadBalancer(["https://localhost:1"], tls=tls).endpoints[0]
+    assert (HttpPeer(endpoint).tls, HttpPeer(endpoint).server_name) == (tls, "localhost")
+    named = HttpPeer(endpoint, server_name="b.test", group="x")
+    assert (named.tls, named.server_name, named.group) == (tls, "b.test", "x")
+    assert HttpPeer(endpoint, group="x").server_name == "localhost"
+    assert HttpPeer(endpoint, tls=other, server_name="b.test").tls is other
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("bad", [0, -1, 86401], ids=str)
+def test_times_that_make_no_sense_are_refused(name, bad):
+    with pytest.raises(ValueError, match=f"{name}_timeout: expected"):
+        PeerOptions(**{f"{name}_timeout": bad})
+    with pytest.raises(ValueError, match=f"{name}_timeout: expected"):
+        HttpPeer("127.0.0.1:1", **{f"{name}_timeout": bad})
