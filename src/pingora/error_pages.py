@@ -1,6 +1,5 @@
 """Error pages as a Server is given them: read and checked once, before anything is served."""
 
-import mimetypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,8 @@ def read_page(status: int, page: bytes | str | os.PathLike[str]) -> Response:
         return Response(status, {"content-type": "text/html; charset=utf-8"}, page)
     if not isinstance(page, (str, os.PathLike)):
         raise ValueError(f"expected a Response, bytes or the path of a file, got {type(page).__name__}")
+    import mimetypes  # only here: most programs have no pages
+
     kind = mimetypes.guess_type(page)[0] or "text/html"
     if kind.startswith("text/"):
         kind += "; charset=utf-8"

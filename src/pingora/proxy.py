@@ -1,6 +1,5 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -172,6 +171,8 @@ def misspelt_hooks(proxy: ProxyHttp) -> Iterator[tuple[str, str]]:
     """Give the methods of `proxy`'s class that are no hooks but named almost like one, each with that one's name."""
     for name in sorted(set(dir(type(proxy))) - set(dir(ProxyHttp))):
         if not name.startswith("_") and callable(getattr(type(proxy), name)):
+            import difflib  # only here: for classes with methods of their own
+
             for near in difflib.get_close_matches(name, PHASES, n=1, cutoff=0.9):
                 yield name, near
 

@@ -7,23 +7,17 @@ import asyncio
 import linecache
 import logging
 import sys
-import sysconfig
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from pingora.foreign import is_foreign
+
 log = logging.getLogger("pingora.watchdog")
 
-# Code that a hook's author did not write: the interpreter's, installed packages', our own.
-FOREIGN = (
-    *(path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))),
-    str(Path(__file__).parent.parent),
-    "<frozen",
-)
 JOIN_S = 1.0  # how long stop() waits for a thread whose log handler does not return
 
 
@@ -66,7 +60,7 @@ def blocking_frame(innermost: FrameType) -> FrameType:
     """Return the innermost frame of the user's own code, or the innermost of all if there is none."""
     frame: FrameType | None = innermost
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(FOREIGN):
+        if not is_foreign(frame.f_code.co_filename):
             return frame
         frame = frame.f_back
     return innermost

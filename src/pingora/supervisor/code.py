@@ -1,16 +1,13 @@
-"""Which code a program is made of, so that a reload knows whether only its configuration has changed."""
+"""Which code a program is made of, so that a reload knows whether only its configuration has changed.
+
+What is foreign to it, an upgrade changes, not a reload.
+"""
 
 import hashlib
 import sys
-import sysconfig
 from pathlib import Path
 
-# What an upgrade changes, not a reload: the interpreter's files, installed packages, our own.
-FOREIGN = (
-    *(path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))),
-    str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[2] / "pingora_c"),
-)
+from pingora.foreign import is_foreign
 
 
 def digest_of(file: str) -> str:
@@ -24,7 +21,7 @@ def digest_of(file: str) -> str:
 def imported_code() -> dict[str, str]:
     """Give the digest of every file that modules of the program were imported from."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return {file: digest_of(file) for file in files if file and not file.startswith(FOREIGN)}
+    return {file: digest_of(file) for file in files if file and not is_foreign(file)}
 
 
 def changed_files(code: dict[str, str]) -> list[str]:

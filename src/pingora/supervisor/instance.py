@@ -29,6 +29,7 @@ from pingora.supervisor.reloads import Reloads
 from pingora.supervisor.sockets import SlotSockets, keys_of
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
+from pingora.supervisor.system import give_memory_back
 from pingora.supervisor.upgrade import Predecessor
 from pingora.supervisor.worker import Worker
 from pingora.usage import UsageError
@@ -279,6 +280,7 @@ class Supervisor:
             n_workers = self.options.workers
             workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
             say(f"listening on {', '.join(self.sockets.names())} with {workers}, process {os.getpid()}")
+            give_memory_back()
             if self.daemon is not None:
                 self.daemon.serving(self.options.log_files)
                 self.daemon = None

@@ -8,7 +8,6 @@ import contextlib
 import faulthandler
 import logging
 import os
-import random
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -142,7 +141,7 @@ class Life:
     async def _ask_for_recycling(self, serving: Serving) -> None:
         """Ask for a replacement once this worker has served, or grown, as much as it may."""
         options = self._birth.options
-        most_requests = options["max_requests"] * random.uniform(1.0, 1.1)  # not all workers at the same time
+        most_requests = options["max_requests"] * (1.0 + os.urandom(1)[0] / 2560)  # not all workers at the same time
         most_bytes = options["max_memory"] * 1024 * 1024
         while True:
             await asyncio.sleep(RECYCLE_LOOK_S)

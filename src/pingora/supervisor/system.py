@@ -1,5 +1,6 @@
 """What the supervisor asks of the operating system for itself and its children."""
 
+import contextlib
 import ctypes
 import grp
 import os
@@ -16,6 +17,12 @@ def adopt_orphans(is_wanted: bool = True) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, int(is_wanted), 0, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), "cannot adopt processes: prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def give_memory_back() -> None:
+    """Give the system what the C library keeps for later: after a start, much of it is never used again."""
+    with contextlib.suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def rights_of(user: str | None, group: str | None) -> dict[str, Any]:

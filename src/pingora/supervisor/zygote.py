@@ -26,6 +26,7 @@ from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
+from pingora.supervisor.system import give_memory_back
 from pingora.tls import ticket_store
 from pingora.tls.ticket_store import TicketStore
 from pingora.usage import ConfigError, UsageError
@@ -77,8 +78,7 @@ class Zygote:
             addresses=self._server.addresses,
             has_agent=has_agent(self._server),
         )
-        gc.collect()
-        gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
+        self._settle()
         while (message := self._channel.receive()) is not None:
             if message.kind == "board":
                 self._board = Board(message.fds[0])
@@ -126,8 +126,13 @@ class Zygote:
         self._code = imported_code() | self._code  # with what the new configuration imported
         kept = keys_of(self._server.addresses)
         self._forget([key for key in self._sockets if key not in kept])
+        self._settle()
+
+    def _settle(self) -> None:
+        """Be a base for forks: without garbage, and without work for the collector of a worker."""
         gc.collect()
-        gc.freeze()
+        gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
+        give_memory_back()
 
     def _forget(self, keys: list[str]) -> None:
         for key in keys:
