@@ -37,6 +37,8 @@ class Rule:
 
 
 DAY = 86400
+DESCRIPTORS_LEAST = 64  # an idle worker has 30
+DESCRIPTORS_MOST = 1 << 30  # what the kernel can be told to allow
 RULES = {
     "handshake_timeout": Rule(0.001, DAY, "seconds"),
     "proxy_header_timeout": Rule(0.001, DAY, "seconds"),
@@ -123,8 +125,17 @@ class Limits:
         }
 
 
-def raise_descriptor_limit() -> None:
-    """Let this process have as many descriptors as it may; the usual 1024 are for programs that call select()."""
+def raise_descriptor_limit(wanted: int | None = None) -> None:
+    """Let this process have as many descriptors as it may; the usual 1024 are for programs that call select().
+
+    With `wanted`: so many, more than the hard limit if that can be raised. Raises OSError if it cannot.
+    """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if wanted is not None:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, most)))
+        except (OSError, ValueError):
+            raise OSError(f"descriptors: {wanted} are more than the hard limit of {most} (`ulimit -Hn`)") from None
+        return
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -11,14 +11,14 @@ from pingora.server import Server
 from pingora.usage import UsageError, is_loading
 
 
-def load(program: Program) -> Server:
-    """Make the Server of a program. Raises UsageError."""
+def load(program: Program, text: str | None = None) -> Server:
+    """Make the Server of a program; `text` is in place of what a configuration's file has. Raises UsageError."""
     if program.config_file is not None:
         # Only here: other programs need neither. The second is for workers, which share what is imported before them.
         from pingora.config.build import load_config
         from pingora.config.reloader import Reloader  # noqa: F401
 
-        server: Server = load_config(program.config_file, access_log=program.access_log)
+        server: Server = load_config(program.config_file, text, access_log=program.access_log)
     elif program.file is not None:
         server = load_server(program.file)
     else:

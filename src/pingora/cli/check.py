@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from pingora.config.build import ConfiguredServer
+from pingora.config.processes import of_file
 from pingora.loading import load
 from pingora.program import Program
 from pingora.server import Site
@@ -22,6 +24,8 @@ def check(program: str) -> None:
         server = load(Program(program))
         server.check()
         keys_of(server.addresses)
+        if isinstance(server, ConfiguredServer):
+            of_file(server.config)
     except UsageError as error:
         fail(error)
     click.echo(f"{program}: ok, {'; '.join(describe(site) for site in server.sites)}")

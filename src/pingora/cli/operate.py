@@ -9,8 +9,21 @@ from typing import Any
 import click
 
 from pingora.supervisor import Refused, paths
+from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.control import ask
+from pingora.supervisor.options import auto_workers
 from pingora.supervisor.status import render
+
+
+class Workers(click.IntRange):
+    """A number of workers, or "auto"."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(least, WORKERS_MOST)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn "auto" into the number of processors."""
+        return auto_workers() if value == "auto" else super().convert(value, param, ctx)
 
 
 def of_instance(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,4 +80,15 @@ def upgrade(control: str | None, name: str | None, program: str | None) -> None:
     click.echo(ask_instance(control, name, "upgrade", exec=program and os.path.abspath(program))["text"])
 
 
-COMMANDS = (status, reload, upgrade, stop)
+@click.command()
+@of_instance
+@click.argument("workers", metavar="N|auto", type=Workers(1))
+def scale(control: str | None, name: str | None, workers: int) -> None:
+    """Have N workers; nothing is lost, surplus ones serve what is connected for up to the seconds of --drain.
+
+    It holds until FILE.toml says another number than it did, or the instance is started anew.
+    """
+    click.echo(ask_instance(control, name, "scale", workers=workers)["text"])
+
+
+COMMANDS = (status, reload, upgrade, scale, stop)

@@ -2,14 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import click
 
 from pingora.choices import ACCESS_FORMATS
+from pingora.cli.operate import Workers
+from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
 from pingora.program import Program
-from pingora.supervisor.board import WORKERS_MOST
-from pingora.supervisor.options import Options, auto_workers
+from pingora.supervisor.given_files import GivenFiles
+from pingora.supervisor.options import Options
+from pingora.supervisor.reading import read_given_files
 from pingora.usage import UsageError
 
 EXAMPLES = """\b
@@ -23,15 +27,31 @@ Examples:
 """
 
 
-class Workers(click.IntRange):
-    """A number of workers, or "auto"."""
-
-    def __init__(self) -> None:
-        super().__init__(0, WORKERS_MOST)
+class Mebibytes(click.IntRange):
+    """A number of MiB, in bytes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Turn "auto" into the number of processors."""
-        return auto_workers() if value == "auto" else super().convert(value, param, ctx)
+        """Turn it into bytes."""
+        return super().convert(value, param, ctx) * 1024 * 1024
+
+
+# How an option is written, by its metavar.
+SECONDS, COUNT, MIB, DESCRIPTORS = "SECONDS", "N", "MIB", "N of descriptors"
+TYPES: dict[str, Any] = {
+    SECONDS: click.FloatRange(0, DAY),
+    COUNT: click.IntRange(0),
+    MIB: Mebibytes(0),
+    DESCRIPTORS: click.IntRange(DESCRIPTORS_LEAST, DESCRIPTORS_MOST),
+}
+
+
+def process_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
+    """Add an option of the processes, which FILE.toml may have under the same name; its default is in the text."""
+    default = getattr(Options, name)
+    if default is not None and name != "name":
+        text += f" Default: {default:g}."
+    flag = f"--{name.replace('_', '-')}"
+    return click.option(flag, name, metavar=metavar.split()[0], type=TYPES.get(metavar, click.STRING), help=text)
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +68,7 @@ class Workers(click.IntRange):
 )
 @click.option(
     "--workers",
-    type=Workers(),
+    type=Workers(0),
     metavar="N|auto",
     help="Worker processes; one that dies is replaced. auto: one per processor; 0: this process. "
     "Default: what FILE.toml says, else 1.",
@@ -58,78 +78,68 @@ class Workers(click.IntRange):
     type=click.Choice(list(ACCESS_FORMATS)),
     help="One line per request on stdout. Default: what the file says (FILE.py: else off); combined without a file.",
 )
+@process_option("grace", SECONDS, "Time for running requests after SIGTERM; Ctrl-C, or a second signal, cuts them.")
+@process_option("drain", SECONDS, "Time for what is connected to the workers that a reload replaces.")
+@process_option("stuck_after", SECONDS, "A worker that shows no sign of life for so long is replaced; 0: never.")
+@process_option("health", "ADDR", "Answer GET /live and GET /ready there, and nothing else.")
+@process_option("ready_delay", SECONDS, "After SIGTERM, go on accepting for so long while /ready says 503.")
+@process_option("max_requests", COUNT, "Replace a worker after so many.")
+@process_option("max_memory", MIB, "Replace a worker that is larger.")
+@process_option("descriptors", DESCRIPTORS, "Limit of open descriptors of each process. Default: the hard limit.")
+@process_option("user", "USER", "Of all processes but the supervisor, which must be root.")
+@process_option("group", "GROUP", "Of the same. Default: the user's.")
 @click.option(
-    "--grace",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Time for running requests after SIGTERM; Ctrl-C, or a second signal, cuts them. "
-    "Default: what FILE.toml says, else 5.",
+    "--daemon", is_flag=True, default=None, help="Return when the instance serves; it goes on without a terminal."
 )
-@click.option(
-    "--drain",
-    default=300.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Time for what is connected to the workers that a reload replaces.",
-)
-@click.option(
-    "--stuck-after",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="A worker that shows no sign of life for so long is replaced; 0: never.",
-)
-@click.option("--health", metavar="ADDR", help="Answer GET /live and GET /ready there, and nothing else.")
-@click.option(
-    "--ready-delay",
-    default=0.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="After SIGTERM, go on accepting for so long while /ready says 503.",
-)
-@click.option("--max-requests", default=0, type=click.IntRange(0), metavar="N", help="Replace a worker after so many.")
-@click.option("--max-memory", default=0, type=click.IntRange(0), metavar="MIB", help="Replace a worker that is larger.")
-@click.option("--user", metavar="USER", help="Of all processes but the supervisor, which must be root.")
-@click.option("--group", metavar="GROUP", help="Of the same. Default: the user's.")
-@click.option("--daemon", is_flag=True, help="Return when the instance serves; it goes on without a terminal.")
-@click.option(
-    "--control", metavar="PATH", help="Of the control socket. Default: NAME.sock beside the pid file or in /run."
-)
-@click.option("--name", metavar="NAME", help="Of the instance, for `pingora status`. Default: that of the file.")
-@click.option("--pid-file", metavar="PATH", help="Write the supervisor's process id there.")
-@click.option("--access-log-file", metavar="PATH", help="In place of stdout; SIGUSR1 opens it anew.")
-@click.option("--error-log-file", metavar="PATH", help="In place of stderr; SIGUSR1 opens it anew.")
+@process_option("control", "PATH", "Of the control socket. Default: NAME.sock beside the pid file or in /run.")
+@process_option("name", "NAME", "Of the instance, for `pingora status`. Default: that of the file.")
+@process_option("pid_file", "PATH", "Write the supervisor's process id there.")
+@process_option("access_log_file", "PATH", "In place of stdout; SIGUSR1 opens it anew.")
+@process_option("error_log_file", "PATH", "In place of stderr; SIGUSR1 opens it anew.")
 @click.pass_obj
 def run(
-    hand_over: Callable[[Program, Options], None],
+    hand_over: Callable[[Program, Options, dict[str, Any], GivenFiles], None],
     /,
     program: str | None,
     listen: tuple[str, ...],
     upstream: tuple[str, ...],
-    workers: int | None,
     access_log: str | None,
-    grace: float | None,
-    name: str | None,
     **processes: Any,
 ) -> None:
     """Serve a proxy written in Python, or a plain one.
 
     FILE.py makes a pingora.Server; NAME is its variable, "server" if not given. FILE.toml is a configuration; options
-    given here hold instead of what it says.
+    given here hold instead of what it says, under the same name.
     """
     wanted = Program(program, listen, upstream, access_log)
+    given = {name: value for name, value in processes.items() if value is not None}
     try:
-        config = wanted.check()
-        options = Options(
-            workers=workers if workers is not None else config.workers if config else 1,
-            grace=grace if grace is not None else config.grace if config else 5.0,
-            name=name or wanted.name,
-            **processes,
-        )
+        options = options_of(wanted, given)
+        if options.workers == 0:
+            check_alone(options)
+        files = read_given_files(wanted)
     except UsageError as error:
         click.echo(error.told, err=True)
         sys.exit(2)
-    hand_over(wanted, options)
+    hand_over(wanted, options, given, files)
+
+
+def options_of(program: Program, given: dict[str, Any]) -> Options:
+    """Give the options of the processes: those that were given, else the file's. Raises UsageError."""
+    config = program.check()
+    if config is None:
+        return Options(**{**given, "name": given.get("name", program.name)})
+    from pingora.config.processes import make_options  # only here: other programs need none of it
+
+    return make_options(given, config, program.name)
+
+
+def check_alone(options: Options) -> None:
+    """Say which options are of no use without worker processes. Raises UsageError."""
+    without = replace(Options(), workers=0, grace=options.grace, name=options.name)
+    given = [field.name for field in fields(Options) if getattr(options, field.name) != getattr(without, field.name)]
+    for name in ("user", "group"):
+        if name in given:
+            raise UsageError(f"{name} is for worker processes, and there are 0")
+    if given:
+        click.echo(f"pingora: with 0 workers there is no use for {', '.join(given)}", err=True)

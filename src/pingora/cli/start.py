@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pingora.program import Program
 from pingora.supervisor.options import Options
@@ -34,15 +34,23 @@ def start() -> int:
         return code if code >= 0 else 128 - code
     fields = json.loads(told)
     program, options = Program.from_message(fields["program"]), Options(**fields["options"])
-    return supervise(program, options) if options.workers else serve_here(program, options)
+    if not options.workers:
+        return serve_here(program, options)
+    return supervise(program, options, fields["given"], fields["files"])
 
 
 def read_command_line(pipe: int) -> NoReturn:
     """Write to a pipe what is to run; nothing if a fault or what was asked for has been printed. Ends."""
     from pingora.cli.run import run
+    from pingora.supervisor.given_files import GivenFiles
 
-    def tell(program: Program, options: Options) -> None:
-        told = {"program": program.to_message(), "options": dataclasses.asdict(options)}
+    def tell(program: Program, options: Options, given: dict[str, Any], files: GivenFiles) -> None:
+        told = {
+            "program": program.to_message(),
+            "options": dataclasses.asdict(options),
+            "given": given,
+            "files": files.to_message(),
+        }
         with open(pipe, "w") as file:
             json.dump(told, file)
 
@@ -50,16 +58,17 @@ def read_command_line(pipe: int) -> NoReturn:
     sys.exit()
 
 
-def supervise(program: Program, options: Options) -> int:
+def supervise(program: Program, options: Options, given: dict[str, Any], files: dict[str, Any]) -> int:
     """Become the supervisor; return the exit code."""
     # asyncio does without ssl, which nothing here speaks: OpenSSL would be a fifth of this process's memory.
     sys.modules["ssl"] = None  # type: ignore[assignment]
     import asyncio  # noqa: F401
 
     del sys.modules["ssl"]
+    from pingora.supervisor.given_files import GivenFiles
     from pingora.supervisor.main import run_instance
 
-    return run_instance(program, options)
+    return run_instance(program, options, given, GivenFiles.from_message(files))
 
 
 def serve_here(program: Program, options: Options) -> int:

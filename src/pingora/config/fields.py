@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec import Meta
 
-from pingora.config.units import TIME, parse_time
-from pingora.limits import DAY
+from pingora.config.units import SIZE, TIME, parse_size, parse_time
+from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
 from pingora.load_balancing.endpoints import is_numeric
 from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.options import auto_workers
@@ -22,6 +22,7 @@ WEIGHT_MAX = 65535
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2
 FIELD_NAME = re.compile(TOKEN)
 KEY = re.compile(f"client_ip|uri|host|header:{TOKEN}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 HOOK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -175,6 +176,35 @@ def parse_statuses(value: Any) -> list[int]:
     """Read some statuses."""
     if not isinstance(value, list) or not value or any(type(one) is not int or not 100 <= one <= 599 for one in value):
         raise ValueError("expected an array of statuses from 100 to 599")
+    return value
+
+
+def parse_most(value: Any) -> int:
+    """Read a number that may be 0: no limit."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError("expected a whole number, 0 for no limit")
+    return value
+
+
+def parse_memory(value: Any) -> int:
+    """Read a size that may be 0: no limit."""
+    size = parse_size(value) if isinstance(value, str) else value
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 63:
+        raise ValueError(f"expected {SIZE}, 0 for no limit")
+    return size
+
+
+def parse_descriptors(value: Any) -> int:
+    """Read a number of descriptors."""
+    if isinstance(value, bool) or not isinstance(value, int) or not DESCRIPTORS_LEAST <= value <= DESCRIPTORS_MOST:
+        raise ValueError(f"expected a whole number from {DESCRIPTORS_LEAST} to {DESCRIPTORS_MOST}")
+    return value
+
+
+def parse_name(value: Any) -> str:
+    """Read the name of an instance, which is that of a file."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError("expected a name of up to 64 letters, digits, '_', '-' and '.'")
     return value
 
 

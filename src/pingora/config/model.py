@@ -12,6 +12,7 @@ from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.config.fields import (
     one_of,
     parse_count,
+    parse_descriptors,
     parse_endpoint,
     parse_field_name,
     parse_grace,
@@ -21,6 +22,9 @@ from pingora.config.fields import (
     parse_interval,
     parse_key,
     parse_listen,
+    parse_memory,
+    parse_most,
+    parse_name,
     parse_network,
     parse_seconds,
     parse_statuses,
@@ -29,11 +33,14 @@ from pingora.config.fields import (
     parsed,
 )
 from pingora.config.problems import Source
-from pingora.config.tls import Flag, ListenerTlsTable, UpstreamTlsTable
+from pingora.config.tls import Flag, ListenerTlsTable, Text, UpstreamTlsTable
 from pingora.limits import Limits
 from pingora.load_balancing import PassiveHealth
 from pingora.peer import PeerOptions
 from pingora.retry import RetryPolicy
+from pingora.supervisor.options import Options
+
+Time = Annotated[float, parsed(parse_grace)]
 
 SELECTIONS = ("round_robin", "random", "least_connections", "ketama", "fnv_hash")
 
@@ -103,6 +110,8 @@ class LogsTable(Struct, frozen=True):
 
     access: Annotated[str, one_of(*ACCESS_FORMATS)] = "combined"
     level: Annotated[str, one_of(*LOG_LEVELS)] = "info"
+    access_file: Text | None = None
+    error_file: Text | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -114,8 +123,21 @@ class Config(Struct, frozen=True, kw_only=True):
     hook: HookTable | None = None
     limits: Limits = Limits()
     retry: RetryPolicy | None = None
-    workers: Annotated[int, parsed(parse_workers)] = 1
-    grace: Annotated[float, parsed(parse_grace)] = 5.0
+    workers: Annotated[int, parsed(parse_workers)] = Options.workers
+    grace: Time = Options.grace
+    drain: Time = Options.drain
+    stuck_after: Time = Options.stuck_after
+    ready_delay: Time = Options.ready_delay
+    health: Annotated[str, parsed(parse_listen)] | None = None
+    max_requests: Annotated[int, parsed(parse_most)] = Options.max_requests
+    max_memory: Annotated[int, parsed(parse_memory)] = Options.max_memory
+    descriptors: Annotated[int, parsed(parse_descriptors)] | None = None
+    user: Text | None = None
+    group: Text | None = None
+    daemon: Flag = False
+    name: Annotated[str, parsed(parse_name)] | None = None
+    control: Text | None = None
+    pid_file: Text | None = None
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
     defer_accept: Flag = True

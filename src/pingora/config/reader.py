@@ -208,6 +208,9 @@ def check_together(source: Source, tables: dict[str, Any]) -> None:
         first = seen.setdefault(listen_key(listener.address), index)
         if first != index:
             source.value_problem(("listeners", index), f"the same address as listeners[{first}]")
+    health = tables.get("health")
+    if health is not None and (key := listen_key(health)) in seen:
+        source.value_problem(("health",), f"the same address as listeners[{seen[key]}]")
     if upstreams is None:
         if "hook" not in source.values and "upstreams" not in source.values:
             source.key_problem(("upstreams",), "missing: without a hook there is nothing else that says where to send")

@@ -84,7 +84,7 @@ class Reloader:
         try:
             source, tables = read_tables(path, text)
             upstreams = tables.get("upstreams")
-            endpoints = await asyncio.get_running_loop().run_in_executor(None, resolve_endpoints, source, upstreams)
+            endpoints = await asyncio.to_thread(resolve_endpoints, source, upstreams)
             self._prepared = await self._build(find_parts(source, tables, endpoints), listeners or {})
         except ConfigError as error:
             return error.problems

@@ -1,5 +1,6 @@
 """TLS in pingora.toml: its tables, and what is made of them. Paths are relative to the file."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar
 
@@ -47,6 +48,27 @@ class UpstreamTlsTable(Struct, frozen=True):
     server_name: Text | None = None
     certificate: CertificateTable | None = None
     min_version: Version = "1.2"
+
+
+FILES = ("chain", "key", "ocsp", "client_ca", "client_crl", "ca", "crl")  # of these tables
+
+
+def files_of(source: Source, tables: Mapping[str, Any]) -> Iterator[str]:
+    """Give the paths of all files that the TLS of a configuration names, as `Files` writes them."""
+    directory = FilePath(source.name).parent
+    for table in (*tables.get("listeners", ()), tables.get("upstreams")):
+        for name in names_in(getattr(table, "tls", None)):
+            yield str(directory / name)
+
+
+def names_in(table: Any) -> Iterator[str]:
+    """Give the files that a table names, and the tables in it."""
+    for key in getattr(table, "__struct_fields__", ()):
+        value = getattr(table, key)
+        if isinstance(value, str) and key in FILES:
+            yield value
+        for inner in value if isinstance(value, list) else [value]:
+            yield from names_in(inner)
 
 
 class Files:

@@ -51,3 +51,8 @@ def describe(status: int) -> str:
 
 class Refused(Exception):
     """Something that was asked for cannot be done, and nothing has changed; the message is for a person."""
+
+
+def refusal(problems: list[str]) -> Refused:
+    """Say why a configuration is refused."""
+    return Refused("\n".join(["the configuration cannot be used:", *problems]))

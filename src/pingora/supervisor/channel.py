@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-PROTOCOL = 1  # of the messages between supervisor, generation and workers; they may be of different installations
+PROTOCOL = 2  # of the messages between supervisor, generation and workers; they may be of different installations
 MESSAGE_BYTES = 65536
 FDS_MOST = 250  # the kernel takes 253 at a time
 CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid

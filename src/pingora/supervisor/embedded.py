@@ -14,6 +14,7 @@ from pathlib import Path
 from pingora.server import Server
 from pingora.supervisor import Refused, say
 from pingora.supervisor.channel import Channel
+from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.life import ignore_supervisor_signals
 from pingora.supervisor.options import Options
@@ -38,7 +39,7 @@ def supervise(server: Server, workers: int, grace: float) -> None:
     try:
         started = [fork_zygote(server, mask)]
 
-        def start(_tickets: int) -> tuple[Channel, int]:
+        def start(_tickets: int, _given: GivenFiles) -> tuple[Channel, int]:
             if not started:
                 raise Refused("server.run() cannot load its program again; `pingora run FILE.py` can")
             return started.pop()

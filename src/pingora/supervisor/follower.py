@@ -5,8 +5,10 @@ import socket
 from typing import TYPE_CHECKING
 
 from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.slots import Slots
 from pingora.supervisor.sockets import keys_of, take
+from pingora.tls import files
 
 if TYPE_CHECKING:
     from pingora.config.reloader import Reloader
@@ -56,7 +58,9 @@ class Follower:
         addresses: list[str] = order["addresses"]
         self._keys = keys_of(addresses)
         listeners = {address: self._sockets[key] for address, key in zip(addresses, self._keys, strict=True)}
-        problems = await self._reloader.prepare(order["file"], order.take_text(), listeners)
+        given = GivenFiles.take(order)
+        files.given.set(given.contents)  # in this task, which prepares and ends
+        problems = await self._reloader.prepare(order["file"], given.text, listeners)
         self._channel.send("prepared", problems=shortened(problems))
 
     def _commit(self) -> None:

@@ -7,21 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pingora.program import Program
 from pingora.supervisor import Refused, describe
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import PROTOCOL, Channel, Message, next_message
-from pingora.supervisor.sockets import SlotSockets
+from pingora.supervisor.given_files import GivenFiles
+from pingora.supervisor.sockets import SlotSockets, send_sockets
+from pingora.supervisor.system import start_module
 from pingora.supervisor.worker import Worker
 
 REFUSE_S = 1.0  # that a worker may take to accept nobody any more
 READY_S = 60.0  # that the workers of a reload may take to become ready
 
 
-def spawn(program: Program, rights: Mapping[str, Any], tickets: int) -> "tuple[Channel, int]":
+def spawn(program: Program, rights: Mapping[str, Any], tickets: int, given: GivenFiles) -> "tuple[Channel, int]":
     """Start a fresh interpreter for the program; return the channel to it and its process id.
 
     `rights` are those of `rights_of`: another user, if any. `tickets` is the descriptor of the instance's TicketStore.
@@ -29,20 +31,33 @@ def spawn(program: Program, rights: Mapping[str, Any], tickets: int) -> "tuple[C
     channel, theirs = Channel.pair()
     with theirs:
         fd = theirs.fileno()
-        # The present directory is a place for modules there only if it is one here.
-        has_cwd = not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()])
-        options = [] if has_cwd else ["-P"]
-        command = [sys.executable, *options, "-m", "pingora.supervisor.zygote", str(fd)]
         try:
-            process = subprocess.Popen(command, pass_fds=[fd], **rights)
+            pid = start_module("pingora.supervisor.zygote", fd, rights)
         except (OSError, subprocess.SubprocessError) as error:
             channel.close()
             if isinstance(error, subprocess.SubprocessError):
                 raise Refused(f"cannot become {rights.get('user')}: {error}") from None
             raise Refused(f"cannot start {sys.executable}: {error.strerror}") from None
-    process.returncode = 0  # the supervisor waits for its children itself
-    channel.send("load", [tickets], program=program.to_message())
-    return channel, process.pid
+    files = given.put()
+    try:
+        channel.send("load", [tickets, files], program=program.to_message())
+    finally:
+        os.close(files)
+    return channel, pid
+
+
+async def all_ready(workers: Sequence[Worker]) -> None:
+    """Wait until workers are ready. Raises Refused."""
+    if not workers:
+        return
+    done, waiting = await asyncio.wait(
+        [worker.ready for worker in workers], timeout=READY_S, return_when=asyncio.FIRST_EXCEPTION
+    )
+    for future in done:
+        if (error := future.exception()) is not None:
+            raise error
+    if waiting:
+        raise Refused(f"{len(waiting)} of {len(workers)} workers were not ready after {READY_S:.0f} s")
 
 
 OnMessage = Callable[["Generation", Worker, Message | None], None]
@@ -101,6 +116,11 @@ class Generation:
         """The workers that serve clients: all but the agent."""
         return [worker for worker in self.workers if worker.number != AGENT]
 
+    @property
+    def followers(self) -> list[Worker]:
+        """The workers that what changes is for: those that serve clients and are to go on."""
+        return [worker for worker in self.servers if not worker.is_leaving]
+
     def equip(self, board: Board, sockets: SlotSockets, probes: SlotSockets, options: dict[str, Any]) -> None:
         """Give it what its workers inherit. Raises Refused."""
         with answering():
@@ -125,22 +145,43 @@ class Generation:
         """Give new sockets to all its processes. Raises Refused."""
         with answering():
             sockets.send(self._channel, keys)
-        for worker in self.servers:
+        for worker in self.followers:
             with contextlib.suppress(OSError):  # it is dead or stuck, which shows elsewhere
                 sockets.send(worker.channel, keys)
+
+    def add_slots(self, new: Sequence[tuple[str, socket.socket]]) -> None:
+        """Give more sockets of the addresses that are served to all its processes. Raises Refused."""
+        with answering():
+            send_sockets(self._channel, new, "sockets")
+        for worker in self.followers:
+            with contextlib.suppress(OSError):  # it is dead or stuck, which shows elsewhere
+                send_sockets(worker.channel, new, "slots")
+
+    def send_options(self, options: dict[str, Any]) -> None:
+        """Give other options to all its processes."""
+        with contextlib.suppress(OSError):  # it has ended, and is replaced
+            self._channel.send("options", options=options)
+        for worker in self.servers:
+            worker.send("options", options=options)
+
+    def send_probes(self, probes: SlotSockets) -> None:
+        """Give it what agents answer health probes on from now on."""
+        with contextlib.suppress(OSError):  # it has ended, and is replaced
+            self._channel.send("no probes")
+            probes.send(self._channel, kind="probes")
 
     async def commit(self, timeout: float) -> None:
         """Let all its processes serve what they prepared; wait until the workers say so, not longer than that."""
         with contextlib.suppress(OSError):  # it has ended, and is replaced
             self._channel.send("commit")
-        if answers := [worker.commit() for worker in self.servers]:
+        if answers := [worker.commit() for worker in self.followers]:
             await asyncio.wait(answers, timeout=timeout)
 
     def drop(self, keys: list[str]) -> None:
         """Let all its processes forget what they prepared, and the sockets that came for it."""
         with contextlib.suppress(OSError):  # it has ended
             self._channel.send("drop", keys=keys)
-        for worker in self.servers:
+        for worker in self.followers:
             worker.send("drop", keys=keys)
 
     def fork(self, number: int) -> Worker:
@@ -151,18 +192,6 @@ class Generation:
         with theirs, contextlib.suppress(OSError):  # then the other end closes, and the worker has ended
             self._channel.send("fork", [theirs.fileno()], number=number)
         return worker
-
-    async def start_workers(self, n_workers: int) -> None:
-        """Start workers for all places and wait until they are ready. Raises Refused."""
-        started = [self.fork(number) for number in range(n_workers)]
-        done, waiting = await asyncio.wait(
-            [worker.ready for worker in started], timeout=READY_S, return_when=asyncio.FIRST_EXCEPTION
-        )
-        for future in done:
-            if (error := future.exception()) is not None:
-                raise error
-        if waiting:
-            raise Refused(f"{len(waiting)} of {n_workers} workers were not ready after {READY_S:.0f} s")
 
     def accept(self) -> None:
         """Let all its workers accept."""

@@ -95,8 +95,9 @@ class Handover:
         """Start the new supervisor and let it serve. Raises Refused, and then nothing has changed."""
         ours = self._supervisor
         successor = self.successor = Successor(program, ours.notifier.environment)
+        n_workers = ours.options.workers if ours.scaling.is_by_hand else None
         try:
-            await successor.prepare((ours.sockets, ours.probes), ours.tickets, self.stays)
+            await successor.prepare((ours.sockets, ours.probes), ours.tickets, self.stays, n_workers)
             if ours.is_stopping:
                 raise Refused("the instance is being stopped")
             ours.operators.release()

@@ -6,35 +6,24 @@ checks it first, with the user's code, and keeps it for workers that it forks la
 
 import asyncio
 import os
-from pathlib import Path
 
-from pingora.config.text import read_text
-from pingora.supervisor import Refused
-from pingora.supervisor.channel import put_text
+from pingora.supervisor import Refused, refusal
 from pingora.supervisor.generation import Generation
+from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.sockets import SlotSockets
-from pingora.usage import ConfigError, UsageError
+from pingora.usage import UsageError
 
 CHECK_S = 120.0  # that a generation may take to build a configuration
 PREPARE_S = 60.0  # that workers may take
 COMMIT_S = 5.0  # that they may take to say that they have taken it over
 
 
-def refusal(problems: list[str]) -> Refused:
-    """Say why a configuration is refused."""
-    return Refused("\n".join(["the configuration cannot be used:", *problems]))
-
-
-async def change_in_place(generation: Generation, sockets: SlotSockets, file: str) -> bool:
+async def change_in_place(generation: Generation, sockets: SlotSockets, file: str, given: GivenFiles) -> bool:
     """Have a generation and its workers serve what the file says now. Raises Refused, and then nothing has changed.
 
     False, and nothing has changed either, if the code of the program is not what it was: that takes a new generation.
     """
-    try:
-        text = read_text(Path(file))
-    except ConfigError as error:
-        raise refusal(error.problems) from None
-    fd = put_text(text)
+    fd = given.put()
     new: list[str] = []
     try:
         checked = await generation.check(file, fd, CHECK_S)
@@ -66,7 +55,7 @@ async def prepare_workers(
 ) -> None:
     """Give new listeners to all processes and let all workers prepare. Raises Refused if one cannot."""
     generation.send_sockets(sockets, new)
-    answers = [worker.prepare(file, fd, addresses) for worker in generation.servers]
+    answers = [worker.prepare(file, fd, addresses) for worker in generation.followers]
     _, waiting = await asyncio.wait(answers, timeout=PREPARE_S) if answers else (set(), set())
     if waiting:
         raise Refused(f"{len(waiting)} of {len(answers)} workers were not ready after {PREPARE_S:.0f} s")

@@ -9,16 +9,20 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+from pingora.program import Program
 from pingora.supervisor import Refused, describe, say
 from pingora.supervisor.backoff import Backoff
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
 from pingora.supervisor.daemon import Daemon
-from pingora.supervisor.generation import Generation, reap_strangers
+from pingora.supervisor.generation import Generation, all_ready, reap_strangers
+from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.handover import Handover
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
@@ -26,6 +30,8 @@ from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
 from pingora.supervisor.published import Published
 from pingora.supervisor.reloads import Reloads
+from pingora.supervisor.scaling import Scaling, n_workers_text
+from pingora.supervisor.settings import Settings
 from pingora.supervisor.sockets import SlotSockets, keys_of
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
@@ -36,30 +42,37 @@ from pingora.usage import UsageError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
+AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
 RETIRED_MOST = 4  # generations that drain at the same time
 
 
 class Supervisor:
     """One instance. `start` gives a process that loads the program: the channel to it and its process id.
-    It gets the descriptor of the instance's TicketStore.
+    It gets the descriptor of the instance's TicketStore, and what we read for it.
 
     With a `predecessor` this start is an upgrade. `is_embedded`: the process belongs to a program that called
-    `server.run()`; it cannot be upgraded, and its other children are not ours to wait for.
+    `server.run()`; it cannot be upgraded, and its other children are not ours to wait for. `given` are the options of
+    the command line, which hold instead of those of the program's file.
     """
 
     def __init__(
         self,
         options: Options,
-        start: Callable[[int], tuple[Channel, int]],
+        start: Callable[[int, GivenFiles], tuple[Channel, int]],
         predecessor: Predecessor | None = None,
         is_embedded: bool = False,
+        program: Program | None = None,
+        given: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.options = options
-        self.config_file: str | None = None  # what a reload reads anew, if the program is a configuration
+        self.program = program
+        self.given = given
         self.daemon: Daemon | None = None  # whom to tell that we serve
         self.started_at = time.time()
         self._start_process = start
         self.reloads = Reloads(self)
+        self.scaling = Scaling(self)
+        self.settings = Settings(self)
         self.handover = Handover(self, predecessor)
         self.is_embedded = is_embedded
         self.notifier = Notifier()
@@ -144,7 +157,10 @@ class Supervisor:
         async def upgrade(question: dict[str, Any]) -> dict[str, Any]:
             return {"text": await self.handover.upgrade(question.get("exec"))}
 
-        return {"status": status, "stop": stop, "reload": reload, "upgrade": upgrade}
+        async def scale(question: dict[str, Any]) -> dict[str, Any]:
+            return {"text": await self.scaling.scale(question.get("workers", 0))}
+
+        return {"status": status, "stop": stop, "reload": reload, "upgrade": upgrade, "scale": scale}
 
     @property
     def state(self) -> str:
@@ -173,7 +189,7 @@ class Supervisor:
     async def start_afresh(self) -> None:
         """Load the program and start all that belongs to it. Raises Refused."""
         await self.operators.open()
-        self.take_over(await self.load(None))
+        self.take_over(await self.load(None, self.reloads.loaded))
         for name in self.sockets.close_unclaimed():
             say(f"the socket on {name} that was passed to us is used by nobody, closing it")
         self.fill_places()
@@ -184,10 +200,14 @@ class Supervisor:
         if predecessor.tickets is not None:
             os.close(self.tickets)
             self.tickets = predecessor.tickets
+        if predecessor.n_workers is not None:
+            self.options = replace(self.options, workers=predecessor.n_workers)
+            self.board.n_workers = self.sockets.n_slots = predecessor.n_workers
+            self.scaling.is_by_hand = True
         self.probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
         self.sockets.adopt(inherited)
-        generation = await self.load(None)
-        await generation.start_workers(self.options.workers)
+        generation = await self.load(None, self.reloads.loaded)
+        await self.start_workers(generation, range(self.options.workers))
         await predecessor.ready()
         await self.operators.open()
         self.take_over(generation)
@@ -197,9 +217,9 @@ class Supervisor:
         self.sockets.keep_only(generation.addresses)
         self.start_agent()
 
-    async def load(self, timeout: float | None) -> Generation:
+    async def load(self, timeout: float | None, given: GivenFiles) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""
-        channel, pid = self._start_process(self.tickets)
+        channel, pid = self._start_process(self.tickets, given)
         self._n_generations += 1
         generation = Generation(self._n_generations, channel, pid, self._on_message)
         self.others.append(generation)
@@ -239,9 +259,25 @@ class Supervisor:
         generation = self.generation
         if generation is None or self.is_stopping or self.reloads.is_in_place:
             return
-        if any(worker.number == number for worker in generation.workers):
+        if number != AGENT and number >= self.options.workers:
+            return
+        if any(one.number == number and (number == AGENT or not one.is_leaving) for one in generation.workers):
             return
         self._fork(generation, number, self._on_ready)
+
+    async def start_workers(self, generation: Generation, numbers: Iterable[int]) -> list[Worker]:
+        """Start workers that accept nobody yet and wait until they are ready. Raises Refused, and then ends them."""
+        started = [generation.fork(number) for number in numbers]
+        try:
+            for worker in started:
+                self._published.give_all(worker)
+            await all_ready(started)
+        except BaseException:
+            for worker in started:
+                worker.is_leaving = True
+                worker.doom()
+            raise
+        return started
 
     def _fork(self, generation: Generation, number: int, on_ready: Callable[[Worker], None]) -> None:
         worker = generation.fork(number)
@@ -259,13 +295,13 @@ class Supervisor:
         if self.generation is not None and (self.generation.has_agent or self.options.health):
             self._start_worker(AGENT)
 
-    def renew_agent(self, generation: Generation) -> None:
-        """Put one with the present configuration in place of the agent, if there is work for one."""
-        for worker in [worker for worker in generation.workers if worker.number == AGENT]:
-            worker.is_replaced, worker.is_serving = True, False
-            worker.stop(0.0)
-        if generation.has_agent or self.options.health:
-            self._fork(generation, AGENT, self._on_ready)
+    def renew_agent(self) -> None:
+        """Put one with the present configuration in place of the agent, if there is work for one; never two at once."""
+        running = [one for one in self.generation.workers if one.number == AGENT] if self.generation is not None else []
+        for worker in running:
+            self.let_go(worker, AGENT_STOP_S)
+        if not running:
+            self.start_agent()
 
     def _on_ready(self, worker: Worker) -> None:
         worker.accept()
@@ -277,8 +313,7 @@ class Supervisor:
         if not self.board.is_ready:
             self.board.is_ready = True
             self.notifier.ready("serving")
-            n_workers = self.options.workers
-            workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
+            workers = n_workers_text(self.options.workers)
             say(f"listening on {', '.join(self.sockets.names())} with {workers}, process {os.getpid()}")
             give_memory_back()
             if self.daemon is not None:
@@ -303,12 +338,21 @@ class Supervisor:
 
         def take_place(successor: Worker) -> None:
             self._on_ready(successor)
-            worker.is_serving = False  # the place is another's, and its end is nobody's loss
-            worker.retire(self.options.drain)
+            self.let_go(worker, self.options.drain)
 
         say(f"worker {worker.pid} {why}, replacing it")
-        worker.is_replaced = True
         self._fork(generation, worker.number, take_place)
+
+    def let_go(self, worker: Worker, seconds: float) -> None:
+        """Let a worker of the present generation end, for whose place there is another one, or which has none."""
+        worker.leave(seconds)
+
+        def kill() -> None:
+            if any(worker in generation.workers for generation in self.generations):
+                say(f"worker {worker.pid} does not end, killing it")
+                worker.doom()
+
+        asyncio.get_running_loop().call_later(seconds + MARGIN_S, kill)
 
     def _on_child(self) -> None:
         for generation in self.generations:
@@ -330,7 +374,11 @@ class Supervisor:
         is_present = generation is self.generation
         if is_present and worker.is_serving:
             self.board.clear(worker.number)
-        if not is_present or self.is_stopping or (worker.is_replaced and not worker.is_serving):
+        if not is_present or self.is_stopping:
+            return
+        if worker.is_leaving:
+            if worker.number == AGENT:
+                self.start_agent()
             return
         delay = self._backoff[worker.number].delay_after(worker.is_serving)
         if worker.pid and status is not None:
@@ -339,12 +387,12 @@ class Supervisor:
         asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
 
     async def _look(self) -> None:
-        watch = StuckWatch(self.board, self.options.stuck_after)
+        watch = StuckWatch(self.board)
         while True:
             await asyncio.sleep(LOOK_S)
             self.notifier.feed_watchdog()
             if self.generation is not None and not self.is_stopping:
-                watch.look(self.generation.workers)
+                watch.look(self.generation.workers, self.options.stuck_after)
 
     def reopen_logs(self) -> None:
         """Write to new files where the old ones were moved away."""

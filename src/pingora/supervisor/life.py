@@ -26,6 +26,7 @@ from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.follower import ORDERS, Follower
 from pingora.supervisor.slots import Slots
+from pingora.supervisor.sockets import take
 
 log = logging.getLogger("pingora")
 
@@ -102,7 +103,7 @@ class Life:
     def run(self) -> None:
         """Live; return when nothing is left to do."""
         snapshots.is_reader = True
-        raise_descriptor_limit()
+        raise_descriptor_limit(self._birth.options["descriptors"])
         live(self._channel, self._server, self._main)
 
     async def _main(self, output: Output) -> None:
@@ -140,11 +141,11 @@ class Life:
 
     async def _ask_for_recycling(self, serving: Serving) -> None:
         """Ask for a replacement once this worker has served, or grown, as much as it may."""
-        options = self._birth.options
-        most_requests = options["max_requests"] * (1.0 + os.urandom(1)[0] / 2560)  # not all workers at the same time
-        most_bytes = options["max_memory"] * 1024 * 1024
+        options = self._birth.options  # which a reload may change
+        spread = 1.0 + os.urandom(1)[0] / 2560  # not all workers at the same time
         while True:
             await asyncio.sleep(RECYCLE_LOOK_S)
+            most_requests, most_bytes = options["max_requests"] * spread, options["max_memory"]
             n_requests, n_bytes = serving.activity()[0], resident_bytes() if most_bytes else 0
             if most_requests and n_requests >= most_requests:
                 why = f"has served {n_requests} requests"
@@ -170,8 +171,13 @@ class Life:
                     ending = asyncio.create_task(serving.retire(self._birth.drain_s))
             elif order.kind == "accept":
                 slots.start()
+            elif order.kind == "slots" and ending is None:
+                take(self._birth.sockets, order)
+                slots.add(self._birth.sockets)
             elif order.kind in ORDERS and follower is not None:
                 follower.obey(order)
+            elif order.kind == "options":
+                self._birth.options.update(order["options"])
             elif order.kind == "reopen":
                 replace_output(order)
                 output.reopen()
@@ -183,6 +189,8 @@ class Life:
                 with contextlib.suppress(OSError):  # the supervisor is gone, which the next order says
                     self._channel.send("refuses")
                 ending = await self._end(serving, order, ending)
+            else:
+                order.close_fds()
 
     async def _next_order(self, ending: asyncio.Task[None] | None) -> Message | None:
         """Wait for an order, or for the end; then an order without a meaning stands for it."""

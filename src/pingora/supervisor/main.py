@@ -1,13 +1,17 @@
 """`pingora run`: this process becomes the supervisor of a program that it does not import."""
 
 import asyncio
+import functools
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 from pingora.limits import raise_descriptor_limit
 from pingora.program import Program
 from pingora.supervisor import Refused, say
 from pingora.supervisor.daemon import Daemon
 from pingora.supervisor.generation import spawn
+from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import take_listen_fds
@@ -17,8 +21,11 @@ from pingora.supervisor.upgrade import Predecessor
 from pingora.usage import UsageError
 
 
-def run_instance(program: Program, options: Options) -> int:
-    """Serve a program until told to stop; return the exit code."""
+def run_instance(program: Program, options: Options, given: Mapping[str, Any], files: GivenFiles) -> int:
+    """Serve a program until told to stop; return the exit code.
+
+    `given` are the options of the command line, `files` what was read for the program.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there are handlers
     predecessor = Predecessor.from_environment()
     listening = take_listen_fds()
@@ -26,16 +33,22 @@ def run_instance(program: Program, options: Options) -> int:
     try:
         rights = rights_of(options.user, options.group)
         open_log_files(options.log_files)
-    except (Refused, UsageError) as error:
+        raise_descriptor_limit(options.descriptors)
+    except (Refused, UsageError, OSError) as error:
         say(str(error))
         return 2
-    raise_descriptor_limit()
     adopt_orphans()
 
     async def run() -> int:
-        supervisor = Supervisor(options, lambda tickets: spawn(program, rights, tickets), predecessor)
+        supervisor = Supervisor(
+            options,
+            functools.partial(spawn, program, rights),
+            predecessor,
+            program=program,
+            given=given,
+        )
         supervisor.daemon = daemon
-        supervisor.config_file = program.config_file
+        supervisor.reloads.loaded = files
         supervisor.sockets.inherit(listening)
         return await supervisor.run()
 

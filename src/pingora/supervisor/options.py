@@ -1,9 +1,13 @@
 """What an operator can set about the processes of an instance."""
 
+import grp
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+LOG_KEYS = {"access_log_file": "logs.access_file", "error_log_file": "logs.error_file"}
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,8 @@ class Options:
     health: str | None = None  # address of the probes
     ready_delay: float = 0.0  # between "not ready" and accepting nobody any more
     max_requests: int = 0  # of a worker, until it is replaced; 0: no limit
-    max_memory: int = 0  # MiB of a worker, likewise
+    max_memory: int = 0  # bytes of a worker, likewise
+    descriptors: int | None = None  # of each process; None: as many as it may have
     user: str | None = None  # of all processes but the supervisor
     group: str | None = None
     daemon: bool = False
@@ -30,13 +35,28 @@ class Options:
     @property
     def for_workers(self) -> dict[str, Any]:
         """What generations and workers need to know."""
-        names = ("drain", "max_requests", "max_memory")
+        names = ("drain", "max_requests", "max_memory", "descriptors")
         return {name: getattr(self, name) for name in names}
 
     @property
     def log_files(self) -> dict[int, str]:
         """The files by the descriptor that they replace."""
         return {fd: path for fd, path in ((1, self.access_log_file), (2, self.error_log_file)) if path}
+
+
+def key_of(option: str) -> str:
+    """Give the key that an option has in pingora.toml."""
+    return LOG_KEYS.get(option, option)
+
+
+def find_user(name: str) -> pwd.struct_passwd:
+    """Give a user. Raises KeyError."""
+    return pwd.getpwnam(name)
+
+
+def find_group(name: str) -> int:
+    """Give the number of a group. Raises KeyError."""
+    return grp.getgrnam(name).gr_gid
 
 
 def auto_workers() -> int:

@@ -38,6 +38,14 @@ class Slots:
                     places = self._shared if len(of_address) == 1 else self._by_slot.setdefault(slot, [])
                     places.append(listener)
 
+    def add(self, sockets: dict[str, list[socket.socket]]) -> None:
+        """Listen to sockets that an address has got in addition: more workers share it."""
+        for site, service in zip(self._serving.server.sites, self._serving.services, strict=False):
+            for sock in site.sockets:
+                if sock not in self._serving.listeners:
+                    self._serving.listen(service, sock, site)
+        self.update(sockets)
+
     def update(self, sockets: dict[str, list[socket.socket]]) -> None:
         """Go on with other listeners, after a change of what is served."""
         self._find(sockets)

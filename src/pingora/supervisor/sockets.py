@@ -46,10 +46,25 @@ class SlotSockets:
     def adopt(self, sockets: dict[str, list[socket.socket]]) -> None:
         """Take over sockets by their keys. Raises UsageError if slots are missing and cannot be opened."""
         self.sockets.update(sockets)
-        for of_address in sockets.values():
-            if of_address[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-                while len(of_address) < self.n_slots:
-                    of_address.append(open_listener(key_of_socket(of_address[0]), reuse_port=True))
+        self.grow(self.n_slots)
+
+    def grow(self, n_slots: int) -> list[tuple[str, socket.socket]]:
+        """Open the slots that lack to so many; return them with their keys. Raises UsageError, and then opens none."""
+        new: list[tuple[str, socket.socket]] = []
+        try:
+            for key, of_address in self.sockets.items():
+                if has_slots(of_address):
+                    address = key_of_socket(of_address[0])
+                    for _ in range(n_slots - len(of_address)):
+                        new.append((key, open_listener(address, reuse_port=True)))
+        except UsageError:
+            for _, sock in new:
+                sock.close()
+            raise
+        for key, sock in new:
+            self.sockets[key].append(sock)
+        self.n_slots = max(self.n_slots, n_slots)
+        return new
 
     def open(self, addresses: Sequence[str]) -> list[str]:
         """Open what is not open yet; return the keys of what is new. Raises UsageError, and then opens none."""
@@ -84,13 +99,8 @@ class SlotSockets:
 
     def _has_port(self, port: int) -> bool:
         """Whether we hold a port already, on another address such as ":80" beside "127.0.0.1:80"."""
-        held = (of_address[0] for of_address in self.sockets.values())
-        return any(
-            sock.family != socket.AF_UNIX
-            and sock.getsockname()[1] == port
-            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-            for sock in held
-        )
+        held = (of_address[0] for of_address in self.sockets.values() if has_slots(of_address))
+        return any(sock.family != socket.AF_UNIX and sock.getsockname()[1] == port for sock in held)
 
     def _take_inherited(self, key: str) -> list[socket.socket]:
         # systemd makes "[::]:80" for IPv4 as well, unless its unit says otherwise.
@@ -139,10 +149,19 @@ class SlotSockets:
     def send(self, channel: Channel, keys: Iterable[str] | None = None, kind: str = "sockets") -> None:
         """Send the sockets of some addresses, or of all, in as many messages as it takes."""
         wanted = self.sockets if keys is None else keys
-        items = [(key, sock.fileno()) for key in wanted for sock in self.sockets[key]]
-        for at in range(0, len(items), FDS_MOST):
-            part = items[at : at + FDS_MOST]
-            channel.send(kind, [fd for _, fd in part], keys=[key for key, _ in part])
+        send_sockets(channel, [(key, sock) for key in wanted for sock in self.sockets[key]], kind)
+
+
+def has_slots(of_address: Sequence[socket.socket]) -> bool:
+    """Whether an address has a socket per slot: Unix sockets and those that systemd opened exist once."""
+    return bool(of_address[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def send_sockets(channel: Channel, items: Sequence[tuple[str, socket.socket]], kind: str) -> None:
+    """Send sockets with their keys, in as many messages as it takes. Raises OSError: nobody reads there."""
+    for at in range(0, len(items), FDS_MOST):
+        part = items[at : at + FDS_MOST]
+        channel.send(kind, [sock.fileno() for _, sock in part], keys=[key for key, _ in part])
 
 
 def take(sockets: dict[str, list[socket.socket]], message: Message) -> None:

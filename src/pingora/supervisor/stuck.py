@@ -15,23 +15,22 @@ ABORT_S = 2.0  # from SIGABRT to SIGKILL
 class StuckWatch:
     """Judges workers by their signs of life. After a pause of its own it judges nobody: then all were paused."""
 
-    def __init__(self, board: Board, limit_s: float) -> None:
+    def __init__(self, board: Board) -> None:
         self._board = board
-        self._limit_ms = limit_s * 1000
         self._looked_at = time.monotonic()
 
-    def look(self, workers: Iterable[Worker]) -> None:
-        """Abort those that are stuck; call this every LOOK_S."""
+    def look(self, workers: Iterable[Worker], limit_s: float) -> None:
+        """Abort those that have been stuck for `limit_s`, unless that is 0; call this every LOOK_S."""
         now = time.monotonic()
         was_paused = now - self._looked_at > 4 * LOOK_S
         self._looked_at = now
-        for worker in workers if self._limit_ms else ():
+        for worker in workers if limit_s else ():
             last = self._board.last_beat(worker.number)
-            if was_paused or not worker.is_serving or not last or now_ms() - last < self._limit_ms:
+            if was_paused or not worker.is_serving or not last or now_ms() - last < limit_s * 1000:
                 worker.stuck_since = 0.0
             elif not worker.stuck_since:
                 worker.stuck_since = now
-                say(f"worker {worker.pid} has been stuck for {self._limit_ms / 1000:g} s, aborting it")
+                say(f"worker {worker.pid} has been stuck for {limit_s:g} s, aborting it")
                 worker.kill(signal.SIGABRT)
             elif now - worker.stuck_since > ABORT_S:
                 worker.kill(signal.SIGKILL)

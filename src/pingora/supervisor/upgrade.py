@@ -62,7 +62,7 @@ class Successor:
         if message.kind != kind:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
 
-    async def prepare(self, sockets: Iterable[SlotSockets], tickets: int, stays: bool) -> None:
+    async def prepare(self, sockets: Iterable[SlotSockets], tickets: int, stays: bool, n_workers: int | None) -> None:
         """Give it the sockets and the TicketStore, and wait until it is ready. Raises Refused.
 
         `stays`: see Predecessor.
@@ -71,7 +71,7 @@ class Successor:
         try:
             for one in sockets:
                 one.send(self._channel)
-            self._channel.send("inherit", [tickets], stays=stays)
+            self._channel.send("inherit", [tickets], stays=stays, n_workers=n_workers)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None
         await self.expect("ready")
@@ -105,6 +105,7 @@ class Predecessor:
 
     def __init__(self, fd: int) -> None:
         self.stays = False
+        self.n_workers: int | None = None  # that an operator has asked for, in place of what the file says
         self.tickets: int | None = None  # descriptor of the TicketStore; an older supervisor has none
         self._channel = Channel(socket.socket(fileno=fd))
 
@@ -121,6 +122,7 @@ class Predecessor:
         while (message := self._channel.receive()) is not None:
             if message.kind == "inherit":
                 self.stays = message["stays"]
+                self.n_workers = message.fields.get("n_workers")
                 self.tickets = message.fds[0] if message.fds else None
                 return sockets
             take(sockets, message)

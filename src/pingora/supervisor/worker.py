@@ -20,7 +20,7 @@ class Worker:
         self.pid = 0  # until it said hello
         self.is_ready = False
         self.is_serving = False
-        self.is_replaced = False  # another one was started for its place
+        self.is_leaving = False  # its generation goes on without it: its place is another's, or gone
         self.stuck_since = 0.0
         self.started_at = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -96,6 +96,12 @@ class Worker:
             self.send("retire", seconds=seconds)
         else:
             self.doom()
+
+    def leave(self, seconds: float) -> None:
+        """Let it end while its generation goes on, and serve what is connected for up to `seconds`."""
+        self.is_leaving = True
+        self.is_serving = False
+        self.retire(seconds)
 
     def doom(self) -> None:
         """Kill it now, or once it has said who it is."""

@@ -4,6 +4,7 @@ It has no event loop, no connection and one thread, so a fork is a clean copy; a
 ends when its supervisor does.
 """
 
+import contextlib
 import gc
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pingora
@@ -24,10 +26,11 @@ from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import PROTOCOL, Channel, Message
 from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
+from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
 from pingora.supervisor.system import give_memory_back
-from pingora.tls import ticket_store
+from pingora.tls import files, ticket_store
 from pingora.tls.ticket_store import TicketStore
 from pingora.usage import ConfigError, UsageError
 
@@ -53,6 +56,16 @@ def has_agent(server: Server) -> bool:
     from pingora.load_balancing.upkeep import needs_agent  # the program has imported most of it
 
     return needs_agent(server) or any(service.where == "agent" for service in server.services)
+
+
+@contextlib.contextmanager
+def reading(given: GivenFiles) -> Iterator[None]:
+    """Read what the supervisor has read in place of files."""
+    token = files.given.set(given.contents)
+    try:
+        yield
+    finally:
+        files.given.reset(token)
 
 
 class Zygote:
@@ -85,10 +98,16 @@ class Zygote:
                 self._options = message["options"]
             elif message.kind == "sockets":
                 take(self._sockets, message)
+            elif message.kind == "options":
+                self._options = message["options"]
+            elif message.kind == "no probes":
+                for sock in self._probes:
+                    sock.close()
+                self._probes = []
             elif message.kind == "probes":
-                self._probes = [socket.socket(fileno=fd) for fd in message.fds]
+                self._probes += [socket.socket(fileno=fd) for fd in message.fds]
             elif message.kind == "check":
-                self._check(message["file"], message.take_text())
+                self._check(message["file"], GivenFiles.take(message))
             elif message.kind == "commit":
                 self._commit()
             elif message.kind == "drop":
@@ -101,12 +120,14 @@ class Zygote:
             else:
                 message.close_fds()
 
-    def _check(self, file: str, text: str) -> None:
+    def _check(self, file: str, given: GivenFiles) -> None:
         """Build a configuration aside, for workers that are forked later; say what is wrong with it."""
         changed, problems, addresses, agent = changed_files(self._code), [], [], False
         if not changed:
             try:
-                self._prepared = cast("ConfiguredServer", self._server).rebuilt(file, text)
+                assert given.text is not None
+                with reading(given):
+                    self._prepared = cast("ConfiguredServer", self._server).rebuilt(file, given.text)
                 addresses = self._prepared.addresses
                 keys_of(addresses)
                 agent = has_agent(self._prepared)
@@ -192,12 +213,16 @@ def load_and_run(channel: Channel) -> None:
     message = channel.receive()
     if message is None:
         return
+    given = GivenFiles()
     if message.fds:  # an older supervisor has none
-        ticket_store.shared = TicketStore(message.fds[0])
+        ticket_store.shared = TicketStore(message.fds.pop(0))
+    if message.fds:
+        given = GivenFiles.take(message)
     try:
         program = Program.from_message(message["program"])
         sys.argv = [program.file.partition(":")[0]] if program.file else ["pingora"]
-        server = load(program)
+        with reading(given):
+            server = load(program, given.text)
         server.check()
         check_threads()
         ignore_supervisor_signals()  # again: the program may have its own

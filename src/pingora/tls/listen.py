@@ -7,7 +7,8 @@ from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.tls.certificate import Certificate
 from pingora.tls.server import ClientAuth, TlsSettings
 
-TLS_OPTIONS = ("cert", "key", "client_ca", "client_crl", "min_version")
+FILES = ("cert", "key", "client_ca", "client_crl")
+TLS_OPTIONS = (*FILES, "min_version")
 PROXY_OPTIONS = ("proxy_protocol", "optional_proxy_protocol")
 TLS_SCHEMES = ("tls", "https")
 
@@ -50,6 +51,12 @@ def parse_listen(
     elif tls is None:
         raise ValueError(f"listen {text!r}: it needs a certificate: tls://{address}?cert=FILE&key=FILE")
     return Listen(address, tls, proxy_protocol)
+
+
+def files_of_address(text: str) -> list[str]:
+    """Give the paths of the files that an address names."""
+    options = parse_qs(text.partition("?")[2], keep_blank_values=True)
+    return [path for name in FILES for path in options.get(name, ()) if path]
 
 
 def settings_of(text: str, options: dict[str, list[str]]) -> TlsSettings:

@@ -115,6 +115,22 @@ def test_every_field_of_limits_and_retry_is_a_key():
         # types and ranges
         ("workers = true", '3:11: workers: expected "auto" or a whole number from 0 to 256, got true'),
         ("workers = 257", '3:11: workers: expected "auto" or a whole number from 0 to 256, got 257'),
+        ("max_requests = -1", "3:16: max_requests: expected a whole number, 0 for no limit, got -1"),
+        ("max_requests = true", "3:16: max_requests: expected a whole number, 0 for no limit, got true"),
+        (
+            "max_memory = 1.5",
+            '3:14: max_memory: expected bytes, or a text such as "64KiB" or "1MiB", 0 for no limit, got 1.5',
+        ),
+        ('max_memory = "1GB"', '3:14: max_memory: expected bytes, or a text such as "64KiB" or "1MiB", got "1GB"'),
+        ("descriptors = 63", "3:15: descriptors: expected a whole number from 64 to 1073741824, got 63"),
+        ("user = 0", "3:8: user: expected a text that is not empty, got 0"),
+        ('pid_file = ""', '3:12: pid_file: expected a text that is not empty, got ""'),
+        ('daemon = "yes"', '3:10: daemon: expected true or false, got "yes"'),
+        ('name = "a/b"', "3:8: name: expected a name of up to 64 letters, digits, '_', '-' and '.', got \"a/b\""),
+        ('health = "8081"', "3:10: health: expected 'host:port', '[ipv6]:port' or 'unix:/path', got \"8081\""),
+        ('health = ":08080"', "3:10: health: the same address as listeners[0]"),
+        ("[logs]\naccess_file = 1", "4:15: logs.access_file: expected a text that is not empty, got 1"),
+        ("pidfile = 1", '3:1: pidfile: unknown key, did you mean "pid_file"?'),
         ("grace = -1", '3:9: grace: expected 0 to 86400 seconds, or a text such as "30s", "500ms" or "1m30s", got -1'),
         (
             'grace = "5"',
