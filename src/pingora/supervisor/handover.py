@@ -64,8 +64,6 @@ class Handover:
 
     async def _hand_over(self, program: str | None) -> str:
         ours = self._supervisor
-        if ours.is_embedded:
-            raise Refused("a program that called server.run() cannot be upgraded, `pingora run FILE.py` can")
         if ours.is_stopping or ours.generation is None:
             raise Refused("the instance is not running")
         successor = await self._start(program)
@@ -94,7 +92,7 @@ class Handover:
     async def _start(self, program: str | None) -> Successor:
         """Start the new supervisor and let it serve. Raises Refused, and then nothing has changed."""
         ours = self._supervisor
-        successor = self.successor = Successor(program, ours.notifier.environment)
+        successor = self.successor = Successor(ours.command_line(program), ours.notifier.environment)
         n_workers = ours.options.workers if ours.scaling.is_by_hand else None
         try:
             await successor.prepare((ours.sockets, ours.probes), ours.tickets, self.stays, n_workers)

@@ -36,7 +36,7 @@ from pingora.supervisor.sockets import SlotSockets, keys_of
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.system import give_memory_back
-from pingora.supervisor.upgrade import Predecessor
+from pingora.supervisor.upgrade import Predecessor, command_line
 from pingora.supervisor.worker import Worker
 from pingora.usage import UsageError
 
@@ -51,8 +51,8 @@ class Supervisor:
     It gets the descriptor of the instance's TicketStore, and what we read for it.
 
     With a `predecessor` this start is an upgrade. `is_embedded`: the process belongs to a program that called
-    `server.run()`; it cannot be upgraded, and its other children are not ours to wait for. `given` are the options of
-    the command line, which hold instead of those of the program's file.
+    `server.run()`, whose other children are not ours to wait for. `given` are the options of the command line, which
+    hold instead of those of the program's file.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Supervisor:
         self.options = options
         self.program = program
         self.given = given
+        self.command_line = command_line  # of the program of an upgrade
         self.daemon: Daemon | None = None  # whom to tell that we serve
         self.started_at = time.time()
         self._start_process = start

@@ -37,8 +37,7 @@ def command_line(program: str | None) -> list[str]:
 class Successor:
     """The new program as the old supervisor sees it."""
 
-    def __init__(self, program: str | None, environment: Mapping[str, str]) -> None:
-        command = command_line(program)
+    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
         self._channel, theirs = Channel.pair()
         with theirs:
             fd = theirs.fileno()
@@ -143,6 +142,10 @@ class Predecessor:
         """Say that we were told to stop, or to hand over: our end is not one to be made good."""
         with contextlib.suppress(OSError):  # the old one is gone: so be it
             self._channel.send("leaving")
+
+    def close(self) -> None:
+        """Close the channel, in a child that is no supervisor."""
+        self._channel.close()
 
     def refuse(self, text: str) -> None:
         """Say why we do not."""
