@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 export PYTHON
 
-.PHONY: help setup build run test lint debug asan bench bench-micro bench-reload fuzz annotate docs clean
+.PHONY: help setup build run test test-matrix wheel lint debug asan bench bench-micro bench-reload fuzz annotate docs clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -21,6 +21,12 @@ run: build ## start the demonstration: two origins and the proxy of examples/gat
 
 test: ## run the whole test suite (ARGS="-k head tests/unit" for a part)
 	@tools/test.sh $(ARGS)
+
+test-matrix: ## build the wheel and run the suite on every Python from 3.11 on that is found
+	@tools/matrix.sh $(ARGS)
+
+wheel: ## build the wheel, repair it, and run the suite with it in a clean environment (ARGS=none: no suite)
+	@tools/wheel.sh $(ARGS)
 
 lint: ## ruff, mypy, stubtest, cython-lint and our own rules
 	@tools/lint.sh

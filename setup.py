@@ -25,6 +25,7 @@ KIND = os.environ.get("PINGORA_BUILD", "release")
 # One row per extension module below src/pingora_c; a module that only has a .pxd has no row.
 EXTENSIONS = [
     "base.clock",
+    "base.linked",
     "mem.buffer_pool",
     "mem.byte_queue",
     "stats.counters",
@@ -112,7 +113,12 @@ EXTENSIONS = [
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 
 # What the modules whose names begin so are linked with.
-LIBRARIES = {"net.tls": ["ssl", "crypto"], "h2.": ["nghttp2"], "ws.deflate": ["z"]}
+LIBRARIES = {
+    "base.linked": ["ssl", "crypto", "nghttp2", "z"],
+    "net.tls": ["ssl", "crypto"],
+    "h2.": ["nghttp2"],
+    "ws.deflate": ["z"],
+}
 
 DIRECTIVES = {
     "language_level": 3,

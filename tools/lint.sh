@@ -26,4 +26,6 @@ check stubs tools/stubtest.sh
 check cython-lint cython-lint src
 check rules python tools/lint.py
 check docs python tools/docs.py
+check workflows check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+check wheels cibuildwheel --print-build-identifiers --platform linux .
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"

@@ -14,9 +14,9 @@ from pingora.usage import UsageError
 
 
 @click.command()
-@click.argument("program", metavar="FILE")
+@click.argument("program", metavar="[FILE]", default="pingora.toml")
 def check(program: str) -> None:
-    """Say what FILE.toml or FILE.py[:NAME] would serve, or all that is wrong with it.
+    """Say what FILE.toml or FILE.py[:NAME] would serve, or all that is wrong with it. Default: pingora.toml.
 
     Hooks are imported and constructed, names resolved, but nothing listens. Exits with code 2 if it cannot be served.
     """

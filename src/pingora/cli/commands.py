@@ -8,7 +8,9 @@ import pingora
 from pingora.cli import operate
 from pingora.cli.cert import cert
 from pingora.cli.check import check
+from pingora.cli.init import init
 from pingora.cli.run import run
+from pingora_c.base.linked import build_facts
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,10 +19,14 @@ def cli() -> None:
 
 
 @cli.command()
-def version() -> None:
+@click.option("--build", is_flag=True, help="Print the libraries it is linked with, too.")
+def version(build: bool) -> None:
     """Print the version."""
     click.echo(f"pingora {pingora.__version__} (Python {sys.version.split()[0]})")
+    if build:
+        for name, number in build_facts().items():
+            click.echo(f"{name:<9} {number}")
 
 
-for command in (run, cert, check, *operate.COMMANDS):
+for command in (run, init, cert, check, *operate.COMMANDS):
     cli.add_command(command)

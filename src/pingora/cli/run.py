@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.options import Options
 from pingora.supervisor.reading import read_given_files
 from pingora.usage import UsageError
+
+DEFAULT_FILE = "pingora.toml"
 
 EXAMPLES = """\b
 Examples:
@@ -106,11 +109,13 @@ def run(
     access_log: str | None,
     **processes: Any,
 ) -> None:
-    """Serve a proxy written in Python, or a plain one.
+    """Serve a proxy written in Python, or a plain one. Without anything said, serve pingora.toml of this directory.
 
     FILE.py makes a pingora.Server; NAME is its variable, "server" if not given. FILE.toml is a configuration; options
     given here hold instead of what it says, under the same name.
     """
+    if program is None and not listen and not upstream and Path(DEFAULT_FILE).exists():
+        program = DEFAULT_FILE
     wanted = Program(program, listen, upstream, access_log)
     given = {name: value for name, value in processes.items() if value is not None}
     try:

@@ -6,6 +6,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 cdef extern from "<nghttp2/nghttp2.h>":
+    ctypedef struct nghttp2_info:
+        const char* version_str
+    nghttp2_info* nghttp2_version(int least)
+
     ctypedef struct nghttp2_session
     ctypedef struct nghttp2_session_callbacks
     ctypedef struct nghttp2_option

@@ -15,6 +15,7 @@ cdef extern from "zlib.h" nogil:
     int Z_DEFLATED
     int Z_DEFAULT_STRATEGY
 
+    const char* zlibVersion()
     int inflateInit2(z_stream* stream, int window_bits)
     int inflate(z_stream* stream, int flush)
     int inflateReset(z_stream* stream)
