@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
     from pingora_c.proxy.body_filter import LastChunk
     from pingora_c.proxy.failure import ProxyError, SessionEnded
+    from pingora_c.proxy.message_filter import DROP, WebSocketClose
     from pingora_c.proxy.response import Response
     from pingora_c.proxy.session import Session
     from pingora_c.upstream.peer import HttpPeer
@@ -74,6 +75,7 @@ else:
         "pingora.tls": ("Certificate", "ClientAuth", "TlsSettings", "UpstreamTls"),
         "pingora_c.proxy.body_filter": ("LastChunk",),
         "pingora_c.proxy.failure": ("ProxyError", "SessionEnded"),
+        "pingora_c.proxy.message_filter": ("DROP", "WebSocketClose"),
         "pingora_c.proxy.response": ("Response",),
         "pingora_c.proxy.session": ("Session",),
         "pingora_c.upstream.peer": ("HttpPeer",),
@@ -93,6 +95,7 @@ else:
 
 
 __all__ = [
+    "DROP",
     "AcceptProxyProtocol",
     "BackgroundService",
     "BalancerService",
@@ -127,6 +130,7 @@ __all__ = [
     "TcpHealthCheck",
     "TlsSettings",
     "UpstreamTls",
+    "WebSocketClose",
     "publish",
     "serve",
     "shared",

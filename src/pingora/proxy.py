@@ -128,6 +128,15 @@ class ProxyHttp:
     def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> Any:
         """Change the trailer fields that the client gets. May change: `trailers`. Called: once, if there are any."""
 
+    def websocket_message(self, session: Session, ctx: Any, direction: str, message: str | bytes) -> Any:
+        """Look at a message of a WebSocket, or change it.
+
+        When: after the answer to the upgrade, for each message, in order, one at a time per direction: "upstream" from
+        the client, "downstream" to it. Pings pass without the hook. Returns: None leaves the message as it is, a str
+        or bytes replace it, DROP drops it, a WebSocketClose closes both sides. One that raises closes both sides with
+        1011. Awaiting holds up the sender. Limits: `Limits.message_bytes`, `Limits.message_fragments`.
+        """
+
     def error_while_proxy(self, session: Session, peer: HttpPeer, error: ProxyError, reused: bool, ctx: Any) -> Any:
         """Decide about another attempt after a connection that failed before an answer.
 

@@ -33,6 +33,8 @@ from pingora_c.proxy.counter_names import COUNTER_NAMES
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService, make_plan
 
+LEAVING_S = 1.2  # for WebSockets to be closed in order; the core gives both sides a second
+
 serving_here: "weakref.WeakSet[Serving]" = weakref.WeakSet()
 
 
@@ -235,7 +237,11 @@ class Serving:
         await self.stop()
 
     async def stop(self) -> None:
-        """Cut what is left, then let every proxy end what its worker_start began."""
+        """Close WebSockets, cut what is left, then let every proxy end what its worker_start began."""
+        if sum(service.leave_websockets() for service in self.services):
+            deadline = self.loop.time() + LEAVING_S
+            while any(one.n_websockets for one in self.services) and self.loop.time() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         self.close()
         await self.background.stop()
         await self.replaced.finish()

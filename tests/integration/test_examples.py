@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conversations import GET, dechunk, post
 from tls_origin import TlsOrigin
+from websocket_ends import client_of, echo, origins
+from websockets.exceptions import ConnectionClosed
 
 from pingora import LoadBalancer
 
@@ -68,6 +70,27 @@ def test_gateway_asks_for_the_key_and_edits_both_heads(proxy_factory, origin_fac
     assert answer.endswith(b"hello")
     assert b"\r\nServer: pingora\r\n" in answer
     assert b"\r\nx-gateway: pingora\r\n" in origin.heads[0]
+
+
+def test_websocket_moderates_what_clients_say(proxy_factory):
+    with origins() as start:
+        address, ends = start(echo)
+        with client_of(proxy_factory(load("websocket").Moderated([address]))) as client:
+            for said, heard in [
+                ("hello", "hello"),
+                ("what a Darn", "what a ****"),
+                ("darned", "darned"),
+                (b"darn", b"darn"),
+            ]:
+                client.send(said)
+                assert client.recv(timeout=10) == heard
+            client.send("/time")
+            assert client.recv(timeout=10).count(":") == 2
+            client.send("spam spam spam")
+            with pytest.raises(ConnectionClosed):
+                client.recv(timeout=10)
+            assert (client.close_code, client.close_reason) == (4000, "no advertising")
+        assert ends.wait() == (4000, "no advertising")
 
 
 def test_load_balancer_gives_by_weight(proxy_factory, origin_factory):

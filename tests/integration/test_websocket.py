@@ -4,78 +4,32 @@ import contextlib
 import os
 import socket
 import struct
-import threading
 import time
 
 import pytest
 from conversations import wait_until
+from websocket_ends import client_of, echo, origins, proxy_before
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
-from websockets.sync.client import connect
-from websockets.sync.server import serve
 
-from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response
+from pingora import HttpPeer, ProxyHttp, Response
 from pingora.limits import Limits
 
 MIB = 1024 * 1024
 
 
-def echo(connection):
-    for message in connection:
-        connection.send(message)
-
-
-class Ends:
-    """How the origin's connections ended: a list of (code, reason), and a way to wait for the next one."""
-
-    def __init__(self):
-        self.seen = []
-        self.changed = threading.Semaphore(0)
-
-    def wait(self):
-        assert self.changed.acquire(timeout=10), "the origin's connection did not end"
-        return self.seen.pop(0)
-
-
 @pytest.fixture
 def origin():
     """Start a WebSocket origin: `origin(handler, **options)` gives its address and the ends of its connections."""
-    with contextlib.ExitStack() as stack:
-
-        def start(handler, **options):
-            ends = Ends()
-
-            def handle(connection):
-                try:
-                    handler(connection)
-                    with contextlib.suppress(ConnectionClosed):
-                        connection.recv(timeout=10)
-                except ConnectionClosed:
-                    pass
-                ends.seen.append((connection.close_code, connection.close_reason))
-                ends.changed.release()
-
-            server = stack.enter_context(serve(handle, "127.0.0.1", 0, max_size=None, **options))
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return f"127.0.0.1:{server.socket.getsockname()[1]}", ends
-
+    with origins() as start:
         yield start
 
 
 @pytest.fixture
 def proxy_to(proxy_factory):
     def start(address, kind=ProxyHttp, limits=None):
-        proxy = kind()
-        proxy.upstreams = LoadBalancer([address])
-        return proxy_factory(proxy, limits)
+        return proxy_before(proxy_factory, address, kind, limits)
 
     return start
-
-
-def client_of(proxy, path="/", **options):
-    return connect(f"ws://{proxy.address}{path}", sock=proxy.connect(), max_size=None, **options)
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])

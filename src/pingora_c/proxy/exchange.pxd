@@ -23,8 +23,6 @@ cdef class Exchange(Phases):
     cdef Endpoint endpoint            # in flight there, None if not
     cdef Timer deadline               # limit of the present attempt
     cdef uint8_t deadline_kind        # FailureKind, once it has passed
-    cdef uint8_t attempt_failure      # why the present attempt failed
-    cdef str detail                   # more about it, for logs; None: there is none
     cdef uint32_t n_attempts
     cdef bint retries                 # what was decided for attempt_failure
     cdef bint is_connected            # this attempt has its connection

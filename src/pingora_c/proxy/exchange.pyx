@@ -17,14 +17,14 @@ from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY,
-    NO_UPSTREAM, OK, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason, failure_status,
-    is_upstream_failure, make_error,
+    NO_UPSTREAM, OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason,
+    failure_status, is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
     LOGGING, NEW_CTX, ON_CONNECTION_REUSE, PERSIST_CONNECTION_CONTEXT, PROXY_UPSTREAM_FILTER, REQUEST_FILTER,
     REQUEST_SUMMARY, RESPONSE_FILTER, SUPPRESS_ERROR_LOG, UPSTREAM_PEER, UPSTREAM_REQUEST_FILTER,
-    UPSTREAM_RESPONSE_FILTER,
+    UPSTREAM_RESPONSE_FILTER, WEBSOCKET_MESSAGE,
 )
 from pingora_c.proxy.outage cimport note_answer, note_use
 from pingora_c.proxy.phases cimport (
@@ -36,6 +36,7 @@ from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport has_untried, selection_key
 from pingora_c.proxy.stream cimport Stream
 from pingora_c.proxy.upstream_leg cimport open_stream
+from pingora_c.proxy.websocket cimport with_known_extensions
 from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
 from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
 
@@ -251,6 +252,8 @@ cdef class Exchange(Phases):
         elif self.down.framing.kind == BODY_LENGTH or self.down.framing.has_length:
             how.framing = FRAME_LENGTH
             how.length = self.down.framing.length
+        if how.is_upgrade and self.plan.hooks[<int>WEBSOCKET_MESSAGE] is not None:
+            self.upstream_head = with_known_extensions(self.upstream_head)
         self.request_sent = True
         if self.up.send_request(self.upstream_head, &how) < 0:
             self.fail(NO_MEMORY)
@@ -335,6 +338,7 @@ cdef class Exchange(Phases):
         timer_clear(&self.deadline)
         self.drop_filters(True)
         self.drop_filters(False)
+        self.drop_websocket()
         if self.endpoint is not None:
             note_use(self.plan, self.endpoint, is_failure or self.is_bad_answer, self.response_head is not None)
             self.endpoint = None
@@ -383,6 +387,8 @@ cdef class Exchange(Phases):
             length = -1          # also to HEAD: it is not known what GET would give
             if not self.down.to_head and status != 304 and status != 204:
                 self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
+        if is_upgrade and not self.open_websocket(self.upstream_head, self.response_head):
+            return 0
         if self.plan.is_stopping:
             self.down.close_after = True
         if self.down.send_head(self.response_head, length, is_upgrade) < 0:
@@ -408,6 +414,9 @@ cdef class Exchange(Phases):
             self.drop_filters(True)
             if self.up is not None:
                 self.up.cut_request()      # its answer may still be whole
+            return
+        if kind == TUNNEL_TIMEOUT and self.websocket is not None and self.websocket.leave(1001, b"idle"):
+            self.on_tunnel_failed(kind, None, None)
             return
         if is_client or self.response_sent:
             self.plan.reactor.counted[<int>ATTEMPT_FAILURES + kind] += not is_client

@@ -28,6 +28,8 @@ cdef enum FailureKind:
     TRY_TIMEOUT             # 504  one attempt took longer than RetryPolicy.try_timeout
     TOTAL_TIMEOUT           # 504  all attempts together took longer than RetryPolicy.total_timeout
     TUNNEL_TIMEOUT          # nothing moved in a tunnel: cut
+    CLIENT_BAD_FRAME        # of WebSocket: closed on both sides
+    UPSTREAM_BAD_FRAME
     UPSTREAM_STATUS         # an answer with a status of RetryPolicy.statuses; only ever retried
     HOOK_RAISED             # 500
     HOOK_TIMEOUT            # 504

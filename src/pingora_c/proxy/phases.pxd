@@ -28,6 +28,8 @@ cdef class Phases(Relay):
     cdef object next_answer           # a Response to send as soon as `task`, which was cancelled, has ended
     cdef uint8_t failure              # FailureKind, OK if none
     cdef uint8_t first_failure        # of an attempt; what is told if no other endpoint is left
+    cdef uint8_t attempt_failure      # why the present attempt failed, or the tunnel
+    cdef str detail                   # more about it, for logs; None: there is none
     cdef bint lost                    # the attempt failed while a hook ran: decide when it ends
 
     # Run a phase and what follows it.

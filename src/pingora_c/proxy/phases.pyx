@@ -8,6 +8,7 @@ from pingora_c.proxy.failure cimport HOOK_RAISED, HOOK_TIMEOUT, NO_UPSTREAM, OK,
 from pingora_c.proxy.hook_context cimport HookContext
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG, UPSTREAM_PEER, UPSTREAM_REQUEST_FILTER,
+    WEBSOCKET_MESSAGE,
 )
 from pingora_c.upstream.balancer cimport selection_scope
 
@@ -187,6 +188,14 @@ cdef class Phases(Relay):
             self.default_page()
         else:
             self.fail(kind)
+
+    cdef void on_tunnel_failed(self, int kind, str detail, object error) noexcept:
+        if self.failure == OK:
+            self.failure = self.attempt_failure = kind
+            self.detail = detail
+            self.cause = error
+        if error is not None:
+            self.report(WEBSOCKET_MESSAGE, error)
 
     cdef void report(self, int phase, object error) noexcept:
         try:

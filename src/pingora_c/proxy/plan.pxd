@@ -30,6 +30,7 @@ cdef enum Phase:
     RESPONSE_FILTER
     RESPONSE_BODY_FILTER
     RESPONSE_TRAILER_FILTER
+    WEBSOCKET_MESSAGE
     ERROR_WHILE_PROXY
     FAIL_TO_PROXY
     SUPPRESS_ERROR_LOG
@@ -83,6 +84,7 @@ cdef class Plan:
     cdef bint is_stopping        # heads of answers say Connection: close; a connection that was not told stays open
     cdef uint64_t n_requests
     cdef uint64_t n_active
+    cdef set websockets          # WebSocket objects of sessions that run
     cdef object on_idle          # callable(): the plan was replaced and its last session has ended; None before
     # `n_active` has come to 0: have the loop call `on_idle`.
     cdef void tell_idle(self) noexcept

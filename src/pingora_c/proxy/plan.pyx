@@ -5,8 +5,8 @@ PHASES = (
     "new_ctx", "on_connection_reuse", "early_request_filter", "request_filter", "proxy_upstream_filter",
     "upstream_peer", "fail_to_connect", "connected_to_upstream", "upstream_request_filter", "request_body_filter",
     "upstream_response_filter", "upstream_response_body_filter", "upstream_response_trailer_filter",
-    "response_filter", "response_body_filter", "response_trailer_filter", "error_while_proxy", "fail_to_proxy",
-    "suppress_error_log", "request_summary", "logging", "persist_connection_context",
+    "response_filter", "response_body_filter", "response_trailer_filter", "websocket_message", "error_while_proxy",
+    "fail_to_proxy", "suppress_error_log", "request_summary", "logging", "persist_connection_context",
 )
 
 

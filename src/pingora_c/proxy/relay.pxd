@@ -7,6 +7,7 @@ Phases and Exchange: three concerns of one object, since an object for each woul
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
+from pingora_c.http.message cimport RequestHead, ResponseHead
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.proxy.body_filter cimport BodyFilter
 from pingora_c.proxy.hook_context cimport HookContext
@@ -14,6 +15,7 @@ from pingora_c.proxy.plan cimport Plan
 from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport Stream, StreamOwner
+from pingora_c.proxy.websocket cimport WebSocket
 
 
 cdef class Relay(StreamOwner):
@@ -24,6 +26,7 @@ cdef class Relay(StreamOwner):
     cdef HookContext hooks            # None before the first hook, and at the end
     cdef BodyFilter request_bodies    # filter of this attempt's request body, None: none
     cdef BodyFilter response_bodies
+    cdef WebSocket websocket          # of a tunnel that is one, else None
     cdef Replay replay                # of the request body; None: nothing is kept
     cdef object reader                # future of `read_body`, None while nobody waits
     cdef object drained               # future of who writes a Response's body and waits for room
@@ -50,6 +53,9 @@ cdef class Relay(StreamOwner):
     cdef void to_client(self, const char* data, size_t size) noexcept
     cdef void end_client(self, Trailers trailers) noexcept
     cdef void drop_filters(self, bint is_request) noexcept
+    # A tunnel begins with this answer. False: the upstream agreed to what was not offered, and on_failure was called.
+    cdef bint open_websocket(self, RequestHead request, ResponseHead response) except -1
+    cdef void drop_websocket(self) noexcept
     cdef void end_waiting(self) noexcept        # tell whoever waits for the body or for room that the session has ended
     # -- overridden
     cdef void fail(self, int kind) noexcept

@@ -1,6 +1,6 @@
 """The relay pump. Owns the kept request body and the body filters of a session; decides nothing about phases."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, make_error
+from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, UPSTREAM_BAD_HEAD, make_error
 
 from pingora_c.proxy.failure import SessionEnded
 
@@ -10,10 +10,15 @@ cdef class Relay(StreamOwner):
         if not is_client:
             if self.response_bodies is not None:
                 self.response_bodies.feed(data, size)
+            elif self.websocket is not None:
+                self.websocket.take(False, data, size)
             else:
                 self.to_client(data, size)
             return
         self.received_bytes += size
+        if self.websocket is not None:
+            self.websocket.take(True, data, size)
+            return
         if self.received_bytes > self.body_limit and not self.down.is_tunnel:
             self.fail(BODY_TOO_LARGE)
             return
@@ -24,6 +29,8 @@ cdef class Relay(StreamOwner):
             self.forward(data, size)
 
     cdef void on_body_end(self, bint is_client, Trailers trailers) noexcept:
+        if self.websocket is not None and self.websocket.holds_end(is_client):
+            return      # on_filtered_end comes when its messages have gone on
         if is_client:
             self.request_trailers = trailers
             if self.reader is not None:
@@ -44,6 +51,8 @@ cdef class Relay(StreamOwner):
         if not is_client:
             if self.down.is_tunnel and self.down.body_done and self.upstream_ended:
                 self.finish()
+            elif self.websocket is not None and not self.websocket.go_on(True):
+                pass
             elif self.request_sent and (self.request_bodies is None or self.request_bodies.task is None):
                 self.down.resume_body()
             return
@@ -54,6 +63,8 @@ cdef class Relay(StreamOwner):
                     drained.set_result(None)
             except:
                 pass   # ignored: the loop is closing
+        if self.websocket is not None and not self.websocket.go_on(False):
+            return
         if self.up is not None and self.response_sent and (
                 self.response_bodies is None or self.response_bodies.task is None):
             self.up.resume_body()
@@ -132,7 +143,7 @@ cdef class Relay(StreamOwner):
         elif not self.down.is_tunnel or self.down.body_done:
             self.finish()
 
-    # -- from body filters
+    # -- from body filters and from the filters of messages
 
     cdef void on_filtered(self, bint is_request, bytes chunk) noexcept:
         cdef const char* data = PyBytes_AS_STRING(chunk)
@@ -144,7 +155,9 @@ cdef class Relay(StreamOwner):
             self.to_client(data, size)
 
     cdef void on_filtered_end(self, bint is_request, Trailers trailers) noexcept:
-        if is_request:
+        if self.websocket is not None:
+            self.on_body_end(is_request, trailers)
+        elif is_request:
             self.end_upstream(trailers)
             self.down.resume_body()        # what follows an early end is read and dropped
         else:
@@ -169,6 +182,34 @@ cdef class Relay(StreamOwner):
             self.request_bodies = None
         else:
             self.response_bodies = None
+
+    # -- from a WebSocket
+
+    cdef bint open_websocket(self, RequestHead request, ResponseHead response) except -1:
+        try:
+            self.websocket = WebSocket.open(self, self.plan, self.hooks, self.down, self.up, request, response)
+        except ValueError as error:
+            self.up.trouble = str(error)
+            self.on_failure(False, UPSTREAM_BAD_HEAD)
+            return False
+        return True
+
+    cdef void on_passed(self, bint is_request, const char* data, size_t size) noexcept:
+        if is_request:
+            self.to_upstream(data, size)
+        else:
+            self.to_client(data, size)
+
+    cdef void on_left(self) noexcept:
+        self.upstream_ended = True         # an end, not a cut
+        self.finish()
+
+    cdef void drop_websocket(self) noexcept:
+        cdef WebSocket websocket = self.websocket
+        if websocket is not None:
+            self.websocket = None
+            websocket.end()
+            self.plan.reactor.bury(websocket)      # it may be what calls
 
     cdef void end_waiting(self) noexcept:
         """Whoever else waits for this session, in a task of his own, waits no more."""

@@ -22,6 +22,9 @@ cdef struct ServerLimits:
     uint32_t body_rate         # bytes per second of it on average over any body_ms, 0: none; 408
     uint64_t body_bytes        # 413
     uint32_t tunnel_ms         # without a byte either way: cut, a quarter of it later at most
+    uint32_t message_ms        # without a message of WebSocket either way, 0: none; closed with 1001
+    uint64_t message_bytes     # of a message of WebSocket that a hook sees: closed with 1009
+    uint32_t message_fragments     # frames of such a message: closed with 1008
     uint32_t write_ms          # without progress while the client takes nothing: cut
     uint32_t head_bytes        # 431
     uint32_t target_bytes      # 414

@@ -32,6 +32,7 @@ from pingora_c.proxy.refusal cimport refusal_reason, refusal_status
 from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
 from pingora_c.proxy.stream cimport Stream
 from pingora_c.proxy.task cimport TaskStarter
+from pingora_c.proxy.websocket cimport WebSocket
 from pingora_c.stats.counters cimport CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
 from pingora_c.upstream.pool cimport Pool
 
@@ -61,6 +62,9 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.keep_alive_ms = limits["keep_alive_ms"]
     given.body_ms = limits["body_ms"]
     given.tunnel_ms = limits["tunnel_ms"]
+    given.message_ms = limits["message_ms"]
+    given.message_bytes = limits["message_bytes"]
+    given.message_fragments = limits["message_fragments"]
     given.write_ms = limits["write_ms"]
     given.head_bytes = limits["head_bytes"]
     given.target_bytes = limits["target_bytes"]
@@ -103,6 +107,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.has_retry_hooks = any(hooks[i] is not None for i in (FAIL_TO_CONNECT, ERROR_WHILE_PROXY))
     plan.keeps_body = plan.retry.any_method or hooks[<int>ERROR_WHILE_PROXY] is not None
     plan.reactor = reactor
+    plan.websockets = set()
     plan.balancer = balancer
     plan.loop = loop
     plan.tasks = TaskStarter(loop)
@@ -360,6 +365,23 @@ cdef class ProxyService(Application):
             server.close_if_idle()
         self.reactor.leave()
         return len(self.servers)
+
+    def leave_websockets(self):
+        """Close WebSockets on both sides with 1001; return how many. Their sessions end within a second."""
+        cdef Plan plan
+        cdef WebSocket websocket
+        cdef int n = 0
+        self.reactor.enter()
+        for plan in [self.plan, *self.replaced]:
+            for websocket in list(plan.websockets):
+                n += websocket.leave(1001, b"")
+        self.reactor.leave()
+        return n
+
+    @property
+    def n_websockets(self):
+        """WebSockets of sessions that have not ended."""
+        return sum([len((<Plan>plan).websockets) for plan in [self.plan, *self.replaced]])
 
     def close(self):
         """Cut everything."""

@@ -7,6 +7,7 @@ from pingora_c.net.tls_info import TlsInfo
 from pingora_c.proxy.exchange import Exchange
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.timings import Timings
+from pingora_c.proxy.websocket import WebSocket
 from pingora_c.upstream.peer import HttpPeer
 
 @final
@@ -29,6 +30,8 @@ class Session:
     def client_address(self) -> str: ...
     @property
     def server_address(self) -> str: ...
+    @property
+    def websocket(self) -> WebSocket | None: ...
     @property
     def tls(self) -> TlsInfo | None: ...
     @property

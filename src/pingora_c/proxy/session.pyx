@@ -153,6 +153,12 @@ cdef class Session:
         return self.exchange.server.introduction
 
     @property
+    def websocket(self):
+        """The WebSocket that the session carries, if `websocket_message` is overridden; else None."""
+        websocket = self.exchange.websocket
+        return websocket if websocket is not None and websocket.up_filter is not None else None
+
+    @property
     def tls(self):
         """The TlsInfo of the client's connection, None if it is not encrypted."""
         return self.exchange.server.transport.describe()

@@ -38,6 +38,11 @@ cdef class StreamOwner:
     cdef void on_filter_answer(self, object response) noexcept        # a Response that a hook returned
     # the hook of `phase` raised; `error` None: no memory
     cdef void on_filter_failed(self, int phase, object error) noexcept
+    # -- from a WebSocket
+    cdef void on_passed(self, bint is_request, const char* data, size_t size) noexcept   # bytes that go on as they are
+    # It is closed for this reason, a FailureKind; on_left follows. `error` of a hook and `detail` for logs, or None
+    cdef void on_tunnel_failed(self, int kind, str detail, object error) noexcept
+    cdef void on_left(self) noexcept          # both sides were told, and the session is over
 
 
 cdef class Stream:

@@ -38,6 +38,15 @@ cdef class StreamOwner:
     cdef void on_filter_failed(self, int phase, object error) noexcept:
         pass
 
+    cdef void on_passed(self, bint is_request, const char* data, size_t size) noexcept:
+        pass
+
+    cdef void on_tunnel_failed(self, int kind, str detail, object error) noexcept:
+        pass
+
+    cdef void on_left(self) noexcept:
+        pass
+
 
 cdef class Stream:
     cdef int send_body(self, const char* data, size_t size) noexcept:

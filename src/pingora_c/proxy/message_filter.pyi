@@ -1,0 +1,19 @@
+from asyncio import Future
+from typing import Any, final
+
+class DropMessage: ...
+
+DROP: DropMessage
+
+class WebSocketClose:
+    code: int
+    reason: str
+    def __init__(self, code: int = 1000, reason: str = "") -> None: ...
+
+class MessageOwner: ...
+
+@final
+class MessageFilter:
+    def on_next_turn(self) -> None: ...
+    def on_task_done(self, task: Future[Any]) -> None: ...
+    def settled(self, task: Future[Any]) -> BaseException | None: ...
