@@ -51,6 +51,7 @@ EXTENSIONS = [
     "h2.session",
     "h2.probe",
     "prelude.proxy_header",
+    "prelude.client_hello",
     "ws.utf8",
     "ws.frame",
     "ws.deflate",
@@ -112,6 +113,9 @@ EXTENSIONS = [
     "proxy.exchange",
     "proxy.session",
     "proxy.service",
+    "proxy.tcp_leg",
+    "proxy.tcp_session",
+    "proxy.tcp_service",
 ]
 CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
 

@@ -3,6 +3,7 @@
 import contextlib
 
 from hypothesis import settings
+from tcp_peers import peer_factory  # noqa: F401 - a fixture of several files
 
 # No test depends on the speed of the machine, and a failure on one machine is a failure on all.
 settings.register_profile("pingora", deadline=None, derandomize=True)

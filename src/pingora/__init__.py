@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from pingora.server import Server
     from pingora.serving import serve
     from pingora.snapshots import publish, shared
+    from pingora.tcp import TcpProxy
     from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
     from pingora_c.proxy.body_filter import LastChunk
     from pingora_c.proxy.failure import ProxyError, SessionEnded
     from pingora_c.proxy.message_filter import DROP, WebSocketClose
     from pingora_c.proxy.response import Response
     from pingora_c.proxy.session import Session
+    from pingora_c.proxy.tcp_session import TcpSession
     from pingora_c.upstream.peer import HttpPeer
 else:
     # Where each name is. They are imported when one is asked for: a supervisor and most commands need none of them.
@@ -71,6 +73,7 @@ else:
         "pingora.retry": ("RetryPolicy",),
         "pingora.server": ("Server",),
         "pingora.serving": ("serve",),
+        "pingora.tcp": ("TcpProxy",),
         "pingora.snapshots": ("publish", "shared"),
         "pingora.tls": ("Certificate", "ClientAuth", "TlsSettings", "UpstreamTls"),
         "pingora_c.proxy.body_filter": ("LastChunk",),
@@ -78,6 +81,7 @@ else:
         "pingora_c.proxy.message_filter": ("DROP", "WebSocketClose"),
         "pingora_c.proxy.response": ("Response",),
         "pingora_c.proxy.session": ("Session",),
+        "pingora_c.proxy.tcp_session": ("TcpSession",),
         "pingora_c.upstream.peer": ("HttpPeer",),
     }
 
@@ -128,6 +132,8 @@ __all__ = [
     "Session",
     "SessionEnded",
     "TcpHealthCheck",
+    "TcpProxy",
+    "TcpSession",
     "TlsSettings",
     "UpstreamTls",
     "WebSocketClose",

@@ -8,6 +8,9 @@ from pingora.load_balancing import LoadBalancer
 from pingora.program import Program, no_such_file
 from pingora.proxy import ProxyHttp
 from pingora.server import Server
+from pingora.tcp import TcpProxy
+from pingora.tls import UpstreamTls
+from pingora.tls.targets import has_port
 from pingora.usage import UsageError, is_loading
 
 
@@ -31,14 +34,28 @@ def load(program: Program, text: str | None = None) -> Server:
 
 def plain_server(listen: tuple[str, ...], upstream: tuple[str, ...]) -> Server:
     """Make the server of `--from … --to …`. Raises UsageError."""
-    proxy = ProxyHttp()
+    proxy: ProxyHttp | TcpProxy = ProxyHttp()
     try:
-        proxy.upstreams = LoadBalancer([url if ":" in url else f"http://{url}" for url in upstream])
+        if any(url.startswith("tcp://") for url in (*listen, *upstream)):
+            proxy = TcpProxy()
+            proxy.upstreams = LoadBalancer([tcp_target(url) for url in upstream], tls=UpstreamTls(alpn=()))
+        else:
+            proxy.upstreams = LoadBalancer([url if ":" in url else f"http://{url}" for url in upstream])
         server = Server()
         server.add_proxy(proxy, listen)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return server
+
+
+def tcp_target(url: str) -> str:
+    """Give an upstream of a TcpProxy as one of HTTP is written: without TLS, or with. Raises ValueError."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("tcp", "tls"):
+        raise ValueError(f"upstream {url!r}: expected tcp://host:port or tls://host:port beside tcp://")
+    if not rest.startswith("unix:") and not has_port(rest.partition("?")[0]):
+        raise ValueError(f"upstream {url!r}: expected a port")
+    return ("http://" if scheme == "tcp" else "https://") + rest
 
 
 def load_server(program: str) -> Server:

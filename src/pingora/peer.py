@@ -16,10 +16,13 @@ class PeerOptions:
     write_timeout: float | None = None  # without progress in sending the request; None: as read_timeout
     total_timeout: float | None = None  # from the connect to the end of the answer; None: no limit
     idle_timeout: float = 60.0  # unused in the pool: closed
+    proxy_protocol: str | None = None  # "v1" or "v2": each connection begins with a header that says who the client is
 
     def __post_init__(self) -> None:
         """Check."""
+        if self.proxy_protocol not in (None, "v1", "v2"):
+            raise ValueError(f'proxy_protocol: expected "v1" or "v2", got {self.proxy_protocol!r}')
         for field in fields(self):
             seconds = getattr(self, field.name)
-            if seconds is not None and not 0.001 <= seconds <= 86400:
+            if field.name.endswith("timeout") and seconds is not None and not 0.001 <= seconds <= 86400:
                 raise ValueError(f"{field.name}: expected 0.001 to 86400 seconds, got {seconds!r}")

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 from pingora.load_balancing import LoadBalancer
 from pingora.modules import HttpModule, combine, module_hooks
 from pingora.retry import RetryPolicy
+from pingora.tcp import TcpProxy
 from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.net.tls_hello import ClientHello
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.session import Session
+from pingora_c.proxy.tcp_session import TCP_PHASES
 from pingora_c.upstream.peer import HttpPeer
 
 
@@ -171,23 +173,32 @@ def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:
     return tuple(combine(name, own_hook(proxy, name), module_hooks(proxy.modules, name)) for name in PHASES)
 
 
-def own_hook(proxy: ProxyHttp, name: str) -> Any:
+def own_hook(proxy: ProxyHttp | TcpProxy, name: str) -> Any:
     """Give the bound method of a phase if `proxy`'s class overrides it, else None."""
-    return getattr(proxy, name) if getattr(type(proxy), name) is not getattr(ProxyHttp, name) else None
+    base = TcpProxy if isinstance(proxy, TcpProxy) else ProxyHttp
+    return getattr(proxy, name) if getattr(type(proxy), name) is not getattr(base, name) else None
 
 
-def misspelt_hooks(proxy: ProxyHttp) -> Iterator[tuple[str, str]]:
+def misspelt_hooks(proxy: ProxyHttp | TcpProxy) -> Iterator[tuple[str, str]]:
     """Give the methods of `proxy`'s class that are no hooks but named almost like one, each with that one's name."""
-    for name in sorted(set(dir(type(proxy))) - set(dir(ProxyHttp))):
+    base, phases = (TcpProxy, TCP_PHASES) if isinstance(proxy, TcpProxy) else (ProxyHttp, PHASES)
+    for name in sorted(set(dir(type(proxy))) - set(dir(base))):
         if not name.startswith("_") and callable(getattr(type(proxy), name)):
             import difflib  # only here: for classes with methods of their own
 
-            for near in difflib.get_close_matches(name, PHASES, n=1, cutoff=0.9):
+            for near in difflib.get_close_matches(name, phases, n=1, cutoff=0.9):
                 yield name, near
 
 
-def all_hooks(proxy: ProxyHttp) -> list[Any]:
+def tcp_hooks(proxy: TcpProxy) -> tuple[Any, ...]:
+    """Give what `proxy`'s class overrides, in the order of the core's phases; None for the other phases."""
+    return tuple(own_hook(proxy, name) for name in TCP_PHASES)
+
+
+def all_hooks(proxy: ProxyHttp | TcpProxy) -> list[Any]:
     """Give every function that a session may run: the hooks as the core calls them, and what these are made of."""
+    if isinstance(proxy, TcpProxy):
+        return list(tcp_hooks(proxy))
     hooks = list(overridden_hooks(proxy))
     for name in PHASES:
         hooks += [*module_hooks(proxy.modules, name), own_hook(proxy, name)]

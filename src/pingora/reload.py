@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
     from pingora.server import Server, Site
     from pingora.serving import Serving
+    from pingora.tcp import TcpProxy
 
 
 @dataclass
@@ -37,7 +38,9 @@ class Change:
     base: "Server"  # what ran when it was prepared
     places: list[Place] = field(default_factory=list)
     kept: set[socket.socket] = field(default_factory=set)  # of the old server
-    started: list["ProxyHttp"] = field(default_factory=list)  # proxies that are new, after their worker_start
+    started: list["ProxyHttp | TcpProxy"] = field(
+        default_factory=list
+    )  # proxies that are new, after their worker_start
 
     def close(self) -> None:
         """Close the listeners that were opened for it; may be called twice."""
@@ -81,7 +84,7 @@ async def prepare(serving: "Serving", server: "Server") -> Change:
     return change
 
 
-def new_proxies(serving: "Serving", server: "Server") -> list["ProxyHttp"]:
+def new_proxies(serving: "Serving", server: "Server") -> list["ProxyHttp | TcpProxy"]:
     """Give the proxy objects that do not run yet, each once."""
     running = {id(proxy) for proxy in serving.server.proxies}
     return [proxy for proxy in server.proxies if id(proxy) not in running]
@@ -101,8 +104,9 @@ def match_services(serving: "Serving", server: "Server") -> list[ProxyService | 
     found: list[ProxyService | None] = [None] * len(server.sites)
     for needs_shared in (True, False):
         for index, site in enumerate(server.sites):
-            if found[index] is None and left:
-                best = max(left, key=lambda service: len(left[service].intersection(site.sockets)))
+            fitting = [service for service in left if type(service) is site.service_kind]
+            if found[index] is None and fitting:
+                best = max(fitting, key=lambda service: len(left[service].intersection(site.sockets)))
                 if not needs_shared or left[best].intersection(site.sockets):
                     found[index] = best
                     del left[best]
@@ -114,7 +118,7 @@ def commit(serving: "Serving", change: Change) -> None:
     if change.base is not serving.server or serving.is_stopping:
         change.close()
         raise RuntimeError("the change was prepared for a server that does not run any more")
-    services = [place.service or ProxyService(serving.reactor, place.plan) for place in change.places]
+    services = [place.service or place.site.service_kind(serving.reactor, place.plan) for place in change.places]
     listen_to_new(serving, change, services)
     for place, service in zip(change.places, services, strict=True):
         if place.service is not None:

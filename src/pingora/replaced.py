@@ -13,6 +13,7 @@ from pingora_c.proxy.service import ProxyService
 if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
     from pingora.serving import Serving
+    from pingora.tcp import TcpProxy
 
 log = logging.getLogger("pingora")
 
@@ -97,7 +98,7 @@ class Replaced:
             await asyncio.wait(self._ending)
 
 
-async def end_proxy(proxy: "ProxyHttp", is_started: bool, is_closed: bool) -> None:
+async def end_proxy(proxy: "ProxyHttp | TcpProxy", is_started: bool, is_closed: bool) -> None:
     """Call `worker_stop` and `close()`, each if it is due."""
     if is_started:
         await stop_proxy(proxy)
@@ -105,7 +106,7 @@ async def end_proxy(proxy: "ProxyHttp", is_started: bool, is_closed: bool) -> No
         await close_proxy(proxy)
 
 
-async def stop_proxy(proxy: "ProxyHttp") -> None:
+async def stop_proxy(proxy: "ProxyHttp | TcpProxy") -> None:
     """Let a proxy end what its worker_start began; what goes wrong is logged."""
     try:
         await asyncio.wait_for(proxy.worker_stop(), WORKER_STOP_S)
@@ -113,7 +114,7 @@ async def stop_proxy(proxy: "ProxyHttp") -> None:
         log.exception("%s.worker_stop failed", type(proxy).__name__)
 
 
-async def close_proxy(proxy: "ProxyHttp") -> None:
+async def close_proxy(proxy: "ProxyHttp | TcpProxy") -> None:
     """Call `close()` of a proxy; what goes wrong is logged."""
     try:
         result = proxy.close()

@@ -15,13 +15,16 @@ from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
 from pingora.listening import open_listener
 from pingora.load_balancing import LoadBalancer
-from pingora.proxy import ProxyHttp, misspelt_hooks
+from pingora.proxy import ProxyHttp, misspelt_hooks, own_hook
 from pingora.proxy_protocol import AcceptProxyProtocol, as_settings
 from pingora.retry import RetryPolicy
+from pingora.tcp import TcpProxy
 from pingora.tls.listen import parse_listen
 from pingora.tls.server import TlsSettings
 from pingora.usage import UsageError, is_loading
 from pingora_c.proxy.error_page import ErrorPages
+from pingora_c.proxy.service import ProxyService
+from pingora_c.proxy.tcp_service import TcpService
 
 if TYPE_CHECKING:
     from pingora.config.reloader import Reloader
@@ -34,7 +37,7 @@ log = logging.getLogger("pingora")
 class Site:
     """A proxy and where it listens."""
 
-    proxy: ProxyHttp
+    proxy: ProxyHttp | TcpProxy
     addresses: list[str]
     tls: dict[str, TlsSettings] = field(default_factory=dict)  # by address; an address without is plain
     bound: dict[str, list[socket.socket]] = field(default_factory=dict)  # by address; several are slots of workers
@@ -50,6 +53,11 @@ class Site:
     def encrypted(self) -> dict[socket.socket, TlsSettings]:
         """Give the TLS of the sockets that have it."""
         return {sock: tls for address, tls in self.tls.items() for sock in self.bound.get(address, ())}
+
+    @property
+    def service_kind(self) -> type[ProxyService]:
+        """What serves it in a worker."""
+        return TcpService if isinstance(self.proxy, TcpProxy) else ProxyService
 
     def introduced(self) -> dict[socket.socket, AcceptProxyProtocol]:
         """Say of which sockets clients are introduced, and by whom."""
@@ -107,7 +115,7 @@ class Server:
 
     def add_proxy(
         self,
-        proxy: ProxyHttp,
+        proxy: ProxyHttp | TcpProxy,
         listen: str | Iterable[str],
         *,
         tls: TlsSettings | None = None,
@@ -117,15 +125,16 @@ class Server:
 
         `proxy_protocol` names the networks of proxies in front that introduce each client by the PROXY protocol. An
         address may say itself what it is: "http://:8080" without TLS, "tls://:8443?cert=FILE&key=FILE" with its own,
-        "http://:8080?proxy_protocol=10.0.0.0/8" with its own proxies in front. Raises TypeError for no ProxyHttp,
-        ValueError for an address or a certificate that will not do.
+        "http://:8080?proxy_protocol=10.0.0.0/8" with its own proxies in front; "tcp://" for a TcpProxy. Raises
+        TypeError for no proxy, ValueError for an address or a certificate that will not do.
         """
-        if not isinstance(proxy, ProxyHttp):
-            raise TypeError(f"add_proxy: expected a ProxyHttp, got {proxy!r}")
+        if not isinstance(proxy, (ProxyHttp, TcpProxy)):
+            raise TypeError(f"add_proxy: expected a ProxyHttp or a TcpProxy, got {proxy!r}")
         for name, near in misspelt_hooks(proxy):
             log.warning("%s.%s is no hook, did you mean %s?", type(proxy).__name__, name, near)
         front = as_settings(proxy_protocol)
-        places = [parse_listen(text, tls, front) for text in ([listen] if isinstance(listen, str) else listen)]
+        plain = "tcp" if isinstance(proxy, TcpProxy) else "http"
+        places = [parse_listen(text, tls, front, plain) for text in ([listen] if isinstance(listen, str) else listen)]
         site = Site(proxy, [place.address for place in places])
         site.tls = {place.address: place.tls for place in places if place.tls is not None}
         site.proxy_protocol = {place.address: place.proxy_protocol for place in places if place.proxy_protocol}
@@ -145,7 +154,7 @@ class Server:
         return [address for site in self.sites for address in site.addresses]
 
     @property
-    def proxies(self) -> list[ProxyHttp]:
+    def proxies(self) -> list[ProxyHttp | TcpProxy]:
         """The proxy objects, each once."""
         return list({id(site.proxy): site.proxy for site in self.sites}.values())
 
@@ -162,7 +171,7 @@ class Server:
             if not isinstance(site.balancer, (LoadBalancer, NoneType)):
                 given = type(site.balancer).__name__
                 raise UsageError(f"{name}.upstreams: expected a LoadBalancer, got {given}: LoadBalancer([...])")
-            if site.balancer is None and type(site.proxy).upstream_peer is ProxyHttp.upstream_peer:
+            if site.balancer is None and own_hook(site.proxy, "upstream_peer") is None:
                 raise UsageError(
                     f"{name} has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer"
                 )

@@ -19,11 +19,12 @@ from pingora.observe.collector import Collector
 from pingora.observe.notices import Notices
 from pingora.observe.report import Report
 from pingora.observe.watchdog import HookNames, Watchdog
-from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook
+from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook, tcp_hooks
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.reload import Change
 from pingora.replaced import Replaced, stop_proxy
 from pingora.server import Server, Site
+from pingora.tcp import TcpProxy
 from pingora.tls.chooser import Chooser
 from pingora.tls.server import TlsSettings
 from pingora_c.log.writer import LogWriter
@@ -32,6 +33,7 @@ from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.counter_names import COUNTER_NAMES
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService, make_plan
+from pingora_c.proxy.tcp_service import make_tcp_plan
 
 LEAVING_S = 1.2  # for WebSockets to be closed in order; the core gives both sides a second
 
@@ -72,7 +74,7 @@ class Serving:
         self.notices.start(loop)
         try:
             for site in server.sites:
-                service = ProxyService(self.reactor, self.plan_of(server, site))
+                service = site.service_kind(self.reactor, self.plan_of(server, site))
                 self.services.append(service)
                 for sock in site.sockets:
                     self.listen(service, sock, site)
@@ -83,6 +85,8 @@ class Serving:
 
     def plan_of(self, server: Server, site: Site) -> Plan:
         """Make what the sessions of a site share."""
+        if isinstance(site.proxy, TcpProxy):
+            return self.tcp_plan_of(server, site, site.proxy)
         return make_plan(
             self.reactor,
             site.proxy,
@@ -101,10 +105,35 @@ class Serving:
             pages=server.pages,
         )
 
+    def tcp_plan_of(self, server: Server, site: Site, proxy: TcpProxy) -> Plan:
+        """Make what the connections of a site share."""
+        return make_tcp_plan(
+            self.reactor,
+            proxy,
+            tcp_hooks(proxy),
+            balancer=site.balancer,
+            loop=self.loop,
+            report=Report(),
+            access_writer=self.access_writer,
+            access_format=ACCESS_FORMATS[server.access_log or "off"],
+            limits=server.limits.for_core(),
+            retry=(site.retry or proxy.retry).for_core(),
+            hook_timeout=server.limits.hook_timeout,
+            hook_limits=dict(proxy.hook_timeouts),
+            trusted=server.trusted,
+            reads_hello=proxy.reads_client_hello,
+        )
+
     def set_defer_accept(self, sock: socket.socket) -> None:
         """Tell the kernel whether it keeps a client until it has sent something, at most for a second."""
         if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(self.server.defer_accept))
+            is_deferred = self.server.defer_accept and sock not in self.spoken_to_first
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(is_deferred))
+
+    @property
+    def spoken_to_first(self) -> set[socket.socket]:
+        """The sockets whose clients may wait for us to speak first: of TcpProxies."""
+        return {sock for site in self.server.sites if isinstance(site.proxy, TcpProxy) for sock in site.sockets}
 
     def listen(self, service: ProxyService, sock: socket.socket, site: Site) -> None:
         """Give a listening socket of its site to a service."""
@@ -265,7 +294,7 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serve(
-    proxy: ProxyHttp,
+    proxy: ProxyHttp | TcpProxy,
     listen: str | Iterable[str] = "127.0.0.1:0",
     *,
     tls: TlsSettings | None = None,

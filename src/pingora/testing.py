@@ -22,6 +22,7 @@ from pingora.limits import Limits
 from pingora.proxy import ProxyHttp
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.serving import Serving, serve
+from pingora.tcp import TcpProxy
 from pingora.tls import TlsSettings
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class RunningProxy:
 
     def __init__(
         self,
-        proxy: ProxyHttp,
+        proxy: ProxyHttp | TcpProxy,
         limits: Limits | None = None,
         tls: TlsSettings | None = None,
         reason_header: str | None = None,
@@ -169,7 +170,7 @@ def proxy_factory() -> Iterator[Callable[..., RunningProxy]]:
     running: list[RunningProxy] = []
 
     def start(
-        proxy: ProxyHttp, limits: Limits | None = None, tls: TlsSettings | None = None, **options: Any
+        proxy: ProxyHttp | TcpProxy, limits: Limits | None = None, tls: TlsSettings | None = None, **options: Any
     ) -> RunningProxy:
         running.append(RunningProxy(proxy, limits, tls, **options))
         return running[-1]

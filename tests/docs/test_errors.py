@@ -53,7 +53,9 @@ PROGRAMS = {
     + SERVED,
     "gateway.py makes no pingora.Server; add one: server = pingora.Server()": HEAD,
     "the server has no proxy: call add_proxy first": HEAD + "server = Server()\n",
-    "add_proxy: expected a ProxyHttp, got <class …>": CLASS + "    pass\n" + SERVED.replace("Gateway()", "Gateway"),
+    "add_proxy: expected a ProxyHttp or a TcpProxy, got <class …>": CLASS
+    + "    pass\n"
+    + SERVED.replace("Gateway()", "Gateway"),
     "has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer": CLASS + "    pass\n" + SERVED,
     "upstreams: expected a LoadBalancer, got list: LoadBalancer([...])": CLASS
     + "    upstreams = ['127.0.0.1:1']\n"

@@ -5,7 +5,7 @@
 # shellcheck source=tools/common.sh
 source "$(dirname "$0")/../../tools/common.sh"
 
-TARGETS=(head chunked websocket proxy_header connection tls)
+TARGETS=(head chunked websocket proxy_header client_hello connection tls)
 TREE=$ROOT/build/fuzz/tree
 FINDINGS=$ROOT/build/fuzz/findings
 PACKAGES=(lib base mem http h1 ws prelude) # a codec has nothing else below it

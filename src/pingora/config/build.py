@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pingora.config.hook import construct, find_hook
+from pingora.config.hook import ProxyClass, construct, find_hook
 from pingora.config.model import Config, HealthTable, ListenerTable, UpstreamsTable
 from pingora.config.problems import Source
 from pingora.config.reader import read_tables
@@ -26,10 +26,11 @@ from pingora.load_balancing import (
     TcpHealthCheck,
 )
 from pingora.load_balancing.endpoints import make_endpoints
-from pingora.proxy import ProxyHttp
+from pingora.proxy import ProxyHttp, own_hook
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.retry import RetryPolicy
 from pingora.server import Server
+from pingora.tcp import TcpProxy
 from pingora.tls.server import TlsSettings
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
@@ -52,7 +53,7 @@ SELECTIONS: dict[str, type[Selection]] = {
 class Hook:
     """A proxy object, and what its constructor gave it: the file may set both anew, and leave them out again."""
 
-    proxy: ProxyHttp
+    proxy: ProxyHttp | TcpProxy
     upstreams: LoadBalancer | None
     retry: RetryPolicy
 
@@ -62,7 +63,7 @@ class Parts:
     """What a file names, read and found: all that a server is made of but the objects of this process."""
 
     config: Config
-    kind: type[ProxyHttp]
+    kind: ProxyClass
     endpoints: list[Endpoint]
     pages: dict[int, Response]
     tls: dict[str, TlsSettings]
@@ -137,7 +138,11 @@ def load_config(
 
 def is_same_hook(old: Config, new: Config) -> bool:
     """True if the object of the old configuration serves the new one as well."""
-    return old.hook == new.hook and Path(old.source.name).resolve() == Path(new.source.name).resolve()
+    return (
+        old.hook == new.hook
+        and old.protocol == new.protocol
+        and Path(old.source.name).resolve() == Path(new.source.name).resolve()
+    )
 
 
 def find_parts(source: Source, tables: dict[str, Any], endpoints: list[Endpoint]) -> Parts:
@@ -148,7 +153,8 @@ def find_parts(source: Source, tables: dict[str, Any], endpoints: list[Endpoint]
     pages = read_pages(source, tables.get("error_pages", {}))
     tls = read_tls(source, tables.get("listeners", []))
     is_readable = "hook" in tables or "hook" not in source.values
-    kind = find_hook(source, tables.get("hook")) if is_readable else None
+    base = TcpProxy if tables.get("protocol") == "tcp" else ProxyHttp
+    kind = find_hook(source, tables.get("hook"), base) if is_readable else None
     source.check()
     assert kind is not None
     return Parts(Config(source=source, **tables), kind, endpoints, pages, tls)
@@ -209,13 +215,13 @@ def read_pages(source: Source, names: dict[str, Any]) -> dict[int, Response]:
     return pages
 
 
-def new_hook(config: Config, kind: type[ProxyHttp]) -> Hook | None:
+def new_hook(config: Config, kind: ProxyClass) -> Hook | None:
     """Make the proxy object; None, with the reason noted, if that cannot be."""
     proxy = construct(config.source, kind, config.hook)
     if proxy is None:
         return None
     hook = Hook(proxy, proxy.upstreams, proxy.retry)
-    if not config.upstreams and not hook.upstreams and kind.upstream_peer is ProxyHttp.upstream_peer:
+    if not config.upstreams and not hook.upstreams and own_hook(proxy, "upstream_peer") is None:
         message = f"missing: {kind.__name__} has no upstreams of its own and does not override upstream_peer"
         config.source.key_problem(("upstreams",), message)
         return None

@@ -7,23 +7,26 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from pingora.config.model import HookTable
 from pingora.config.problems import Source, did_you_mean
 from pingora.proxy import ProxyHttp
+from pingora.tcp import TcpProxy
 from pingora.usage import UsageError, is_loading
 
+ProxyClass: TypeAlias = type[ProxyHttp] | type[TcpProxy]
 
-def find_hook(source: Source, hook: HookTable | None) -> type[ProxyHttp] | None:
-    """Import the class that a file names; ProxyHttp if it names none; None, with the reasons noted, if that fails."""
+
+def find_hook(source: Source, hook: HookTable | None, base: ProxyClass = ProxyHttp) -> ProxyClass | None:
+    """Import the class that a file names; `base` if it names none; None, with the reasons noted, if that fails."""
     if hook is None:
-        return ProxyHttp
-    found = find_class(source, hook)
+        return base
+    found = find_class(source, hook, base)
     return found if found is not None and check_options(source, found, hook.options) else None
 
 
-def construct(source: Source, found: type[ProxyHttp], hook: HookTable | None) -> ProxyHttp | None:
+def construct(source: Source, found: ProxyClass, hook: HookTable | None) -> ProxyHttp | TcpProxy | None:
     """Make the proxy object; None, with the reason noted, if its constructor raises."""
     token = is_loading.set(True)
     try:
@@ -40,32 +43,33 @@ def class_path(source: Source) -> tuple[str, ...]:
     return ("hook", "class") if isinstance(source.values.get("hook"), dict) else ("hook",)
 
 
-def find_class(source: Source, hook: HookTable) -> type[ProxyHttp] | None:
+def find_class(source: Source, hook: HookTable, base: ProxyClass) -> ProxyClass | None:
     """Import the module and take the class, or note what is wrong."""
     name, _, class_name = hook.cls.partition(":")
     module = import_hook_module(source, name)
     if module is None:
         return None
     found = getattr(module, class_name, None)
-    if isinstance(found, type) and issubclass(found, ProxyHttp):
-        return found
+    if is_proxy_class(found, base):
+        return cast("ProxyClass", found)
     if found is not None:
-        message = f"{class_name} of {file_of(module)} is no class that extends pingora.ProxyHttp"
+        message = f"{class_name} of {file_of(module)} is no class that extends pingora.{base.__name__}"
     else:
-        known = [key for key, value in vars(module).items() if is_proxy_class(value) and value is not ProxyHttp]
-        message = f"{file_of(module)} has no class {class_name}{did_you_mean(class_name, known) or list_of(known)}"
+        known = [key for key, value in vars(module).items() if is_proxy_class(value, base) and value is not base]
+        hint = did_you_mean(class_name, known) or list_of(known, base)
+        message = f"{file_of(module)} has no class {class_name}{hint}"
     source.value_problem(class_path(source), message)
     return None
 
 
-def is_proxy_class(value: Any) -> bool:
+def is_proxy_class(value: Any, base: ProxyClass) -> bool:
     """True for a class that can be a hook."""
-    return isinstance(value, type) and issubclass(value, ProxyHttp)
+    return isinstance(value, type) and issubclass(value, base)
 
 
-def list_of(names: list[str]) -> str:
+def list_of(names: list[str], base: ProxyClass) -> str:
     """Give the end of a message that says what there is."""
-    return f"; there is {', '.join(names)}" if names else "; it has no class that extends pingora.ProxyHttp"
+    return f"; there is {', '.join(names)}" if names else f"; it has no class that extends pingora.{base.__name__}"
 
 
 def file_of(module: ModuleType) -> str:
@@ -111,7 +115,7 @@ def import_hook_module(source: Source, name: str) -> ModuleType | None:
     return module
 
 
-def check_options(source: Source, hook: type[ProxyHttp], options: dict[str, Any]) -> bool:
+def check_options(source: Source, hook: ProxyClass, options: dict[str, Any]) -> bool:
     """Say whether the constructor takes these options; note what is wrong."""
     try:
         signature = inspect.signature(hook)

@@ -118,6 +118,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """A checked configuration. `source` is the file, for what is found wrong with it later."""
 
     source: Source
+    protocol: Annotated[str, one_of("http", "tcp")] = "http"
     listeners: list[ListenerTable]
     upstreams: UpstreamsTable | None = None
     hook: HookTable | None = None

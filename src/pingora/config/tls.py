@@ -10,7 +10,7 @@ from pingora.config.fields import one_of, parse_flag, parse_path, parsed
 from pingora.config.positions import Path
 from pingora.config.problems import Source
 from pingora.tls.certificate import Certificate
-from pingora.tls.rules import VERSIONS
+from pingora.tls.rules import PROTOCOLS, VERSIONS
 from pingora.tls.server import ClientAuth, TlsSettings
 from pingora.tls.upstream import UpstreamTls
 
@@ -76,6 +76,7 @@ class Files:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._alpn = () if source.values.get("protocol") == "tcp" else PROTOCOLS  # of other protocols we know no names
         self._directory = FilePath(source.name).parent
 
     def _place(self, name: str | None) -> str | None:
@@ -102,7 +103,13 @@ class Files:
             )
         elif table.client_crl is not None:
             raise ValueError("client_crl: it takes a client_ca as well")
-        return TlsSettings(certificates, client_auth=auth, strict_host=table.strict_host, min_version=table.min_version)
+        return TlsSettings(
+            certificates,
+            client_auth=auth,
+            strict_host=table.strict_host,
+            min_version=table.min_version,
+            alpn=self._alpn,
+        )
 
     def upstream(self, table: UpstreamTlsTable, path: Path) -> UpstreamTls | None:
         """Make the settings of upstreams; None if that cannot be."""
@@ -116,6 +123,7 @@ class Files:
                     server_name=table.server_name,
                     certificate=None if table.certificate is None else self._certificate(table.certificate),
                     min_version=table.min_version,
+                    alpn=self._alpn,
                 )
             ],
         )

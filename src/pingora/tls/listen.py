@@ -5,6 +5,7 @@ from urllib.parse import parse_qs
 
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.tls.certificate import Certificate
+from pingora.tls.rules import PROTOCOLS
 from pingora.tls.server import ClientAuth, TlsSettings
 
 FILES = ("cert", "key", "client_ca", "client_crl")
@@ -47,7 +48,7 @@ def parse_listen(
     if not is_secure:
         return Listen(address, None, proxy_protocol)
     if any(name in options for name in TLS_OPTIONS):
-        tls = settings_of(text, options)
+        tls = settings_of(text, options, PROTOCOLS if plain == "http" else ())
     elif tls is None:
         raise ValueError(f"listen {text!r}: it needs a certificate: tls://{address}?cert=FILE&key=FILE")
     return Listen(address, tls, proxy_protocol)
@@ -59,7 +60,7 @@ def files_of_address(text: str) -> list[str]:
     return [path for name in FILES for path in options.get(name, ()) if path]
 
 
-def settings_of(text: str, options: dict[str, list[str]]) -> TlsSettings:
+def settings_of(text: str, options: dict[str, list[str]], alpn: tuple[str, ...]) -> TlsSettings:
     """Make the settings of a query string. Raises ValueError."""
     certs, keys = options.get("cert", []), options.get("key", [])
     if not certs or len(keys) not in (0, len(certs)):
@@ -70,4 +71,5 @@ def settings_of(text: str, options: dict[str, list[str]]) -> TlsSettings:
         [Certificate(chain, key) for chain, key in pairs],
         client_auth=ClientAuth(client_ca, client_crl or None) if client_ca else None,
         min_version=options.get("min_version", ["1.2"])[-1],
+        alpn=alpn,
     )

@@ -27,6 +27,7 @@ cdef struct AccessRecord:
     LogText request_id
     LogText upstream         # address and port of the last upstream tried
     uint8_t minor_version    # of HTTP/1.x
+    const char* protocol     # NUL-terminated; NULL: HTTP/1.x
     uint16_t status          # 0 if nothing was answered
     bint reused              # the upstream connection came from the pool
     uint32_t attempts        # upstream tries

@@ -115,6 +115,12 @@ cdef inline char* put_combined_text(char* at, LogText text, size_t share) noexce
     return put_escaped(at, text.at, text.size, share, False)
 
 
+cdef inline char* put_protocol(char* at, const AccessRecord* record) noexcept nogil:
+    if record.protocol != NULL:
+        return put_literal(at, record.protocol)
+    return put_number(put_literal(at, "HTTP/1."), record.minor_version, 1)
+
+
 cdef size_t format_combined(const AccessRecord* record, char* out, size_t room) noexcept nogil:
     cdef char* at = out
     cdef size_t share
@@ -132,8 +138,7 @@ cdef size_t format_combined(const AccessRecord* record, char* out, size_t room) 
         at = put_escaped(at, record.method.at, record.method.size, share, False)
         at = put_literal(at, " ")
         at = put_escaped(at, record.target.at, record.target.size, share * 8, False)
-        at = put_literal(at, " HTTP/1.")
-        at = put_number(at, record.minor_version, 1)
+        at = put_protocol(put_literal(at, " "), record)
     at = put_literal(at, '" ')
     at = put_number(at, record.status, 3)
     at = put_literal(at, " ")
@@ -183,8 +188,7 @@ cdef size_t format_json(const AccessRecord* record, char* out, size_t room) noex
     at = put_json_text(at, ',"client":', record.client, share)
     at = put_json_text(at, ',"method":', record.method, share)
     at = put_json_text(at, ',"target":', record.target, share * 8)
-    at = put_literal(at, ',"protocol":"HTTP/1.')
-    at = put_number(at, record.minor_version, 1)
+    at = put_protocol(put_literal(at, ',"protocol":"'), record)
     at = put_literal(at, '","status":')
     at = put_number(at, record.status, 1) if record.status else put_literal(at, "null")
     at = put_literal(at, ',"bytes_sent":')

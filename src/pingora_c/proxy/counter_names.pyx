@@ -7,7 +7,8 @@ from pingora_c.stats.counters cimport (
     ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
     CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, ENDPOINT_OUTAGES,
     ENDPOINT_RETURNS, FAILURE_ROOM, FAILURES, HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, PROXY_HEADERS,
-    PROXY_REFUSAL_ROOM, PROXY_REFUSALS, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES,
+    PROXY_REFUSAL_ROOM, PROXY_REFUSALS, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED,
+    TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -41,6 +42,10 @@ cdef tuple make_names():
         names[<int>PROXY_REFUSALS + i] = f'pingora_connections_refused_total{{reason="{reason}"}}'
     names[<int>ENDPOINT_OUTAGES] = "pingora_endpoint_outages_total"
     names[<int>ENDPOINT_RETURNS] = "pingora_endpoint_returns_total"
+    names[<int>TCP_SESSIONS] = "pingora_tcp_sessions_total"
+    names[<int>TCP_SESSIONS_ACTIVE] = "pingora_tcp_sessions_active"
+    names[<int>TCP_RECEIVED] = 'pingora_tcp_bytes_total{direction="received"}'
+    names[<int>TCP_SENT] = 'pingora_tcp_bytes_total{direction="sent"}'
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'

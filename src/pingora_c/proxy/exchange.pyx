@@ -195,6 +195,8 @@ cdef class Exchange(Phases):
         if self.plan.retry.try_ms or self.plan.retry.total_ms or self.chosen.total_timeout_ms:
             limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms, &self.deadline_kind)
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
+        if self.chosen.proxy_protocol is not None or self.greeting is not None:
+            self.server.introduce_to(self.chosen, self)
         opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, not self.reuse_failed)
         self.up = self.opened
         self.opened = None

@@ -7,6 +7,7 @@ cdef enum FailureKind:
     OK = 0
     CLIENT_GONE             # no answer is possible
     CLIENT_STALLED          # no answer is possible: it took nothing for Limits.write_timeout
+    CLIENT_BAD_HELLO        # its first TLS message is malformed; nothing is answered
     CLIENT_BAD_BODY         # 400
     CLIENT_TRUNCATED        # 400  it ended its side within the body
     CLIENT_TIMEOUT          # 408  the body stopped coming

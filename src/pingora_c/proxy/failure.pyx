@@ -12,6 +12,7 @@ cdef Row[FAILURE_END] ROWS
 ROWS[<int>OK] = Row(0, b"ok", b"internal")
 ROWS[<int>CLIENT_GONE] = Row(0, b"client_gone", b"downstream")
 ROWS[<int>CLIENT_STALLED] = Row(0, b"client_stalled", b"downstream")
+ROWS[<int>CLIENT_BAD_HELLO] = Row(0, b"client_bad_hello", b"downstream")
 ROWS[<int>CLIENT_BAD_BODY] = Row(400, b"client_bad_body", b"downstream")
 ROWS[<int>CLIENT_TRUNCATED] = Row(400, b"client_truncated", b"downstream")
 ROWS[<int>CLIENT_TIMEOUT] = Row(408, b"client_timeout", b"downstream")

@@ -11,7 +11,8 @@ from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport Timer
 from pingora_c.proxy.error_page cimport ErrorPages
-from pingora_c.proxy.stream cimport Stream
+from pingora_c.proxy.stream cimport Stream, StreamOwner
+from pingora_c.upstream.peer cimport HttpPeer
 
 # Limits of a listener's connections; times in milliseconds.
 cdef struct ServerLimits:
@@ -64,6 +65,10 @@ cdef class ServerConnection(Connection):
     cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
     cdef void arm(self, uint32_t delay_ms) noexcept         # on_timeout comes then, and not as it was armed before
     cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
+    # What a connection to `peer` begins with, if it is to be told who the client is; None: nothing.
+    cdef bytes greeting_to(self, HttpPeer peer)
+    # Give it to whoever opens a stream to `peer` next.
+    cdef void introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept
     # -- overridden
     cdef bint is_idle(self) noexcept       # no session is at work
     cdef void fail(self, int kind) noexcept         # its sessions fail with this FailureKind, or it is closed

@@ -115,6 +115,17 @@ cdef class ServerConnection(Connection):
         host = head.block.base + block_field(&head.block, <uint32_t>i).value_at
         return self.transport.serves_host(host, name_size(host, block_field(&head.block, <uint32_t>i).value_size))
 
+    cdef bytes greeting_to(self, HttpPeer peer):
+        cdef int fd = self.transport.fd
+        cdef ProxyProtocol introduction = self.introduction
+        return peer.greeting(fd, introduction)
+
+    cdef void introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept:
+        try:
+            owner.greeting = self.greeting_to(peer)
+        except:
+            owner.greeting = b""     # ignored: no memory, and an empty one introduces nobody
+
     cdef bint is_idle(self) noexcept:
         return True
 

@@ -5,9 +5,13 @@ from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport Transport
-from pingora_c.proxy.plan cimport Plan
-from pingora_c.proxy.server_connection cimport Application, ServerConnection
+from pingora_c.proxy.plan cimport Plan, RetryRules
+from pingora_c.proxy.server_connection cimport Application, ServerConnection, ServerLimits
 from pingora_c.upstream.pool cimport Pool
+
+cdef int read_retry(dict retry, RetryRules* rules) except -1
+cdef int read_limits(dict limits, ServerLimits* given) except -1
+
 
 cdef class TlsAcceptor
 
@@ -20,6 +24,8 @@ cdef class ProxyService(Application):
     cdef set servers             # open client connections
     cdef list listeners
     cdef bint is_closed
+    # The server's side of a connection that is accepted now.
+    cdef ServerConnection new_connection(self)
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
     cdef int meet(self, ServerConnection server) except -1
     # lines for a message that no session saw

@@ -42,7 +42,6 @@ def make_plan(
 @final
 class TlsAcceptor: ...
 
-@final
 class ProxyService:
     def __init__(self, reactor: Reactor, plan: Plan) -> None: ...
     @property

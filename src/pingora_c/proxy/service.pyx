@@ -157,7 +157,6 @@ cdef class TlsAcceptor(Acceptor):
         self.service.on_turned_away(reason, address)
 
 
-@cython.final
 cdef class ProxyService(Application):
     """The listeners and client connections of one proxy in this process; `plan` is of `make_plan`."""
 
@@ -248,7 +247,7 @@ cdef class ProxyService(Application):
 
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
                              TlsAcceptor tls) except -1:
-        cdef H1Server server = H1Server.__new__(H1Server)
+        cdef ServerConnection server = self.new_connection()
         cdef Transport transport
         server.introduction = introduction
         server.application = self
@@ -275,6 +274,9 @@ cdef class ProxyService(Application):
             server.arm(self.limits.handshake_ms)
         server.open_transport()
         return 0
+
+    cdef ServerConnection new_connection(self):
+        return H1Server.__new__(H1Server)
 
     cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept:
         try:

@@ -22,6 +22,7 @@ cdef class Stream
 
 
 cdef class StreamOwner:
+    cdef bytes greeting      # what connections that open_stream makes begin with: HttpPeer.greeting
     cdef Stream opened       # the upstream stream that open_stream made last
     # `is_client`: the callback is about the client's side.
     cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept

@@ -21,6 +21,7 @@ cdef enum ClientState:
 cdef class H1Client(Connection):
     cdef Pool pool
     cdef object key            # of the pool
+    cdef bytes greeting        # of the PROXY protocol, sent before anything else; None: there is none
     cdef uint8_t state
     cdef HttpPeer peer         # whom it serves, or served last: its limits
     cdef uint32_t wait_ms      # after this long without progress it is looked which limit is meant

@@ -12,17 +12,15 @@ from pingora_c.http.field cimport Field
 from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.http.trailers cimport Trailers
 from libc.stdint cimport uint64_t
-from pingora_c.lib.errno cimport EINPROGRESS, EMFILE, ENFILE, errno
-from pingora_c.lib.socket cimport (
-    IPPROTO_TCP, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, connect, getsockopt,
-    setsockopt, sockaddr, socket, socklen_t,
-)
+from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
+from pingora_c.lib.socket cimport SO_ERROR, SOL_SOCKET, getsockopt, socklen_t
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
     CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE,
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
+from pingora_c.upstream.peer cimport send_greeting
 
 cdef enum:
     FIELDS_MAX = 256
@@ -71,6 +69,9 @@ cdef class H1Client(Connection):
         if self.state == CLIENT_CONNECTING:
             getsockopt(self.transport.fd, SOL_SOCKET, SO_ERROR, &error, &size)
             if error:
+                self.fail(CONNECT_REFUSED)
+                return
+            if send_greeting(self.transport.fd, self.greeting) < 0:
                 self.fail(CONNECT_REFUSED)
                 return
             self.open_transport()
@@ -305,31 +306,27 @@ cdef int bind(H1Client client, StreamOwner owner) except -1:
     return 0
 
 
-cdef H1Client take_idle(Pool pool, HttpPeer peer):
+cdef H1Client take_idle(Pool pool, object key):
     """The most recent idle connection that nothing was heard of, or None."""
     cdef H1Client client
     while True:
-        client = <H1Client>pool.take(peer.key)
+        client = <H1Client>pool.take(key)
         if client is None or not (client.is_closed or client.saw_hangup or client.is_broken or client.can_read):
             return client
 
 
-cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner) except -2:
+cdef int connect_new(Reactor reactor, Pool pool, object key, HttpPeer peer, StreamOwner owner) except -2:
     cdef H1Client client = H1Client.__new__(H1Client)
-    cdef int one = 1
-    cdef int fd = socket(peer.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    cdef int fd = peer.dial()
     if fd < 0:
         return -3 if errno == EMFILE or errno == ENFILE else -1
     client.transport = peer.new_transport(fd)
     client.pool = pool
-    client.key = peer.key
+    client.greeting = owner.greeting
+    client.key = key
     client.serve_peer(peer)
     client.state = CLIENT_CONNECTING
     client.is_blocked = True     # the first OUT edge tells the end of the connect
-    if not peer.address.is_unix:
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-    if connect(fd, <sockaddr*>&peer.address.raw, peer.address.raw_size) < 0 and errno != EINPROGRESS:
-        return -1
     if client.open(reactor, client.transport) < 0:
         return -1
     reactor.set_timer(&client.timer, peer.connect_timeout_ms)
@@ -339,14 +336,15 @@ cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owne
 
 cdef int open_or_raise(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) except -2:
     cdef H1Client client
+    cdef object key = peer.key if owner.greeting is None else (peer.key, owner.greeting)
     if may_reuse:
-        client = take_idle(pool, peer)
+        client = take_idle(pool, key)
         if client is not None:
             client.state = CLIENT_BUSY
             client.serve_peer(peer)
             bind(client, owner)
             return 1
-    return connect_new(reactor, pool, peer, owner)
+    return connect_new(reactor, pool, key, peer, owner)
 
 
 cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept:

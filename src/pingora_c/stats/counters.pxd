@@ -34,6 +34,10 @@ cdef enum Counter:
     LOOP_BLOCKED = PROXY_REFUSALS + PROXY_REFUSAL_ROOM    # longer than Limits.blocked_after
     ENDPOINT_OUTAGES           # endpoints that failures took out of selection
     ENDPOINT_RETURNS           # that an answer brought in again
+    TCP_SESSIONS
+    TCP_SESSIONS_ACTIVE
+    TCP_RECEIVED               # bytes from clients that were passed on
+    TCP_SENT                   # to them
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
     REFUSALS = ATTEMPT_FAILURES + FAILURE_ROOM     # + Refusal: messages that no session saw

@@ -1,6 +1,7 @@
 """HttpPeer: where a request goes and how to connect there."""
 cimport cython
 from libc.stdint cimport uint32_t
+from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_client cimport ClientContext
 from pingora_c.net.transport cimport Transport
 from pingora_c.upstream.address cimport Address
@@ -26,14 +27,24 @@ cdef class HttpPeer:
     # What decides whether a connection may serve two peers, compared in full by the pool (DESIGN rule 6).
     cdef object key
 
+    cdef readonly str proxy_protocol        # "v1" or "v2": connections begin with a header of it; None
     cdef int be_plain(self, Address address) except -1     # with the default options
     cdef int be_like(self, HttpPeer other) except -1
     # Each in seconds, None: as it is; first_byte and write follow `read` unless they differ from it already.
     cdef int set_times(self, object connect, object read, object first_byte, object write, object total,
                        object idle) except -1
+    # A new non-blocking socket whose connect has begun: writable when it is over. -1: it failed at once, see errno.
+    cdef int dial(self) noexcept
+    # The header that introduces the client of the connection `fd`, None without proxy_protocol. It is part of the key
+    # of the pool: a connection serves one client only.
+    cdef bytes greeting(self, int fd, ProxyProtocol introduction)
     # A transport over the connected or connecting socket `fd`, which it takes over.
     cdef Transport new_transport(self, int fd)
     cdef int use_tls(self, object tls, str server_name) except -1
     # The peer for an endpoint with the options of its balancer, made once per endpoint.
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint)
+
+
+# Send what HttpPeer.greeting gave over a socket that has just connected, before anything else; -1: it is broken.
+cdef int send_greeting(int fd, bytes greeting) noexcept

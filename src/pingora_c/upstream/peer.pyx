@@ -1,10 +1,26 @@
 """Peers. Owns no connection."""
 cimport cython
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
-
+from pingora_c.lib.errno cimport EINPROGRESS, errno
+from pingora_c.lib.socket cimport (
+    IPPROTO_TCP, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, TCP_NODELAY, connect as connect_socket, send,
+    setsockopt,
+    sockaddr, socket,
+)
+from pingora_c.lib.unistd cimport close
+from pingora_c.net.proxy_protocol cimport introduce
 from pingora_c.net.transport cimport PlainTransport
 from pingora_c.upstream.address cimport Address
+
+
+cdef int send_greeting(int fd, bytes greeting) noexcept:
+    # A socket that has just connected has room for it: less than all means that it is broken.
+    if greeting is None:
+        return 0
+    return 0 if send(fd, PyBytes_AS_STRING(greeting), PyBytes_GET_SIZE(greeting), MSG_NOSIGNAL) == (
+        PyBytes_GET_SIZE(greeting)) else -1
 
 
 cdef int64_t to_ms(object seconds, str name) except -1:
@@ -28,11 +44,14 @@ cdef class HttpPeer:
     sending the request (both as `read_timeout` if not given), from the connect to the answer's end (no limit if not
     given), and unused in the pool (60). What is not given is for an `Endpoint` as the `peer` of its LoadBalancer says.
     Peers of different `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name`
-    goes before that of `tls`. Raises ValueError for an address that is no literal: resolve names with a LoadBalancer.
+    goes before that of `tls`. `proxy_protocol` ("v1" or "v2") has each connection begin with a header that says who the
+    client is; it serves no other one. Raises ValueError for an address that is no literal: resolve names with a
+    LoadBalancer.
     """
 
     def __init__(self, target, *, connect_timeout=None, read_timeout=None, first_byte_timeout=None, write_timeout=None,
-                 total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None):
+                 total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None,
+                 str proxy_protocol=None):
         if isinstance(target, Endpoint):
             self.be_like(HttpPeer.of(<Endpoint>target))
         elif isinstance(target, str):
@@ -40,6 +59,10 @@ cdef class HttpPeer:
         else:
             raise TypeError(f"HttpPeer: expected an Endpoint or an address like '127.0.0.1:8080', got {target!r}")
         self.set_times(connect_timeout, read_timeout, first_byte_timeout, write_timeout, total_timeout, idle_timeout)
+        if proxy_protocol is not None:
+            if proxy_protocol not in ("v1", "v2"):
+                raise ValueError(f'proxy_protocol: expected "v1" or "v2", got {proxy_protocol!r}')
+            self.proxy_protocol = proxy_protocol
         if group is not None:
             self.group = group
             self.key = (self.address.text, group)
@@ -72,6 +95,7 @@ cdef class HttpPeer:
         self.sni = other.sni
         self.host_names = other.host_names
         self.key = other.key
+        self.proxy_protocol = other.proxy_protocol
         return 0
 
     cdef int set_times(self, object connect, object read, object first_byte, object write, object total,
@@ -108,6 +132,21 @@ cdef class HttpPeer:
         self.key = (self.address.text, self.group, self.context, self.sni, self.host_names)
         return 0
 
+    cdef int dial(self) noexcept:
+        cdef int one = 1
+        cdef int fd = socket(self.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd < 0:
+            return -1
+        if not self.address.is_unix:
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+        if connect_socket(fd, <sockaddr*>&self.address.raw, self.address.raw_size) < 0 and errno != EINPROGRESS:
+            close(fd)     # which leaves errno as it is unless it fails, too
+            return -1
+        return fd
+
+    cdef bytes greeting(self, int fd, ProxyProtocol introduction):
+        return None if self.proxy_protocol is None else introduce(fd, introduction, 1 + (self.proxy_protocol == "v2"))
+
     cdef Transport new_transport(self, int fd):
         if self.context is None:
             return PlainTransport.new(fd)
@@ -125,6 +164,7 @@ cdef class HttpPeer:
             if options is not None:
                 peer.set_times(options.connect_timeout, options.read_timeout, options.first_byte_timeout,
                                options.write_timeout, options.total_timeout, options.idle_timeout)
+                peer.proxy_protocol = options.proxy_protocol
             if endpoint.tls is not None:
                 peer.use_tls(endpoint.tls, endpoint.server_name)
             endpoint.default_peer = peer

@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def parse(data: Buffer) -> tuple[int, bytes | None, bytes | None]: ...

@@ -1,0 +1,9 @@
+from typing import final
+
+class TcpOwner: ...
+
+@final
+class TcpClient: ...
+
+@final
+class TcpUpstream: ...
