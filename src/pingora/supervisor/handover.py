@@ -95,7 +95,7 @@ class Handover:
         successor = self.successor = Successor(ours.command_line(program), ours.notifier.environment)
         n_workers = ours.options.workers if ours.scaling.is_by_hand else None
         try:
-            await successor.prepare((ours.sockets, ours.probes), ours.tickets, self.stays, n_workers)
+            await successor.prepare(ours.sockets, ours.probes, ours.tickets, self.stays, n_workers)
             if ours.is_stopping:
                 raise Refused("the instance is being stopped")
             ours.operators.release()

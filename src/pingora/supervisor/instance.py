@@ -32,7 +32,7 @@ from pingora.supervisor.published import Published
 from pingora.supervisor.reloads import Reloads
 from pingora.supervisor.scaling import Scaling, n_workers_text
 from pingora.supervisor.settings import Settings
-from pingora.supervisor.sockets import SlotSockets, keys_of
+from pingora.supervisor.sockets import SlotSockets
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.system import give_memory_back
@@ -197,7 +197,7 @@ class Supervisor:
 
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
-        inherited = predecessor.inherit()
+        sockets, probes = predecessor.inherit()
         if predecessor.tickets is not None:
             os.close(self.tickets)
             self.tickets = predecessor.tickets
@@ -205,8 +205,8 @@ class Supervisor:
             self.options = replace(self.options, workers=predecessor.n_workers)
             self.board.n_workers = self.sockets.n_slots = predecessor.n_workers
             self.scaling.is_by_hand = True
-        self.probes.adopt({key: inherited.pop(key) for key in keys_of(self._health) if key in inherited})
-        self.sockets.adopt(inherited)
+        self.probes.adopt(probes)
+        self.sockets.adopt(sockets)
         generation = await self.load(None, self.reloads.loaded)
         await self.start_workers(generation, range(self.options.workers))
         await predecessor.ready()
@@ -216,6 +216,7 @@ class Supervisor:
         self._on_serving()
         predecessor.serving()
         self.sockets.keep_only(generation.addresses)
+        self.probes.keep_only(self._health)
         self.start_agent()
 
     async def load(self, timeout: float | None, given: GivenFiles) -> Generation:

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pingora.supervisor import Refused
@@ -61,15 +61,17 @@ class Successor:
         if message.kind != kind:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
 
-    async def prepare(self, sockets: Iterable[SlotSockets], tickets: int, stays: bool, n_workers: int | None) -> None:
+    async def prepare(
+        self, sockets: SlotSockets, probes: SlotSockets, tickets: int, stays: bool, n_workers: int | None
+    ) -> None:
         """Give it the sockets and the TicketStore, and wait until it is ready. Raises Refused.
 
-        `stays`: see Predecessor.
+        `stays`, `n_workers`: see Predecessor.
         """
         await self.expect("hello")
         try:
-            for one in sockets:
-                one.send(self._channel)
+            sockets.send(self._channel)
+            probes.send(self._channel, kind="probes")
             self._channel.send("inherit", [tickets], stays=stays, n_workers=n_workers)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None
@@ -114,17 +116,18 @@ class Predecessor:
         fd = os.environ.pop(VARIABLE, "")
         return cls(int(fd)) if fd else None
 
-    def inherit(self) -> dict[str, list[socket.socket]]:
-        """Take the sockets and the TicketStore."""
+    def inherit(self) -> tuple[dict[str, list[socket.socket]], dict[str, list[socket.socket]]]:
+        """Take the sockets, those of health probes apart, and the TicketStore."""
         self._channel.send("hello")
         sockets: dict[str, list[socket.socket]] = {}
+        probes: dict[str, list[socket.socket]] = {}
         while (message := self._channel.receive()) is not None:
             if message.kind == "inherit":
                 self.stays = message["stays"]
                 self.n_workers = message.fields.get("n_workers")
                 self.tickets = message.fds[0] if message.fds else None
-                return sockets
-            take(sockets, message)
+                return sockets, probes
+            take(probes if message.kind == "probes" else sockets, message)
         raise Refused("the old supervisor ended in the middle of an upgrade")
 
     async def ready(self) -> None:

@@ -83,6 +83,15 @@ def test_the_old_supervisor_serves_again_if_the_new_one_dies_at_once(proxy):
     assert running.end()[0] == 0
 
 
+def test_clients_and_health_probes_keep_their_sockets_apart(proxy):
+    running = proxy("--health", "127.0.0.1:0")  # the same text as where it listens
+    running.ask("upgrade")
+    for _ in range(4):
+        with running.connect("/") as client:
+            assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
+    assert running.ask("stop")["text"] == "stopped"
+
+
 def test_sigusr2_upgrades(proxy):
     running = proxy()
     running.process.send_signal(signal.SIGUSR2)
