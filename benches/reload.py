@@ -105,7 +105,7 @@ def stuck_worker(instance, load, scale, report):
         stuck.settimeout(60)
         blocked_at = time.monotonic()
         time.sleep(1.0)  # none of the others may be chosen instead: it gives no sign of life now
-        ages = {one["pid"]: one["last_beat_ms"] for one in instance.described_workers()}
+        ages = {one["pid"]: one["last_beat_ms"] for one in instance.described_workers() if "last_beat_ms" in one}
         blocked = max(ages, key=ages.get)
         for number in times(5, scale):
             others = [pid for pid in instance.workers if pid != blocked]
@@ -128,7 +128,7 @@ def killed_agents(instance, load, scale, report):
         agent = wait_until(lambda: instance.agent)
         os.kill(agent, signal.SIGKILL)
         wait_until(lambda agent=agent: instance.agent not in (None, agent))
-        for worker in instance.described_workers():
+        for worker in (one for one in instance.described_workers() if one["number"] != "agent"):
             is_less = worker["requests"] < counted.get(worker["pid"], 0)
             report.note("a counter went back", is_ok=False) if is_less else None
             counted[worker["pid"]] = worker["requests"]
@@ -157,6 +157,9 @@ def run(name, scale):
             load.wait_for_answers(3000)
         if scenario is configuration_reloads:
             instance.ask("reload")  # the first one makes memory private that was shared since the fork
+        if scenario is scaling:
+            for number in (8, WORKERS):  # listening sockets of a slot stay open
+                instance.ask("scale", workers=number)
         before = instance.level()
         with Load(instance.port, **load_options) as load:
             scenario(instance, load, scale, report)

@@ -41,8 +41,11 @@ class Program:
         """The file, if it is a configuration."""
         return self.file if self.file is not None and self.file.endswith(".toml") else None
 
-    def check(self) -> "Config | None":
-        """Find errors of use that need no loading; return the configuration, if it is one. Raises UsageError."""
+    def check(self, is_for_others: bool = False) -> "Config | None":
+        """Find errors of use that need no loading; return the configuration, if it is one. Raises UsageError.
+
+        `is_for_others`: it will be served by another user, whose code is not to run with our rights.
+        """
         if self.file is None:
             if not self.listen or not self.upstream:
                 raise UsageError(
@@ -51,21 +54,23 @@ class Program:
         elif self.listen or self.upstream:
             raise UsageError("give a file, or --from and --to, not both")
         elif self.config_file is not None:
-            return check_config(self.config_file)
+            return check_config(self.config_file, is_for_others)
         elif not Path(self.file.partition(":")[0]).is_file():
             raise no_such_file(self.file.partition(":")[0])
         return None
 
 
-def check_config(file: str) -> "Config":
+def check_config(file: str, is_for_others: bool) -> "Config":
     """Read a configuration. Raises ConfigError."""
     from pingora.config.build import load_config  # only here: other programs need none of it
-    from pingora.config.reader import read_config
+    from pingora.config.reader import read_config, read_tables
 
     try:
         return read_config(file)
     except ConfigError:
-        load_config(file)  # nothing will be served, so user code may run here, and all faults are told
+        source, _ = read_tables(file)
+        if not is_for_others and not {"user", "group"} & source.values.keys():
+            load_config(file)  # nothing will be served, so user code may run here, and all faults are told
         raise
 
 

@@ -131,7 +131,7 @@ def run(
 
 def options_of(program: Program, given: dict[str, Any]) -> Options:
     """Give the options of the processes: those that were given, else the file's. Raises UsageError."""
-    config = program.check()
+    config = program.check("user" in given or "group" in given)
     if config is None:
         return Options(**{**given, "name": given.get("name", program.name)})
     from pingora.config.processes import make_options  # only here: other programs need none of it

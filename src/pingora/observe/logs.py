@@ -203,7 +203,7 @@ class LogHandler(logging.Handler):
 
 
 class Losses:
-    """Reports the lines that writers dropped because nobody read fast enough: when no more are lost, or now and then.
+    """Reports the lines that writers dropped: when no more are lost, or now and then.
 
     `own` is the writer that the reports themselves go to: one that it drops is made again later.
     """
@@ -214,6 +214,7 @@ class Losses:
         self._reported = dict.fromkeys(writers, 0)
         self._seen = dict.fromkeys(writers, 0)
         self._looks = dict.fromkeys(writers, 0)
+        self._errors = dict.fromkeys(writers, 0)
 
     def look(self, is_last: bool = False) -> None:
         """Report what is due; call this at regular times, and with `is_last` at the end."""
@@ -228,8 +229,11 @@ class Losses:
                 self._report(name, dropped)
 
     def _report(self, name: str, dropped: int) -> None:
-        before = self._own.dropped
-        log.warning("%d lines for %s were dropped: nobody reads them fast enough", dropped - self._reported[name], name)
+        before, errors = self._own.dropped, self._writers[name].errors
+        is_failing = errors != self._errors[name]
+        why = "they cannot be written" if is_failing else "nobody reads them fast enough"
+        log.warning("%d lines for %s were dropped: %s", dropped - self._reported[name], name, why)
+        self._errors[name] = errors
         self._looks[name] = 0
         if self._own.dropped == before:
             self._reported[name] = dropped

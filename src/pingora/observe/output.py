@@ -29,6 +29,7 @@ class Output:
 
     def close(self) -> None:
         """Write what is left, for at most a second each, and give the streams back."""
+        self.stdout.flush(1.0)  # what fails now is reported, too
         self._losses.look(is_last=True)
         self._undo()
         for writer in (self.stdout, self.stderr):

@@ -215,6 +215,7 @@ class Supervisor:
         generation.accept()
         self._on_serving()
         predecessor.serving()
+        predecessor.close_at_end()
         self.sockets.keep_only(generation.addresses)
         self.probes.keep_only(self._health)
         self.start_agent()

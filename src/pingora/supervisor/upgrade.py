@@ -8,6 +8,7 @@
 Whatever fails before `serving` leaves the old one as it was.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -140,6 +141,18 @@ class Predecessor:
         """Say that we serve."""
         with contextlib.suppress(OSError):  # the old one is gone: so be it
             self._channel.send("serving")
+
+    def close_at_end(self) -> None:
+        """Close the channel when the old one does: from then on it does not mind what becomes of us."""
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            for message in self._channel.receive_all():
+                if message is None:
+                    loop.remove_reader(self._channel.fileno())
+                    self._channel.close()
+
+        loop.add_reader(self._channel.fileno(), read)
 
     def leaving(self) -> None:
         """Say that we were told to stop, or to hand over: our end is not one to be made good."""

@@ -266,7 +266,7 @@ class Drops:
     """Stands for a LogWriter: what it has dropped so far, and whether it drops what it gets now."""
 
     def __init__(self):
-        self.dropped = 0
+        self.dropped = self.errors = 0
         self.is_full = False
 
     def write(self, line):
