@@ -1,7 +1,7 @@
 """Frames of WebSocket. Owns nothing; knows neither socket nor message."""
 cimport cython
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from pingora_c.lib.mask cimport pg_mask_bytes
 from pingora_c.ws.utf8 cimport is_utf8
 
@@ -109,9 +109,33 @@ cdef void begin_frame(FrameReader* reader) noexcept nogil:
         reader.message_rsv = reader.first & WS_RSV
 
 
+cdef int whole_header(FrameReader* reader, const char* buf, size_t* consumed) noexcept nogil:
+    """The same as read_header does octet by octet, on WS_HEADER_MAX bytes that are here."""
+    cdef int error = 0
+    memcpy(reader.header, buf, WS_HEADER_MAX)
+    consumed[0] = 1
+    if not reader.is_lenient:
+        error = check_first(reader, reader.header[0])
+    if error == 0:
+        consumed[0] = 2
+        error = check_second(reader, reader.header[1])
+    if error == 0 and reader.header[1] & LENGTH_BITS >= LENGTH_16:
+        consumed[0] = reader.header_need - (4 if reader.is_masked else 0)
+        error = read_length(reader)
+    if error:
+        reader.state = WS_FAILED
+        return error
+    reader.header_size = reader.header_need
+    consumed[0] = reader.header_need
+    begin_frame(reader)
+    return WS_FRAME
+
+
 cdef int read_header(FrameReader* reader, const char* buf, size_t size, size_t* consumed) noexcept nogil:
     cdef size_t at = 0
     cdef int error
+    if reader.header_size == 0 and size >= WS_HEADER_MAX:
+        return whole_header(reader, buf, consumed)
     while at < size:
         reader.header[reader.header_size] = <uint8_t>buf[at]
         reader.header_size += 1
