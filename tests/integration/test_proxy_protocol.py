@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import socket
 import ssl
 import struct
@@ -75,7 +76,9 @@ def test_the_client_is_the_one_that_was_introduced(proxy_factory, header, client
 @pytest.mark.parametrize("header", [LINE, LINE6, BINARY, with_tlvs((5, b"id"))], ids=["line", "line6", "binary", "tlv"])
 @pytest.mark.parametrize("where", ["127.0.0.1:0", "unix:@"], ids=["tcp", "unix"])
 def test_a_header_may_come_byte_by_byte(proxy_factory, tmp_path, header, where):
-    proxy = proxy_factory(Telling(), listen=where + tmp_path.name if "@" in where else where, proxy_protocol=HERE)
+    proxy = proxy_factory(
+        Telling(), listen=f"{where}{os.getpid()}/{tmp_path.name}" if "@" in where else where, proxy_protocol=HERE
+    )
     with proxy.connect(10) as client:
         if client.family == socket.AF_INET:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

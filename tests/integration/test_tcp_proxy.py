@@ -246,6 +246,26 @@ def test_a_hook_that_awaits_too_long_ends_its_connection(proxy_factory):
     is_over(proxy)
 
 
+def test_a_logging_hook_that_awaits_too_long_is_cancelled_and_nothing_has_failed(proxy_factory, peer_factory):
+    errors = []
+
+    class Slow(TcpProxy):
+        upstreams = LoadBalancer([peer_factory(echo).address])
+        hook_timeouts = {"logging": 0.05}
+
+        async def logging(self, session, error):
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                errors.append(session.error)
+
+    proxy = proxy_factory(Slow())
+    assert talk(proxy, b"hello") == b"hello"
+    wait_until(lambda: errors)
+    is_over(proxy)
+    assert errors == [None]
+
+
 def test_a_client_that_leaves_while_a_hook_awaits_cancels_it(proxy_factory):
     cancelled = []
     awaits = threading.Event()
@@ -434,9 +454,10 @@ def test_the_upstream_is_told_the_client(proxy_factory, peer_factory, version, i
 
 @pytest.mark.parametrize("is_abstract", [False, True])
 def test_unix_sockets_on_both_sides(proxy_factory, peer_factory, tmp_path, is_abstract):
-    name = ("\0" + tmp_path.name if is_abstract else str(tmp_path)) + "/origin"
+    abstract = f"{os.getpid()}/{tmp_path.name}"
+    name = ("\0" + abstract if is_abstract else str(tmp_path)) + "/origin"
     peer_factory(told(b"origin"), family=socket.AF_UNIX, address=name)
-    where = f"unix:@{tmp_path.name}/front" if is_abstract else f"unix:{tmp_path}/front"
+    where = f"unix:@{abstract}/front" if is_abstract else f"unix:{tmp_path}/front"
     proxy = proxy_factory(to(f"unix:{name.replace(chr(0), '@')}"), listen=where)
     with proxy.connect(10) as client:
         client.sendall(b"hello")

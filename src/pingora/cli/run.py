@@ -27,6 +27,7 @@ Examples:
   pingora run --from :8080 --to http://127.0.0.1:3000   no code: a plain proxy
   pingora run --from :8080 --to http://a:80 --to http://b:80 --access-log json
   pingora run --from "tls://:8443?cert=chain.pem&key=key.pem" --to https://app.example.com
+  pingora run --from tcp://:5432 --to tcp://10.0.0.1:5432       any protocol, byte for byte
 """
 
 
@@ -64,10 +65,14 @@ def process_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     "listen",
     multiple=True,
     metavar="ADDR",
-    help="Listen on host:port, :port, unix:/path; tls://:port?cert=FILE&key=FILE with TLS.",
+    help="Listen on host:port, :port, unix:/path; tls://:port?cert=FILE&key=FILE with TLS; tcp://:port: any protocol.",
 )
 @click.option(
-    "--to", "upstream", multiple=True, metavar="URL", help="Send to http:// or https://host:port; several balance."
+    "--to",
+    "upstream",
+    multiple=True,
+    metavar="URL",
+    help="Send to http:// or https://host:port; several balance. Beside tcp://: tcp:// or tls://host:port.",
 )
 @click.option(
     "--workers",

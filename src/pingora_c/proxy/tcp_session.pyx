@@ -44,8 +44,8 @@ cdef void fire_timer(void* owner) noexcept:
     if session.state == TCP_RELAY:
         session.watch()
     elif session.task is not None:
-        if session.failure == OK:
-            session.failure = HOOK_TIMEOUT
+        if session.failure == OK and session.state < TCP_LOG:
+            session.failure = HOOK_TIMEOUT     # a hook that logs fails nothing any more
         session.cancel_task()
 
 
