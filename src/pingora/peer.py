@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+from pingora_c.upstream.peer import PROTOCOLS
+
 
 @dataclass(frozen=True)
 class PeerOptions:
@@ -18,11 +20,24 @@ class PeerOptions:
     idle_timeout: float = 60.0  # unused in the pool: closed
     proxy_protocol: str | None = None  # "v1" or "v2": each connection begins with a header that says who the client is
 
+    protocol: str = "h1"  # h1, h2 (by ALPN, without TLS by prior knowledge), h2h1 (as ALPN chooses)
+    max_h2_streams: int = 100  # requests that share a connection; the upstream may allow fewer
+    h2_ping_interval: float | None = None  # without a byte for so long: a PING; None: only where an answer is overdue
+    h2_ping_timeout: float = 10.0  # for its answer: the connection is given up
+    h2_window: int = 262_144  # bytes of an answer that may wait for a slow client
+
     def __post_init__(self) -> None:
         """Check."""
         if self.proxy_protocol not in (None, "v1", "v2"):
             raise ValueError(f'proxy_protocol: expected "v1" or "v2", got {self.proxy_protocol!r}')
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {self.protocol!r}")
+        if not 1 <= self.max_h2_streams <= 10_000:
+            raise ValueError(f"max_h2_streams: expected 1 to 10000, got {self.max_h2_streams!r}")
+        if not 65_535 <= self.h2_window <= 16_777_216:
+            raise ValueError(f"h2_window: expected 65535 to 16777216 bytes, got {self.h2_window!r}")
         for field in fields(self):
             seconds = getattr(self, field.name)
-            if field.name.endswith("timeout") and seconds is not None and not 0.001 <= seconds <= 86400:
+            is_time = field.name.endswith(("timeout", "interval"))
+            if is_time and seconds is not None and not 0.001 <= seconds <= 86400:
                 raise ValueError(f"{field.name}: expected 0.001 to 86400 seconds, got {seconds!r}")

@@ -12,7 +12,7 @@ from pingora.config.reader import keys_of, read_config
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
-ROW = re.compile(r"^\| `([a-z_.]+)` \| (?:`([^`]*)`|(none)?) ?\|", re.MULTILINE)
+ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (?:`([^`]*)`|(none)?) ?\|", re.MULTILINE)
 FILES = re.findall(r"^```toml\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -72,7 +72,7 @@ def process_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     "upstream",
     multiple=True,
     metavar="URL",
-    help="Send to http:// or https://host:port; several balance. Beside tcp://: tcp:// or tls://host:port.",
+    help="Send to http://, https:// or h2c://host:port; several balance. Beside tcp://: tcp:// or tls://host:port.",
 )
 @click.option(
     "--workers",

@@ -165,7 +165,7 @@ def resolve_endpoints(source: Source, upstreams: UpstreamsTable | None) -> list[
     made: list[Endpoint] = []
     if upstreams is None:
         return made
-    is_encrypted = [entry.address.startswith("https://") for entry in upstreams.endpoints]
+    is_encrypted = [entry.address.startswith(("https://", "grpcs://")) for entry in upstreams.endpoints]
     tls = None
     if any(is_encrypted):
         tls = Files(source).upstream(upstreams.tls or UpstreamTlsTable(), ("upstreams", "tls"))

@@ -85,7 +85,7 @@ def parse_endpoint(value: Any) -> str:
     text = parse_text(value, 'an address such as "10.0.0.1:8080", "https://app.internal" or "unix:/run/app.sock"')
     scheme, separator, rest = text.partition("://")
     if separator and scheme not in PORTS:
-        raise ValueError("expected http:// or https://")
+        raise ValueError("expected http://, https://, h2c://, grpc:// or grpcs://")
     if "?" in text:
         raise ValueError("expected no options behind the address, they stand in [upstreams.tls]")
     address = rest.removesuffix("/") if separator else text

@@ -4,10 +4,9 @@ import asyncio
 import functools
 from collections.abc import Iterable
 
-from pingora.load_balancing.endpoints import EndpointLike, is_name, resolve
+from pingora.load_balancing.endpoints import EndpointLike, endpoint_of, is_name, resolve
 from pingora.tls.targets import parse_target
 from pingora.tls.upstream import UpstreamTls
-from pingora_c.upstream.endpoint import Endpoint
 
 DAY = 86400
 
@@ -59,7 +58,7 @@ class DnsDiscovery(Discovery):
             return [entry]
         target = parse_target(address, self.tls)
         if not is_name(target.address):
-            return [Endpoint(target.address, weight, tls=target.tls, server_name=target.server_name)]
+            return [endpoint_of(target, target.address, weight)]
         try:
             found = await lookup(target.address)
         except ValueError:
@@ -67,9 +66,7 @@ class DnsDiscovery(Discovery):
                 raise
             found = self._known[target.address]
         self._known[target.address] = found
-        return [
-            Endpoint(one, weight, name=target.address, tls=target.tls, server_name=target.server_name) for one in found
-        ]
+        return [endpoint_of(target, one, weight) for one in found]
 
 
 async def lookup(text: str) -> list[str]:

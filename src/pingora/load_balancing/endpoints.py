@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from pingora.tls.targets import parse_target
+from pingora.tls.targets import Target, parse_target
 from pingora.tls.upstream import UpstreamTls
 from pingora_c.upstream.address import Address, parse_address, parse_host_port
 from pingora_c.upstream.endpoint import Endpoint
@@ -24,13 +24,22 @@ def make_endpoints(entries: Iterable[EndpointLike], tls: UpstreamTls | None) -> 
         address, weight = entry if isinstance(entry, tuple) else (entry, 1)
         if isinstance(address, str):
             target = parse_target(address, tls)
-            made += [
-                Endpoint(resolved, weight, name=target.address, tls=target.tls, server_name=target.server_name)
-                for resolved in resolve(target.address)
-            ]
+            made += [endpoint_of(target, resolved, weight) for resolved in resolve(target.address)]
         else:
             made.append(Endpoint(address, weight, tls=tls))
     return made
+
+
+def endpoint_of(target: Target, address: Address | str, weight: int) -> Endpoint:
+    """Make the endpoint for one address of a target."""
+    return Endpoint(
+        address,
+        weight,
+        name=target.address,
+        tls=target.tls,
+        server_name=target.server_name,
+        protocol=target.protocol,
+    )
 
 
 def resolve(text: str) -> list[Address]:

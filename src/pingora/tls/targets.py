@@ -7,9 +7,12 @@ from urllib.parse import parse_qs
 
 from pingora.tls.certificate import Certificate
 from pingora.tls.upstream import UpstreamTls
+from pingora_c.upstream.peer import PROTOCOLS
 
-OPTIONS = ("ca", "crl", "server_name", "cert", "key", "verify")
-PORTS = {"http": "80", "https": "443"}
+OPTIONS = ("ca", "crl", "server_name", "cert", "key", "verify", "protocol")
+PORTS = {"http": "80", "https": "443", "h2c": "80", "grpc": "80", "grpcs": "443"}
+ENCRYPTED = ("https", "grpcs")
+HTTP2 = ("h2c", "grpc", "grpcs")
 
 
 @dataclass(frozen=True)
@@ -19,31 +22,40 @@ class Target:
     address: str  # "host:port", "[ipv6]:port" or "unix:/path"
     tls: UpstreamTls | None
     server_name: str | None  # of a host that is a name
+    protocol: str | None = None  # h1, h2, h2h1; None: nothing is said
 
 
 def parse_target(text: str, tls: UpstreamTls | None = None) -> Target:
     """Read "host:port", "http://host:port", "https://host:port" or "unix:/path".
 
     Connections are encrypted if `tls` is given or the text begins with "https://". Options of a query string go before
-    those of `tls`: ca, crl, server_name, cert, key, and verify=off. Raises ValueError.
+    those of `tls`: ca, crl, server_name, cert, key, verify=off, and protocol=h1, h2 or h2h1. "h2c://" is HTTP/2 without
+    TLS, which "grpc://" is another name for; "grpcs://" is "https://" with protocol=h2. Raises ValueError.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "", text
     elif scheme not in PORTS:
-        raise ValueError(f"upstream {text!r}: expected http://host:port, https://host:port or unix:/path")
+        raise ValueError(
+            f"upstream {text!r}: expected http://host:port (or https, h2c, grpc, grpcs for http) or unix:/path"
+        )
     rest, _, query = rest.partition("?")
     address = rest.removesuffix("/")
     if "/" in address and not address.startswith("unix:"):
         raise ValueError(f"upstream {text!r}: expected no path behind host:port")
     if scheme and not address.startswith("unix:") and not has_port(address):
         address = f"{address}:{PORTS[scheme]}"
-    if scheme == "http" or (not scheme and tls is None):
+    protocol = "h2" if scheme in HTTP2 else None
+    if scheme not in ENCRYPTED and (scheme or tls is None):
         if query:
             raise ValueError(f"upstream {text!r}: options are for https:// only")
-        return Target(address, None, None)
-    settings = with_options(text, query, tls or UpstreamTls()) if query else tls or UpstreamTls()
-    return Target(address, settings, None if settings.server_name else name_in(address))
+        return Target(address, None, None, protocol)
+    options = read_options(text, query)
+    asked = options.pop("protocol", protocol)
+    if asked not in (None, *PROTOCOLS) or (protocol is not None and asked != protocol):
+        raise ValueError(f"upstream {text!r}: expected protocol={protocol or 'h1, h2 or h2h1'}")
+    settings = with_options(text, options, tls or UpstreamTls()) if options else tls or UpstreamTls()
+    return Target(address, settings, None if settings.server_name else name_in(address), asked)
 
 
 def has_port(address: str) -> bool:
@@ -61,12 +73,17 @@ def name_in(address: str) -> str | None:
     return None
 
 
-def with_options(text: str, query: str, tls: UpstreamTls) -> UpstreamTls:
-    """Apply the options of a query string. Raises ValueError."""
+def read_options(text: str, query: str) -> dict[str, str]:
+    """Read a query string. Raises ValueError for an option that there is not."""
     options = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
     for name in options:
         if name not in OPTIONS:
             raise ValueError(f"upstream {text!r}: no option {name!r}; there are {', '.join(OPTIONS)}")
+    return options
+
+
+def with_options(text: str, options: dict[str, str], tls: UpstreamTls) -> UpstreamTls:
+    """Apply options to settings. Raises ValueError."""
     changes: dict[str, object] = {name: options[name] for name in ("ca", "crl", "server_name") if name in options}
     if options.get("verify", "on") not in ("on", "off"):
         raise ValueError(f"upstream {text!r}: expected verify=on or verify=off")

@@ -4,7 +4,7 @@ written anew.
 Room: a head fits `head_room(block)` bytes plus the start line and FIXED_ROOM for the fields that the proxy adds.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport RequestHead, ResponseHead
 
@@ -42,6 +42,16 @@ cdef struct Outgoing:
 
 cdef size_t request_room(RequestHead head) noexcept
 cdef size_t response_room(ResponseHead head) noexcept
+
+# -- what other protocols' encoders of requests share
+
+# The KnownNames, as bits, of fields that are not copied from the request: those of one connection, those that the
+# proxy writes itself. `hops` gets what put_added wants.
+cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept
+# What the proxy adds, as lines "Name: value" with CRLF: X-Forwarded-*, Forwarded, Max-Forwards.
+cdef char* put_added(char* out, RequestHead head, const Outgoing* how, int64_t hops) noexcept
+# The target as origin form, or "*".
+cdef char* put_target(char* out, RequestHead head) noexcept
 
 # Write the head, its empty line included; return the bytes written. `out` has the room that *_room told.
 cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept

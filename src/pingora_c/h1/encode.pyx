@@ -212,14 +212,12 @@ cdef char* put_target(char* out, RequestHead head) noexcept:
     return put(out, target + at, size - at)
 
 
-cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept:
-    cdef char* start = out
+cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept:
     cdef uint64_t skip = HOP_BY_HOP
-    cdef int64_t hops = HOPS_UNLIMITED
-    cdef bint drop_aliases
+    hops[0] = HOPS_UNLIMITED
     if head.method_id == METHOD_OPTIONS:
-        hops = max_forwards(&head.block)     # goes on with one less (RFC 9110 §7.6.2)
-    if hops >= 0:
+        hops[0] = max_forwards(&head.block)     # goes on with one less (RFC 9110 §7.6.2)
+    if hops[0] >= 0:
         skip |= <uint64_t>1 << <int>NAME_MAX_FORWARDS
     if how.client != NULL and not how.is_trusted:
         skip |= FORWARDED
@@ -228,18 +226,12 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
             skip |= <uint64_t>1 << <int>NAME_X_FORWARDED_FOR
         if how.forwarded & <int>FORWARD_STANDARD:
             skip |= <uint64_t>1 << <int>NAME_FORWARDED
-    out = put(out, head.block.base + head.method.at, head.method.size)
-    out[0] = 32
-    out = put_target(out + 1, head)
-    out = put(out, b" HTTP/1.1\r\n", 11)
     if how.drop_expect:
         skip |= <uint64_t>1 << <int>NAME_EXPECT
-    drop_aliases = how.client != NULL and not how.is_trusted
-    out = put_fields(out, &head.block, skip, drop_aliases)
-    if how.host != NULL and block_find_known(&head.block, NAME_HOST, 0) < 0:
-        out = put(out, b"Host: ", 6)
-        out = put(out, how.host, how.host_size)
-        out = put(out, b"\r\n", 2)
+    return skip
+
+
+cdef char* put_added(char* out, RequestHead head, const Outgoing* how, int64_t hops) noexcept:
     if how.client != NULL and how.forwarded & <int>FORWARD_X:
         out = put_x_forwarded(out, &head.block, how)
     if how.client != NULL and how.forwarded & <int>FORWARD_STANDARD:
@@ -248,6 +240,24 @@ cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noe
         out = put(out, b"Max-Forwards: ", 14)
         out = put_decimal(out, <uint64_t>hops - 1 if hops else 0)
         out = put(out, b"\r\n", 2)
+    return out
+
+
+cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept:
+    cdef char* start = out
+    cdef int64_t hops = HOPS_UNLIMITED
+    cdef uint64_t skip = request_skips(head, how, &hops)
+    cdef bint drop_aliases = how.client != NULL and not how.is_trusted
+    out = put(out, head.block.base + head.method.at, head.method.size)
+    out[0] = 32
+    out = put_target(out + 1, head)
+    out = put(out, b" HTTP/1.1\r\n", 11)
+    out = put_fields(out, &head.block, skip, drop_aliases)
+    if how.host != NULL and block_find_known(&head.block, NAME_HOST, 0) < 0:
+        out = put(out, b"Host: ", 6)
+        out = put(out, how.host, how.host_size)
+        out = put(out, b"\r\n", 2)
+    out = put_added(out, head, how, hops)
     if how.is_upgrade:
         out = put_upgrade(out, &head.block)
     out = put_framing(out, how)

@@ -80,6 +80,7 @@ cdef class H2Session:
     # Frame what may leave while has_room(); 0, -1: the connection is at its end.
     cdef int pump(self) noexcept
     cdef bint wants_pump(self) noexcept        # something waits to be framed
+    cdef bint wants_read(self) noexcept        # False: nothing that comes is looked at any more, the peer is told why
     cdef bint is_over(self) noexcept           # nothing more will come or go: close the connection
 
     # -- streams

@@ -338,6 +338,9 @@ cdef class H2Session:
     cdef bint wants_pump(self) noexcept:
         return nghttp2_session_want_write(self.session) != 0
 
+    cdef bint wants_read(self) noexcept:
+        return nghttp2_session_want_read(self.session) != 0
+
     cdef bint is_over(self) noexcept:
         return not nghttp2_session_want_read(self.session) and not nghttp2_session_want_write(self.session)
 

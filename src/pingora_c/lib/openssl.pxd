@@ -139,6 +139,7 @@ cdef extern from "<openssl/ssl.h>":
     X509* SSL_CTX_get0_certificate(const SSL_CTX* ctx)
     int SSL_CTX_set_session_id_context(SSL_CTX* ctx, const unsigned char* context, unsigned int size)
     int SSL_CTX_set_alpn_protos(SSL_CTX* ctx, const unsigned char* protocols, unsigned int size)
+    int SSL_set_alpn_protos(SSL* ssl, const unsigned char* protocols, unsigned int size)
     void SSL_CTX_set_alpn_select_cb(
         SSL_CTX* ctx,
         int (*select)(SSL*, const unsigned char**, unsigned char*, const unsigned char*, unsigned int, void*) noexcept,

@@ -26,6 +26,7 @@ cdef class TlsTransport(Transport):
     cdef object future        # of the chooser, while it awaits
     cdef bytes server_name    # SNI in lower case; None: none was sent
     cdef str ja4              # the client's fingerprint; None: nobody wants to know
+    cdef bytes offered        # client: ALPN as offered; None: as the context does
     cdef object described     # what describe() gave
     cdef str trouble          # what failure() gives
     cdef char* kept           # owned: ciphertext that waits for the socket, NULL if there is none

@@ -23,5 +23,7 @@ cdef class ClientContext(TlsContext):
     cdef bytes protocols        # ALPN as offered, empty: none
 
     # A transport over `fd` to the peer of `key`. It sends `server_name` as SNI unless None, and expects a certificate
-    # for one of `host_names`, or if that is empty for `ip`.
-    cdef TlsTransport connect(self, int fd, object key, bytes server_name, tuple host_names, bytes ip)
+    # for one of `host_names`, or if that is empty for `ip`. `offered`: ALPN, None: `protocols`.
+    cdef TlsTransport connect(
+        self, int fd, object key, bytes server_name, tuple host_names, bytes ip, bytes offered,
+    )

@@ -7,7 +7,7 @@ from pingora_c.lib.openssl cimport (
     SSL, SSL_CTX_free, SSL_CTX_get_cert_store, SSL_CTX_sess_set_new_cb, SSL_CTX_set_alpn_protos,
     SSL_CTX_set_session_cache_mode, SSL_CTX_set_verify, SSL_SESSION_free, SSL_SESSION_is_resumable,
     SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_add1_host,
-    SSL_get0_alpn_selected, SSL_get0_param, SSL_get_ex_data, SSL_set_hostflags, SSL_set_session,
+    SSL_get0_alpn_selected, SSL_get0_param, SSL_get_ex_data, SSL_set_alpn_protos, SSL_set_hostflags, SSL_set_session,
     SSL_set_tlsext_host_name, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
     X509_STORE_load_file, X509_STORE_load_path, X509_VERIFY_PARAM_set1_ip_asc,
 )
@@ -62,12 +62,19 @@ cdef class ClientContext(TlsContext):
     def __dealloc__(self):
         SSL_CTX_free(self.ctx)
 
-    cdef TlsTransport connect(self, int fd, object key, bytes server_name, tuple host_names, bytes ip):
+    cdef TlsTransport connect(
+        self, int fd, object key, bytes server_name, tuple host_names, bytes ip, bytes offered,
+    ):
         cdef TlsTransport transport = TlsTransport.new(fd, self, self.ctx, False)
         cdef KeptSession session = <KeptSession>self.sessions.get(key)
         cdef bytes name
         transport.choice = key
         transport.server_name = server_name
+        transport.offered = self.protocols if offered is None else offered
+        if offered is not None and SSL_set_alpn_protos(
+                transport.ssl, <const unsigned char*>PyBytes_AS_STRING(offered),
+                <unsigned int>PyBytes_GET_SIZE(offered)) != 0:
+            raise MemoryError
         if server_name is not None:
             SSL_set_tlsext_host_name(transport.ssl, PyBytes_AS_STRING(server_name))
         if self.verifies:
@@ -100,8 +107,8 @@ cdef class ClientContext(TlsContext):
     cdef bint on_open(self, TlsTransport transport) noexcept:
         """Whether the protocol that the server chose is one that was offered (RFC 7301 §3.1)."""
         cdef const unsigned char* chosen = NULL
-        cdef const unsigned char* ours = <const unsigned char*>PyBytes_AS_STRING(self.protocols)
-        cdef const unsigned char* end = ours + PyBytes_GET_SIZE(self.protocols)
+        cdef const unsigned char* ours = <const unsigned char*>PyBytes_AS_STRING(transport.offered)
+        cdef const unsigned char* end = ours + PyBytes_GET_SIZE(transport.offered)
         cdef unsigned int size = 0
         SSL_get0_alpn_selected(transport.ssl, &chosen, &size)
         while ours < end and size:

@@ -4,10 +4,11 @@ from pingora_c.net.introducer cimport INTRODUCTION_END, introduction_reason
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPT_FAILURES, ATTEMPTS, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
     CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, ENDPOINT_OUTAGES,
-    ENDPOINT_RETURNS, FAILURE_ROOM, FAILURES, HANDSHAKE_FAILURES, HANDSHAKES, LOOP_BLOCKED, PROXY_HEADERS,
-    PROXY_REFUSAL_ROOM, PROXY_REFUSALS, REFUSAL_ROOM, REFUSALS, REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED,
+    ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS, H2_GOAWAYS, H2_GUARDED,
+    H2_PING_TIMEOUTS, H2_REFUSED_STREAMS, HANDSHAKES, HANDSHAKE_FAILURES, LOOP_BLOCKED, PROXY_HEADERS,
+    PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED,
     TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
 )
 
@@ -47,6 +48,12 @@ cdef tuple make_names():
     names[<int>TCP_RECEIVED] = 'pingora_tcp_bytes_total{direction="received"}'
     names[<int>TCP_SENT] = 'pingora_tcp_bytes_total{direction="sent"}'
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
+    names[<int>H2_CONNECTS] = "pingora_upstream_h2_connections_total"
+    names[<int>H2_CONNECTIONS_OPEN] = "pingora_upstream_h2_connections_open"
+    names[<int>H2_GOAWAYS] = "pingora_upstream_h2_goaways_total"
+    names[<int>H2_REFUSED_STREAMS] = "pingora_upstream_h2_refused_streams_total"
+    names[<int>H2_PING_TIMEOUTS] = "pingora_upstream_h2_ping_timeouts_total"
+    names[<int>H2_GUARDED] = "pingora_upstream_h2_floods_total"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'
     for i in range(<int>OK + 1, <int>FAILURE_END):

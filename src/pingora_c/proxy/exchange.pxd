@@ -49,7 +49,6 @@ cdef class Exchange(Phases):
     cdef bint may_retry(self, int kind) noexcept
     cdef void end_attempt(self, int kind) noexcept    # note why, let the upstream go
     cdef void decide(self) noexcept
-    cdef void make_scope(self) noexcept
     cdef void let_upstream_go(self, bint is_complete, bint is_failure) noexcept
     cdef int send_response(self) except -1
     # -- ending

@@ -15,9 +15,10 @@ from pingora_c.log.access cimport AccessRecord
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
+from pingora_c.proxy.connector cimport open_stream
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY,
-    NO_UPSTREAM, OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason,
+    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY, NO_UPSTREAM,
+    OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason,
     failure_status, is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
@@ -30,15 +31,14 @@ from pingora_c.proxy.outage cimport note_answer, note_use
 from pingora_c.proxy.phases cimport (
     SESSION_CONNECTING, SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line,
 )
-from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status, left_ms
 from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport has_untried, selection_key
 from pingora_c.proxy.stream cimport Stream
-from pingora_c.proxy.upstream_leg cimport open_stream
 from pingora_c.proxy.websocket cimport with_known_extensions
 from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
-from pingora_c.upstream.balancer cimport KEY_NONE, SelectionScope
+from pingora_c.upstream.balancer cimport KEY_NONE
+from pingora_c.upstream.peer cimport PEER_H1
 
 from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.response import send_all
@@ -63,10 +63,7 @@ cdef class Exchange(Phases):
         if self.down.framing.kind != BODY_NONE:
             self.down.pause_body()
             if self.plan.keeps_body or is_idempotent(<Method>self.request_head.method_id):
-                try:
-                    self.replay = Replay.new(self.plan.retry.replay_bytes)
-                except:
-                    pass   # ignored: without memory for it there is no retry
+                self.keep_body()
         if self.plan.has_hooks:
             self.run(NEW_CTX)
         else:
@@ -181,6 +178,7 @@ cdef class Exchange(Phases):
 
     cdef void connect(self) noexcept:
         cdef int opened
+        cdef bint may_reuse, to_upgrade
         cdef uint64_t limit_ms
         self.plan.reactor.counted[<int>ATTEMPTS] += 1
         self.plan.reactor.counted[<int>RETRIES] += self.n_attempts > 0
@@ -197,7 +195,11 @@ cdef class Exchange(Phases):
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
         if self.chosen.proxy_protocol is not None or self.greeting is not None:
             self.server.introduce_to(self.chosen, self)
-        opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, not self.reuse_failed)
+        if (self.chosen.spoken != PEER_H1 and self.replay is None and self.received_bytes == 0
+                and self.down.framing.kind != BODY_NONE):
+            self.keep_body()     # the upstream may say that it did not process the request, whatever its method
+        may_reuse, to_upgrade = not self.reuse_failed, self.down.framing.upgrade
+        opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, may_reuse, to_upgrade)
         self.up = self.opened
         self.opened = None
         self.is_reused = opened == 1
@@ -207,6 +209,9 @@ cdef class Exchange(Phases):
             self.on_connected()
 
     cdef void on_connected(self) noexcept:
+        if self.opened is not None:     # the origin chose another protocol than the one it was opened for
+            self.up = self.opened
+            self.opened = None
         self.connected_us = now_us()
         self.is_connected = True
         if not self.plan.has_response_hooks:
@@ -291,6 +296,8 @@ cdef class Exchange(Phases):
             self.first_failure = kind
         if is_stale:
             self.reuse_failed = True
+        elif kind == UPSTREAM_REFUSED:
+            is_stale = True      # nothing is wrong with the endpoint: another connection, or this one later, will do
         elif self.endpoint is not None:
             if self.scope is None:
                 self.make_scope()
@@ -327,13 +334,6 @@ cdef class Exchange(Phases):
         if not self.down.body_done:
             self.down.pause_body()
         self.after(PROXY_UPSTREAM_FILTER, None)
-
-    cdef void make_scope(self) noexcept:
-        try:
-            self.scope = SelectionScope()
-            self.scope.balancer = self.plan.balancer
-        except:
-            pass   # ignored: without memory the same endpoint may be tried again
 
     cdef void let_upstream_go(self, bint is_complete, bint is_failure) noexcept:
         cdef Stream up = self.up

@@ -19,6 +19,8 @@ cdef enum FailureKind:
     TLS_HANDSHAKE           # 502
     CERTIFICATE_INVALID     # 502  the upstream's, or not for its name
     UPSTREAM_CLOSED         # 502  before a whole head
+    UPSTREAM_REFUSED        # 502  it says that it did not process the request (HTTP/2)
+    NO_UPGRADE              # 502  the upstream's protocol has no upgrade
     UPSTREAM_BAD_HEAD       # 502
     UPSTREAM_BAD_BODY       # 502, or cut if the head has left
     UPSTREAM_TRUNCATED      # the answer is cut

@@ -38,6 +38,7 @@ cdef class Phases(Relay):
     cdef void after(self, int phase, object result) noexcept
     cdef int run_or_raise(self, int phase) except -1
     cdef int prepare_hooks(self) except -1
+    cdef void make_scope(self) noexcept
     # Let a coroutine go on; on_task_done follows.
     cdef int wait_for(self, int phase, object task) except -1
     cdef uint32_t hook_limit_ms(self, int phase) except? 1       # 0: none

@@ -10,7 +10,7 @@ from pingora_c.proxy.plan cimport (
     ANSWER_BODY, FAIL_TO_PROXY, PHASE_END, SUPPRESS_ERROR_LOG, UPSTREAM_PEER, UPSTREAM_REQUEST_FILTER,
     WEBSOCKET_MESSAGE,
 )
-from pingora_c.upstream.balancer cimport selection_scope
+from pingora_c.upstream.balancer cimport SelectionScope, selection_scope
 
 from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.response import Response
@@ -88,6 +88,13 @@ cdef class Phases(Relay):
                     return self.wait_for(phase, result)
         self.after_or_raise(phase, result)
         return 0
+
+    cdef void make_scope(self) noexcept:
+        try:
+            self.scope = SelectionScope()
+            self.scope.balancer = self.plan.balancer
+        except:
+            pass   # ignored: without memory the same endpoint may be tried again
 
     cdef int prepare_hooks(self) except -1:
         if self.hooks is None:

@@ -41,6 +41,7 @@ cdef class Relay(StreamOwner):
     cdef uint64_t sent_bytes
 
     # -- the request's body
+    cdef void keep_body(self) noexcept          # from now on, for a retry
     cdef void send_kept_body(self) noexcept     # after the head: what is kept, then the rest as it comes
     cdef void forward(self, const char* data, size_t size) noexcept
     cdef void forward_end(self, Trailers trailers) noexcept

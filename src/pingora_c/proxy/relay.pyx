@@ -71,6 +71,12 @@ cdef class Relay(StreamOwner):
 
     # -- the request's body
 
+    cdef void keep_body(self) noexcept:
+        try:
+            self.replay = Replay.new(self.plan.retry.replay_bytes)
+        except:
+            pass   # ignored: without memory for it there is no retry
+
     cdef void send_kept_body(self) noexcept:
         if self.replay is not None and self.replay.size:
             self.forward(self.replay.bytes_at(), self.replay.size)

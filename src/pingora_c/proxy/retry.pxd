@@ -12,9 +12,9 @@ cdef struct Attempt:
     bint is_idempotent       # RFC 9110 §9.2.2
     bint was_stale           # over a reused connection that brought no byte of an answer
 
-# Nothing of the request sent: any method. A reused connection died before an answer: an idempotent method, or one whose
-# body was not begun, so that the origin cannot have acted on it (RFC 9110 §9.2.2). Anything else as the rules say, and
-# never what cannot be sent again.
+# Nothing of the request sent, or the upstream says that it was not processed: any method. A reused connection died
+# before an answer: an idempotent method, or one whose body was not begun, so that the origin cannot have acted on it
+# (RFC 9110 §9.2.2). Anything else as the rules say, and never what cannot be sent again.
 cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) noexcept nogil
 cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept nogil
 cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil

@@ -1,7 +1,8 @@
 """Retry decisions: pure functions, nothing is owned."""
 from pingora_c.base.clock cimport now_us
 from pingora_c.proxy.failure cimport (
-    FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_STATUS, UPSTREAM_TIMEOUT,
+    FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS,
+    UPSTREAM_TIMEOUT,
     UPSTREAM_TOTAL_TIMEOUT, UPSTREAM_WRITE_TIMEOUT,
 )
 
@@ -20,6 +21,8 @@ cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) n
         return True
     if not attempt.can_replay:
         return False
+    if kind == UPSTREAM_REFUSED:
+        return True
     if kind == UPSTREAM_CLOSED and attempt.was_stale:
         return is_safe or attempt.has_unsent_body
     if kind == UPSTREAM_STATUS:

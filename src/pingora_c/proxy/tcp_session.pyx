@@ -279,7 +279,7 @@ cdef class TcpSession(TcpOwner):
         cdef int fd = self.chosen.dial()
         if fd < 0:
             return -3 if errno == EMFILE or errno == ENFILE else -1
-        upstream.transport = self.chosen.new_transport(fd)
+        upstream.transport = self.chosen.new_transport(fd, False)
         upstream.peer = self.chosen
         upstream.read_limit = SCRATCH_SIZE
         upstream.is_connecting = True

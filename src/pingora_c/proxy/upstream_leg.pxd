@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.http.message cimport RequestHead
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.reactor cimport Reactor
+from pingora_c.net.transport cimport Transport
 from pingora_c.proxy.h1_stream cimport H1Stream
 from pingora_c.proxy.stream cimport StreamOwner
 from pingora_c.upstream.peer cimport HttpPeer
@@ -46,7 +47,12 @@ cdef class H1ClientStream(H1Stream):
 
 
 # Open a stream to `peer` into owner.opened: over a pooled connection if there is one and `may_reuse` (it is ready at
-# once: 1), else over a new one
-# (0: on_connected or on_failure follows). -1 if no socket could be made or the connect failed at once,
-# -3 if there is no descriptor for one.
-cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept
+# once: 1), else over a new one (0: on_connected or on_failure follows). -1 if no socket could be made or the connect
+# failed at once, -3 if there is no descriptor for one. `h1_only`: of a peer that may choose, HTTP/1.1 is wanted.
+cdef int open_h1_stream(
+    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, bint h1_only,
+) except -2
+# The same over a pooled connection only: 1, or 0 if there is none.
+cdef int reuse_h1(Pool pool, HttpPeer peer, StreamOwner owner) except -1
+# The same over a transport that is open already, which it takes over: 0, -1 without memory.
+cdef int adopt_h1(Reactor reactor, Pool pool, HttpPeer peer, Transport transport, StreamOwner owner) except -2

@@ -306,6 +306,10 @@ cdef int bind(H1Client client, StreamOwner owner) except -1:
     return 0
 
 
+cdef object key_of(HttpPeer peer, StreamOwner owner):
+    return peer.key if owner.greeting is None else (peer.key, owner.greeting)
+
+
 cdef H1Client take_idle(Pool pool, object key):
     """The most recent idle connection that nothing was heard of, or None."""
     cdef H1Client client
@@ -315,15 +319,15 @@ cdef H1Client take_idle(Pool pool, object key):
             return client
 
 
-cdef int connect_new(Reactor reactor, Pool pool, object key, HttpPeer peer, StreamOwner owner) except -2:
+cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint h1_only) except -2:
     cdef H1Client client = H1Client.__new__(H1Client)
     cdef int fd = peer.dial()
     if fd < 0:
         return -3 if errno == EMFILE or errno == ENFILE else -1
-    client.transport = peer.new_transport(fd)
+    client.transport = peer.new_transport(fd, h1_only)
     client.pool = pool
     client.greeting = owner.greeting
-    client.key = key
+    client.key = key_of(peer, owner)
     client.serve_peer(peer)
     client.state = CLIENT_CONNECTING
     client.is_blocked = True     # the first OUT edge tells the end of the connect
@@ -334,23 +338,34 @@ cdef int connect_new(Reactor reactor, Pool pool, object key, HttpPeer peer, Stre
     return 0
 
 
-cdef int open_or_raise(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) except -2:
-    cdef H1Client client
-    cdef object key = peer.key if owner.greeting is None else (peer.key, owner.greeting)
-    if may_reuse:
-        client = take_idle(pool, key)
-        if client is not None:
-            client.state = CLIENT_BUSY
-            client.serve_peer(peer)
-            bind(client, owner)
-            return 1
-    return connect_new(reactor, pool, key, peer, owner)
+cdef int reuse_h1(Pool pool, HttpPeer peer, StreamOwner owner) except -1:
+    cdef H1Client client = take_idle(pool, key_of(peer, owner))
+    if client is None:
+        return 0
+    client.state = CLIENT_BUSY
+    client.serve_peer(peer)
+    bind(client, owner)
+    return 1
 
 
-cdef int open_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse) noexcept:
-    cdef int result = -1
-    try:
-        result = open_or_raise(reactor, pool, peer, owner, may_reuse)
-    except:
-        pass   # ignored: no memory for the connection, the caller answers
-    return result
+cdef int open_h1_stream(
+    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, bint h1_only,
+) except -2:
+    if may_reuse and reuse_h1(pool, peer, owner):
+        return 1
+    return connect_new(reactor, pool, peer, owner, h1_only)
+
+
+cdef int adopt_h1(Reactor reactor, Pool pool, HttpPeer peer, Transport transport, StreamOwner owner) except -2:
+    cdef H1Client client = H1Client.__new__(H1Client)
+    client.pool = pool
+    client.key = key_of(peer, owner)
+    client.serve_peer(peer)
+    client.state = CLIENT_BUSY
+    if client.open(reactor, transport) < 0:
+        transport.close()
+        return -1
+    client.can_read = True       # what came with the handshake gives no further edge
+    bind(client, owner)
+    client.wait()
+    return 0

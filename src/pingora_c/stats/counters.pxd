@@ -38,6 +38,12 @@ cdef enum Counter:
     TCP_SESSIONS_ACTIVE
     TCP_RECEIVED               # bytes from clients that were passed on
     TCP_SENT                   # to them
+    H2_CONNECTS                # connections to upstreams that may speak HTTP/2
+    H2_CONNECTIONS_OPEN        # of these
+    H2_GOAWAYS                 # that upstreams sent
+    H2_REFUSED_STREAMS         # requests that upstreams say they did not process
+    H2_PING_TIMEOUTS           # connections to upstreams that answered no PING
+    H2_GUARDED                 # connections to upstreams ended for floods
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
     REFUSALS = ATTEMPT_FAILURES + FAILURE_ROOM     # + Refusal: messages that no session saw

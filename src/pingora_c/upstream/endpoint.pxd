@@ -43,6 +43,7 @@ cdef class Endpoint:
     cdef readonly uint64_t failed       # attempts that failed to connect or died before an answer
     cdef readonly object tls            # UpstreamTls of connections there, None: plain
     cdef readonly str server_name       # what its certificate must be for, None: as `tls` says, or its IP address
+    cdef readonly str protocol          # that HttpPeer(endpoint) speaks, None: as peer_options say
     cdef FailureRules rules             # None: failures do not take it out
     cdef uint64_t out_until_us          # of CLOCK_MONOTONIC; 0: it is in
     cdef uint64_t row_since_us          # when the first of failures_in_row was

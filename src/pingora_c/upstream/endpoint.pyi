@@ -28,6 +28,7 @@ class Endpoint:
         name: str | None = None,
         tls: Any = None,
         server_name: str | None = None,
+        protocol: str | None = None,
     ) -> None: ...
     is_enabled: bool
     is_healthy: bool
@@ -39,6 +40,8 @@ class Endpoint:
     def tls(self) -> Any: ...
     @property
     def server_name(self) -> str | None: ...
+    @property
+    def protocol(self) -> str | None: ...
     @property
     def weight(self) -> int: ...
     @property

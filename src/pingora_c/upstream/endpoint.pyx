@@ -49,10 +49,11 @@ cdef class Endpoint:
 
     `address` is an `Address` or the text of one; `weight` is 1–65535. `name` is the text by which consistent hashing
     places the endpoint, the address as written by default. `tls` is an UpstreamTls, `server_name` what the certificate
-    must be for. Raises ValueError.
+    must be for, `protocol` the one to speak there, as HttpPeer has it. Raises ValueError.
     """
 
-    def __init__(self, address not None, weight=1, *, str name=None, tls=None, str server_name=None):
+    def __init__(self, address not None, weight=1, *, str name=None, tls=None, str server_name=None,
+                 str protocol=None):
         if not 1 <= weight <= WEIGHT_MAX:
             raise ValueError(f"endpoint {address}: weight {weight} is outside 1–{WEIGHT_MAX}")
         self.address = Address.parse(address) if isinstance(address, str) else address
@@ -62,6 +63,7 @@ cdef class Endpoint:
         self.weight = weight
         self.tls = tls
         self.server_name = server_name
+        self.protocol = protocol
         self.is_enabled = True
         self.is_healthy = True
 

@@ -1,11 +1,17 @@
 """HttpPeer: where a request goes and how to connect there."""
 cimport cython
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_client cimport ClientContext
 from pingora_c.net.transport cimport Transport
 from pingora_c.upstream.address cimport Address
 from pingora_c.upstream.endpoint cimport Endpoint
+
+
+cdef enum PeerProtocol:
+    PEER_H1 = 0
+    PEER_H2 = 1          # with TLS as ALPN must choose, without by prior knowledge
+    PEER_H2H1 = 2        # with TLS: as ALPN chooses
 
 
 @cython.final
@@ -18,6 +24,11 @@ cdef class HttpPeer:
     cdef readonly uint32_t write_timeout_ms
     cdef readonly uint32_t total_timeout_ms  # from the connect to the end of the answer; 0: none
     cdef readonly uint32_t idle_timeout_ms  # in the pool
+    cdef uint8_t spoken                     # PeerProtocol
+    cdef readonly uint32_t max_h2_streams   # of one connection; the origin may allow fewer
+    cdef readonly uint32_t h2_ping_interval_ms  # after so long without a byte a PING is sent; 0: only on suspicion
+    cdef readonly uint32_t h2_ping_timeout_ms   # for its answer
+    cdef readonly uint32_t h2_window        # of a stream: bytes that come before its session took them
     cdef readonly object group              # part of the pool's key: peers of different groups share no connection
     cdef readonly object tls                # the UpstreamTls it was given, None: plain
     cdef ClientContext context              # of tls
@@ -38,8 +49,12 @@ cdef class HttpPeer:
     # The header that introduces the client of the connection `fd`, None without proxy_protocol. It is part of the key
     # of the pool: a connection serves one client only.
     cdef bytes greeting(self, int fd, ProxyProtocol introduction)
-    # A transport over the connected or connecting socket `fd`, which it takes over.
-    cdef Transport new_transport(self, int fd)
+    # None: as it is
+    cdef int set_http2(self, object protocol, object max_streams, object ping_interval, object ping_timeout,
+                       object window) except -1
+    cdef int make_key(self) except -1       # after all others
+    # A transport over the connected or connecting socket `fd`, which it takes over. `h1_only`: it offers nothing else.
+    cdef Transport new_transport(self, int fd, bint h1_only)
     cdef int use_tls(self, object tls, str server_name) except -1
     # The peer for an endpoint with the options of its balancer, made once per endpoint.
     @staticmethod

@@ -10,6 +10,8 @@ class _UpstreamTls(Protocol):
     def context(self) -> ClientContext: ...
     def names_for(self, server_name: str | None) -> tuple[str | None, tuple[str, ...]]: ...
 
+PROTOCOLS: tuple[str, ...]
+
 @final
 class HttpPeer:
     def __init__(
@@ -26,7 +28,22 @@ class HttpPeer:
         tls: _UpstreamTls | None = None,
         server_name: str | None = None,
         proxy_protocol: str | None = None,
+        protocol: str | None = None,
+        max_h2_streams: int | None = None,
+        h2_ping_interval: float | None = None,
+        h2_ping_timeout: float | None = None,
+        h2_window: int | None = None,
     ) -> None: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def max_h2_streams(self) -> int: ...
+    @property
+    def h2_ping_interval_ms(self) -> int: ...
+    @property
+    def h2_ping_timeout_ms(self) -> int: ...
+    @property
+    def h2_window(self) -> int: ...
     @property
     def address(self) -> Address: ...
     @property

@@ -2,7 +2,7 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from pingora_c.lib.errno cimport EINPROGRESS, errno
 from pingora_c.lib.socket cimport (
     IPPROTO_TCP, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, TCP_NODELAY, connect as connect_socket, send,
@@ -13,6 +13,8 @@ from pingora_c.lib.unistd cimport close
 from pingora_c.net.proxy_protocol cimport introduce
 from pingora_c.net.transport cimport PlainTransport
 from pingora_c.upstream.address cimport Address
+
+PROTOCOLS = ("h1", "h2", "h2h1")     # in the order of PeerProtocol
 
 
 cdef int send_greeting(int fd, bytes greeting) noexcept:
@@ -34,6 +36,9 @@ cdef enum:
     CONNECT_MS = 5000
     READ_MS = 60000
     IDLE_MS = 60000
+    PING_MS = 10000
+    MAX_H2_STREAMS = 100
+    H2_WINDOW = 262144
 
 
 @cython.final
@@ -45,13 +50,19 @@ cdef class HttpPeer:
     given), and unused in the pool (60). What is not given is for an `Endpoint` as the `peer` of its LoadBalancer says.
     Peers of different `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name`
     goes before that of `tls`. `proxy_protocol` ("v1" or "v2") has each connection begin with a header that says who the
-    client is; it serves no other one. Raises ValueError for an address that is no literal: resolve names with a
-    LoadBalancer.
+    client is; it serves no other one.
+
+    `protocol` is "h1", "h2" (by ALPN; without TLS by prior knowledge) or "h2h1" (the upstream chooses by ALPN). Over
+    HTTP/2 up to `max_h2_streams` requests share a connection; after `h2_ping_interval` seconds without a byte a PING
+    must be answered within `h2_ping_timeout`; `h2_window` bytes of an answer may wait for a slow client.
+
+    Raises ValueError for an address that is no literal: resolve names with a LoadBalancer.
     """
 
     def __init__(self, target, *, connect_timeout=None, read_timeout=None, first_byte_timeout=None, write_timeout=None,
                  total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None,
-                 str proxy_protocol=None):
+                 str proxy_protocol=None, str protocol=None, max_h2_streams=None, h2_ping_interval=None,
+                 h2_ping_timeout=None, h2_window=None):
         if isinstance(target, Endpoint):
             self.be_like(HttpPeer.of(<Endpoint>target))
         elif isinstance(target, str):
@@ -65,15 +76,18 @@ cdef class HttpPeer:
             self.proxy_protocol = proxy_protocol
         if group is not None:
             self.group = group
-            self.key = (self.address.text, group)
         if tls is not None:
             self.use_tls(tls, server_name)
         elif self.tls is not None and (server_name is not None or group is not None):
             self.use_tls(self.tls, server_name or self.endpoint.server_name)
+        self.set_http2(protocol, max_h2_streams, h2_ping_interval, h2_ping_timeout, h2_window)
+        self.make_key()
 
     cdef int be_plain(self, Address address) except -1:
         self.address = address
-        self.key = address.text
+        self.max_h2_streams = MAX_H2_STREAMS
+        self.h2_ping_timeout_ms = PING_MS
+        self.h2_window = H2_WINDOW
         self.connect_timeout_ms = CONNECT_MS
         self.read_timeout_ms = self.first_byte_timeout_ms = self.write_timeout_ms = READ_MS
         self.idle_timeout_ms = IDLE_MS
@@ -94,7 +108,11 @@ cdef class HttpPeer:
         self.server_name = other.server_name
         self.sni = other.sni
         self.host_names = other.host_names
-        self.key = other.key
+        self.spoken = other.spoken
+        self.max_h2_streams = other.max_h2_streams
+        self.h2_ping_interval_ms = other.h2_ping_interval_ms
+        self.h2_ping_timeout_ms = other.h2_ping_timeout_ms
+        self.h2_window = other.h2_window
         self.proxy_protocol = other.proxy_protocol
         return 0
 
@@ -129,7 +147,38 @@ cdef class HttpPeer:
         self.host_names = tuple([name.encode("ascii") for name in names])
         if self.server_name is not None:
             self.sni = self.server_name.encode("ascii")
-        self.key = (self.address.text, self.group, self.context, self.sni, self.host_names)
+        return 0
+
+    cdef int set_http2(self, object protocol, object max_streams, object ping_interval, object ping_timeout,
+                       object window) except -1:
+        if protocol is not None:
+            if protocol not in PROTOCOLS:
+                raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+            self.spoken = <uint8_t>(<int>PROTOCOLS.index(protocol))
+        if max_streams is not None:
+            if not 1 <= max_streams <= 10000:
+                raise ValueError(f"max_h2_streams: expected 1 to 10000, got {max_streams!r}")
+            self.max_h2_streams = max_streams
+        if ping_interval is not None:
+            self.h2_ping_interval_ms = <uint32_t>to_ms(ping_interval, "h2_ping_interval")
+        if ping_timeout is not None:
+            self.h2_ping_timeout_ms = <uint32_t>to_ms(ping_timeout, "h2_ping_timeout")
+        if window is not None:
+            if not 65535 <= window <= 16777216:
+                raise ValueError(f"h2_window: expected 65535 to 16777216 bytes, got {window!r}")
+            self.h2_window = window
+        return 0
+
+    cdef int make_key(self) except -1:
+        if self.context is not None:
+            self.key = (self.address.text, self.group, self.context, self.sni, self.host_names)
+        else:
+            self.key = self.address.text if self.group is None else (self.address.text, self.group)
+            if self.spoken == PEER_H2H1:
+                raise ValueError("protocol: 'h2h1' needs TLS, whose ALPN lets the upstream choose")
+        if self.spoken != PEER_H1:
+            self.key = (self.key, self.spoken, self.max_h2_streams, self.h2_ping_interval_ms, self.h2_ping_timeout_ms,
+                        self.h2_window)
         return 0
 
     cdef int dial(self) noexcept:
@@ -147,10 +196,17 @@ cdef class HttpPeer:
     cdef bytes greeting(self, int fd, ProxyProtocol introduction):
         return None if self.proxy_protocol is None else introduce(fd, introduction, 1 + (self.proxy_protocol == "v2"))
 
-    cdef Transport new_transport(self, int fd):
+    cdef Transport new_transport(self, int fd, bint h1_only):
+        cdef bytes offered = None        # as the settings of TLS say
         if self.context is None:
             return PlainTransport.new(fd)
-        return self.context.connect(fd, self.key, self.sni, self.host_names, self.address.host.encode())
+        if h1_only:
+            offered = b"\x08http/1.1"
+        elif self.spoken == PEER_H2:
+            offered = b"\x02h2"
+        elif self.spoken == PEER_H2H1:
+            offered = b"\x02h2\x08http/1.1"
+        return self.context.connect(fd, self.key, self.sni, self.host_names, self.address.host.encode(), offered)
 
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint):
@@ -165,10 +221,19 @@ cdef class HttpPeer:
                 peer.set_times(options.connect_timeout, options.read_timeout, options.first_byte_timeout,
                                options.write_timeout, options.total_timeout, options.idle_timeout)
                 peer.proxy_protocol = options.proxy_protocol
+                peer.set_http2(options.protocol, options.max_h2_streams, options.h2_ping_interval,
+                               options.h2_ping_timeout, options.h2_window)
             if endpoint.tls is not None:
                 peer.use_tls(endpoint.tls, endpoint.server_name)
+            peer.set_http2(endpoint.protocol, None, None, None, None)
+            peer.make_key()
             endpoint.default_peer = peer
         return <HttpPeer>endpoint.default_peer
+
+    @property
+    def protocol(self):
+        """What is spoken: h1, h2 or h2h1."""
+        return PROTOCOLS[self.spoken]
 
     def __repr__(self):
         return f"<HttpPeer {self.address.text}>"

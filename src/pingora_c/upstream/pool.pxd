@@ -4,7 +4,13 @@ shrink by themselves.
 from pingora_c.net.connection cimport Connection
 
 
+# Connections of one key that several sessions use at a time, idle or not.
+cdef class ConnectionGroup:
+    cdef int close(self) except -1      # overridden
+
+
 cdef class Pool:
+    cdef dict shared          # key -> ConnectionGroup; the groups keep themselves in it
     cdef dict idle            # key -> list of Connection, never empty
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t limit

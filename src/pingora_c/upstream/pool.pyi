@@ -1,5 +1,7 @@
 from typing import final
 
+class ConnectionGroup: ...
+
 @final
 class Pool:
     def __init__(self, limit: int = 512) -> None: ...

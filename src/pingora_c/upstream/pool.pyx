@@ -2,9 +2,15 @@
 cimport cython
 
 
+cdef class ConnectionGroup:
+    cdef int close(self) except -1:
+        return 0
+
+
 @cython.final
 cdef class Pool:
     def __cinit__(self, Py_ssize_t limit=512):
+        self.shared = {}
         self.idle = {}
         self.limit = limit
 
@@ -42,6 +48,10 @@ cdef class Pool:
     cdef int close(self) except -1:
         cdef dict idle = self.idle
         cdef list waiting
+        cdef ConnectionGroup group
+        for group in list(self.shared.values()):
+            group.close()
+        self.shared = {}
         self.idle = {}
         self.size = 0
         for waiting in idle.values():

@@ -1,0 +1,354 @@
+"""Streams of HTTP/2 to origins. Own what came while their session did not read; know it only as StreamOwner."""
+cimport cython
+
+from libc.string cimport memset
+from pingora_c.base.span cimport Span
+from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
+from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
+from pingora_c.h2.section cimport FieldSection
+from pingora_c.h2.session cimport (
+    H2_CANCEL, H2_HTTP_1_1_REQUIRED, H2_NO_ERROR, H2_REFUSED_STREAM, H2Stream, h2_code_name,
+)
+from pingora_c.http.field cimport NAME_CONTENT_LENGTH, Field
+from pingora_c.http.header_block cimport HeaderBlock, block_field, block_find_known
+from pingora_c.http.message cimport METHOD_HEAD, RequestHead
+from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push
+from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
+from pingora_c.proxy.failure cimport (
+    CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, NO_UPGRADE, UPSTREAM_BAD_BODY, UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED,
+    UPSTREAM_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
+)
+from pingora_c.proxy.h2_client cimport H2ClientSession, H2Group, group_of
+from pingora_c.proxy.h2_request cimport RequestFields, request_fields
+from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.stats.counters cimport H2_REFUSED_STREAMS
+from pingora_c.upstream.peer cimport PEER_H2H1
+
+cdef enum:
+    INTERIM_MAX = 16
+
+
+cdef void fire_timeout(void* owner) noexcept:
+    cdef H2ClientStream stream = <H2ClientStream>owner
+    stream.on_timeout()
+
+
+@cython.final
+cdef class H2ClientStream(H2Carried):
+    def __cinit__(self):
+        memset(&self.h2, 0, sizeof(H2Stream))
+        memset(&self.held, 0, sizeof(ByteQueue))
+        self.h2.owner = <void*>self
+        timer_init(&self.timer, fire_timeout, <void*>self)
+
+    def __dealloc__(self):
+        timer_unlink(&self.timer)
+        queue_free(&self.h2.out)
+        queue_free(&self.held)
+
+    cdef void begin(self, H2Client client) noexcept:
+        self.group = None
+        timer_clear(&self.timer)
+        client.link(self)
+
+    # -- the request
+
+    cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept:
+        cdef RequestFields made
+        cdef int code
+        cdef bint has_body = how.framing == FRAME_CHUNKED or (how.framing == FRAME_LENGTH and how.length != 0)
+        if self.client is None:
+            return 0      # it failed meanwhile
+        if how.is_upgrade:
+            self.fail(NO_UPGRADE)
+            return 0
+        self.to_head = head.method_id == METHOD_HEAD
+        if request_fields(head, how, self.client.transport.is_secure, NULL, &made) < 0:
+            return -1
+        code = self.client.session.submit_request(&self.h2, made.fields, made.n, has_body)
+        if code == -1:
+            return -1
+        self.client.reactor.make_late(self.client)
+        self.wait()
+        if code < 0:
+            self.client.drain()
+            self.fail(UPSTREAM_REFUSED)      # GOAWAY came while a hook was at work
+        return 0
+
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        if self.client is None or self.h2.id == 0:
+            return 0
+        self.client.reactor.make_late(self.client)
+        return self.client.session.send_data(&self.h2, data, size)
+
+    cdef int send_end(self, Trailers trailers) noexcept:
+        cdef const HeaderBlock* block
+        if self.client is None or self.h2.id == 0:
+            return 0
+        self.trailers_out = trailers
+        block = NULL if trailers is None else &trailers.block
+        self.client.session.send_end(&self.h2, block)
+        self.client.reactor.make_late(self.client)
+        self.wait()
+        return 0
+
+    cdef void cut_request(self) noexcept:
+        # HTTP/2 has no end of one side that says "cut": the answer is lost with it
+        if self.owner is not None:
+            self.fail(UPSTREAM_TRUNCATED if self.head_done else UPSTREAM_CLOSED)
+
+    cdef bint is_full(self) noexcept:
+        if self.h2.out.size <= HIGH_WATER:
+            return False
+        if not self.is_told_full and self.client is not None:
+            self.is_told_full = True
+            self.client.n_full += 1
+        return True
+
+    cdef size_t unsent(self) noexcept:
+        return self.h2.out.size
+
+    # -- the answer
+
+    cdef void take_section(self, bint is_end) noexcept:
+        cdef int code = -1
+        if self.owner is None:
+            return
+        self.got_bytes = True
+        self.wait()
+        try:
+            code = self.take_head(is_end)
+        except:
+            pass   # ignored: no memory, reported below
+        if code < 0:
+            self.fail(NO_MEMORY)
+
+    cdef int take_head(self, bint is_end) except -1:
+        cdef const FieldSection* section = &self.client.session.section
+        cdef ResponseHead head
+        cdef Trailers trailers = None
+        cdef Span none = Span(0, 0)
+        cdef int status = section.status
+        if status == 0:
+            if section.n:
+                trailers = Trailers.of(section.bytes, section.used, section.fields, section.n)
+            self.take_end(trailers)
+            return 0
+        if status < 100 or status > 599 or status == 101 or self.head_done:
+            self.fail(UPSTREAM_BAD_HEAD)
+            return 0
+        head = ResponseHead.new(section.status)
+        if head.load(section.bytes, section.used, section.status, none, 1, section.fields, section.n) < 0:
+            raise MemoryError
+        if status < 200:
+            self.n_interim += 1
+            if self.n_interim > INTERIM_MAX:
+                self.fail(UPSTREAM_BAD_HEAD)
+            else:
+                self.owner.on_interim(head)
+            return 0
+        self.head_done = True
+        self.frame(head, is_end)
+        self.is_response_ended = is_end
+        self.owner.on_response(head, &self.framing)
+        if is_end and self.owner is not None:
+            self.end_body(None)
+        return 0
+
+    cdef void frame(self, ResponseHead head, bint is_end) noexcept:
+        """How long the body is; nghttp2 has checked Content-Length, and holds DATA against it."""
+        cdef Py_ssize_t row = block_find_known(&head.block, NAME_CONTENT_LENGTH, 0)
+        cdef const Field* field
+        cdef uint32_t i
+        memset(&self.framing, 0, sizeof(self.framing))
+        self.framing.keep_alive = True
+        if row >= 0:
+            field = block_field(&head.block, <uint32_t>row)
+            self.framing.has_length = True
+            for i in range(field.value_size):
+                self.framing.length = self.framing.length * 10 + <uint64_t>(head.block.base[field.value_at + i] - 48)
+        if is_end or self.to_head or head.status_code == 204 or head.status_code == 304:
+            self.framing.kind = BODY_NONE
+        elif self.framing.has_length:
+            self.framing.kind = BODY_LENGTH if self.framing.length else BODY_NONE
+        else:
+            self.framing.kind = BODY_CHUNKED
+
+    cdef void take_data(self, const char* data, size_t size) noexcept:
+        cdef H2ClientSession session = self.client.session
+        if self.owner is None:
+            session.consume(&self.h2, size)
+            return
+        self.wait()
+        if self.body_paused or self.held.size:
+            if queue_push(&self.held, data, size) < 0:
+                self.fail(NO_MEMORY)
+            return
+        self.owner.on_body(False, data, size)
+        if self.body_paused:
+            self.owed += size      # the receiver is full: it has them, and the window stays closed by so much
+        else:
+            session.consume(&self.h2, size)
+
+    cdef void take_end(self, Trailers trailers) noexcept:
+        self.is_response_ended = True
+        if self.held.size or self.body_paused and self.framing.kind != BODY_NONE:
+            self.trailers_in = trailers
+        else:
+            self.end_body(trailers)
+
+    cdef void end_body(self, Trailers trailers) noexcept:
+        self.body_done = True
+        if self.owner is not None:
+            self.owner.on_body_end(False, trailers)
+
+    cdef void pause_body(self) noexcept:
+        self.body_paused = True
+
+    cdef void resume_body(self) noexcept:
+        if not self.body_paused:
+            return
+        self.body_paused = False
+        if self.client is None:
+            return
+        self.wait()
+        if self.held.size or self.owed or (self.is_response_ended and not self.body_done):
+            self.is_drained_next = True
+            self.client.reactor.make_ready(self.client)
+
+    cdef void go_on(self) noexcept:
+        """What was held goes to the owner, as long as that takes it."""
+        cdef H2Client client = self.client
+        cdef const char* front
+        cdef size_t size = 0, given = self.owed
+        self.owed = 0
+        while self.held.size and not self.body_paused and self.owner is not None:
+            front = queue_front(&self.held, &size)
+            self.owner.on_body(False, front, size)
+            if client.reactor.n_gather:
+                client.reactor.flush_dirty()     # it may point into what is dropped now
+            queue_drop(&self.held, size)
+            given += size
+        if self.body_paused:
+            self.owed = given
+        elif given:
+            client.session.consume(&self.h2, given)
+        if self.is_response_ended and not self.body_done and not self.held.size and not self.body_paused:
+            self.end_body(self.trailers_in)
+        if not client.is_closed:
+            client.reactor.make_late(client)
+
+    cdef void on_closed(self, uint32_t code) noexcept:
+        """nghttp2 knows the stream no more."""
+        cdef H2Client client = self.client
+        cdef int kind = UPSTREAM_TRUNCATED if self.head_done else UPSTREAM_CLOSED
+        self.h2.out_ended = True
+        if self.is_response_ended:
+            if self.body_done and client is not None:
+                client.unlink(self)
+            return
+        if client is None:
+            return
+        if code == <uint32_t>H2_REFUSED_STREAM and not self.h2.is_reset_here:
+            client.reactor.counted[<int>H2_REFUSED_STREAMS] += 1
+            kind = UPSTREAM_REFUSED
+        elif code == <uint32_t>H2_HTTP_1_1_REQUIRED and not self.head_done:
+            kind = UPSTREAM_REFUSED
+            if self.peer.spoken == PEER_H2H1 and client.group is not None:
+                client.group.requires_h1 = True
+                client.drain()
+        elif self.h2.is_reset_here:
+            kind = UPSTREAM_BAD_BODY if self.head_done else UPSTREAM_BAD_HEAD
+        try:
+            if not self.h2.is_reset_here:
+                self.trouble = f"the upstream reset the stream: {h2_code_name(code)}"
+        except:
+            pass   # ignored: the log says less
+        self.fail(kind)
+
+    cdef void on_framed(self) noexcept:
+        self.wait()
+
+    # -- time and ending
+
+    cdef void wait(self) noexcept:
+        if self.client is not None:
+            self.waits_since_ms = self.client.reactor.now_ms
+            self.client.reactor.set_timer(&self.timer, self.wait_ms)
+
+    cdef void on_timeout(self) noexcept:
+        if self.client is None:
+            self.fail(CONNECT_TIMEOUT)
+        elif self.body_paused or not self.h2.out_ended and not self.h2.out.size:
+            self.wait()      # it is us who do not read, or do not send
+        elif self.h2.out.size or self.client.is_blocked:
+            self.fail_after(self.peer.write_timeout_ms, UPSTREAM_WRITE_TIMEOUT)
+        elif self.got_bytes:
+            self.fail_after(self.peer.read_timeout_ms, UPSTREAM_TIMEOUT)
+        else:
+            self.fail_after(self.peer.first_byte_timeout_ms, FIRST_BYTE_TIMEOUT)
+
+    cdef void fail_after(self, uint64_t limit_ms, int kind) noexcept:
+        cdef H2Client client = self.client
+        cdef uint64_t waited_ms = client.reactor.now_ms - self.waits_since_ms
+        if waited_ms < limit_ms:
+            client.reactor.set_timer(&self.timer, limit_ms - waited_ms)
+            return
+        if client.read_at_ms <= self.waits_since_ms:
+            client.suspect()       # nothing came for anybody
+        self.fail(kind)
+
+    cdef void fail(self, int kind) noexcept:
+        cdef StreamOwner owner = self.owner
+        self.let_go()
+        if owner is not None:
+            owner.on_failure(False, kind)
+
+    cdef void let_go(self) noexcept:
+        cdef H2Client client = self.client
+        cdef H2Group group = self.group
+        cdef uint32_t code
+        timer_clear(&self.timer)
+        if group is not None:
+            self.group = None
+            try:
+                group.waiting.remove(self)
+            except:
+                pass   # ignored: it waits no more
+        if client is not None:
+            if self.h2.id:
+                if not client.is_closed and not (self.body_done and self.h2.is_out_closed):
+                    code = H2_NO_ERROR if self.body_done else H2_CANCEL
+                    client.session.reset(&self.h2, code)
+                client.session.detach(&self.h2)
+            client.unlink(self)
+        self.is_drained_next = False
+        queue_free(&self.held)
+
+    cdef void release(self, bint is_complete) noexcept:
+        self.owner = None
+        self.let_go()
+
+
+cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner) except -2:
+    cdef H2Group group = group_of(reactor, pool, peer, owner.greeting)
+    cdef H2ClientStream stream = H2ClientStream.__new__(H2ClientStream)
+    cdef H2Client client = group.free_client()
+    cdef int code
+    stream.owner = owner
+    stream.peer = peer
+    stream.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)
+    if client is not None:
+        stream.begin(client)
+        owner.opened = stream
+        return 1
+    stream.group = group
+    group.waiting.append(stream)
+    code = group.open_connections(peer)
+    if code < 0 and group.n_connecting == 0:
+        stream.group = None
+        group.waiting.remove(stream)
+        return code
+    owner.opened = stream
+    reactor.set_timer(&stream.timer, peer.connect_timeout_ms)
+    return 0
