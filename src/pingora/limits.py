@@ -61,6 +61,9 @@ RULES = {
     "connections": Rule(1, 10**6, "connections"),
     "client_connections": Rule(1, 10**6, "connections", also=(None,)),
     "connection_requests": Rule(1, 10**9, "requests", also=(None,)),
+    "http2_streams": Rule(1, 10000, "streams", also=(0,)),
+    "http2_window": Rule(1024, 1 << 24, "bytes"),
+    "http2_resets": Rule(1, 10**6, "streams"),
 }
 
 
@@ -103,6 +106,9 @@ class Limits:
     connections: int = 16384  # of clients, per worker: accepting pauses
     client_connections: int | None = None  # of one client address, per worker: closed at once
     connection_requests: int | None = 10000  # of one connection: the last answer says that it ends
+    http2_streams: int = 128  # of one connection of HTTP/2 at once: refused; 0: no HTTP/2 without TLS
+    http2_window: int = 65536  # bytes of a request body that one stream of HTTP/2 may have on its way
+    http2_resets: int = 200  # streams of HTTP/2 that a client may reset at once, 33 more each second: closed
     hook_timeout: float = 60.0  # of one asynchronous hook: 504
     blocked_after: float | None = 1.0  # a hook that holds the loop for longer is logged; None: no watchdog
 
@@ -130,6 +136,9 @@ class Limits:
             "buffered_bytes": self.buffered_bytes,
             "connections": self.connections,
             "client_connections": self.client_connections or 0,
+            "http2_streams": self.http2_streams,
+            "http2_window": self.http2_window,
+            "http2_resets": self.http2_resets,
             "requests": UNLIMITED if self.connection_requests is None else self.connection_requests,
         }
 

@@ -93,13 +93,13 @@ def test_the_certificate_of_the_hook_is_shown(ca, proxy_factory, kind, version):
     hooks = kind(ca)
     proxy = proxy_factory(hooks, tls=settings(ca))
     context = ca.trusts(maximum_version=version)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["spdy/3", "http/1.1"])
     for name in ("a.made.test", "localhost", "b.made.test", "a.made.test"):
         with connect(proxy, context, name) as client:
             client.sendall(GET)
             assert read_all(client).endswith(b"hi")
     assert [hello.server_name for hello in hooks.hellos] == ["a.made.test", "localhost", "b.made.test", "a.made.test"]
-    assert hooks.hellos[0].alpn == ("h2", "http/1.1")
+    assert hooks.hellos[0].alpn == ("spdy/3", "http/1.1")
     assert 0xC02B in hooks.hellos[0].ciphers  # ECDHE-ECDSA-AES128-GCM-SHA256
 
 

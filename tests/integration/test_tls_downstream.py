@@ -133,10 +133,16 @@ def test_a_client_gets_the_kind_of_certificate_that_it_can_verify(ca, serve, cip
 
 
 @pytest.mark.parametrize(
-    ("offered", "chosen"), [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), ([], None)]
+    ("ours", "offered", "chosen"),
+    [
+        (("h2", "http/1.1"), ["http/1.1", "h2"], "h2"),
+        (("http/1.1",), ["h2", "http/1.1"], "http/1.1"),
+        (("h2", "http/1.1"), ["http/1.1"], "http/1.1"),
+        (("h2", "http/1.1"), [], None),
+    ],
 )
-def test_alpn_chooses_http_1_1(ca, serve, offered, chosen):
-    proxy = serve()
+def test_alpn_chooses_the_first_of_ours(ca, serve, ours, offered, chosen):
+    proxy = serve(alpn=ours)
     context = ca.trusts()
     if offered:
         context.set_alpn_protocols(offered)
@@ -146,7 +152,7 @@ def test_alpn_chooses_http_1_1(ca, serve, offered, chosen):
 
 def test_a_client_that_speaks_other_protocols_only_is_refused(ca, serve):
     context = ca.trusts()
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["spdy/3"])
     with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
         connect(serve(), context)
 

@@ -75,7 +75,7 @@ START_LINES = [
         ),
     ),
     *refused("version-major", "505 bad_version", head(start=b"GET / HTTP/2.0"), head(start=b"GET / HTTP/0.9")),
-    *refused("version-major", "505 bad_version", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    *refused("version-major", "505 bad_version", b"PRI * HTTP/3.0\r\n\r\nSM\r\n\r\n"),
     passes("version-minor", head(start=b"GET / HTTP/1.2"), head()),
     passes("method", head(start=b"PURGE / HTTP/1.1")),
     passes("method", head(start=b"get / HTTP/1.1")),

@@ -9,7 +9,7 @@ CIPHER_SUITES = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY
 GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
 
 VERSIONS = {"1.2": 0x0303, "1.3": 0x0304}
-PROTOCOLS = ("http/1.1",)
+PROTOCOLS = ("h2", "http/1.1")
 
 
 def make_rules(min_version: str, max_version: str, ciphers: str, cipher_suites: str, groups: str | None) -> TlsRules:
@@ -27,9 +27,9 @@ def make_rules(min_version: str, max_version: str, ciphers: str, cipher_suites: 
     )
 
 
-def alpn_wire(alpn: tuple[str, ...]) -> bytes:
-    """Encode protocols for ALPN (RFC 7301 §3.1). Raises ValueError for one that is not spoken here."""
+def alpn_wire(alpn: tuple[str, ...], spoken: tuple[str, ...] = PROTOCOLS) -> bytes:
+    """Encode protocols for ALPN (RFC 7301 §3.1). Raises ValueError for one that is not `spoken`."""
     for protocol in alpn:
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"alpn: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+        if protocol not in spoken:
+            raise ValueError(f"alpn: expected one of {', '.join(spoken)}, got {protocol!r}")
     return b"".join(bytes([len(protocol)]) + protocol.encode() for protocol in alpn)

@@ -10,7 +10,7 @@ from typing import Any
 from pingora.tls import files
 from pingora.tls.certificate import Certificate
 from pingora.tls.files import Source
-from pingora.tls.rules import CIPHER_SUITES, CIPHERS, PROTOCOLS, alpn_wire, make_rules
+from pingora.tls.rules import CIPHER_SUITES, CIPHERS, alpn_wire, make_rules
 from pingora_c.net.tls_client import ClientContext
 
 # One context for equal settings, so that their peers share connections, sessions and the memory of the CAs.
@@ -34,7 +34,7 @@ class UpstreamTls:
     server_name: str | None = None
     alternative_name: str | None = None
     certificate: Certificate | None = None
-    alpn: tuple[str, ...] = PROTOCOLS
+    alpn: tuple[str, ...] = ("http/1.1",)
     min_version: str = "1.2"
     max_version: str = "1.3"
     ciphers: str = CIPHERS
@@ -66,7 +66,7 @@ class UpstreamTls:
         if self.crl is not None:
             crls = tuple(files.der(one) for one in files.revocation_lists("CRL", self.crl))
         certificate = None if self.certificate is None else self.certificate.for_core()[:2]
-        protocols = alpn_wire(self.alpn)
+        protocols = alpn_wire(self.alpn, ("http/1.1",))
         rule_key = (self.min_version, self.max_version, rules.ciphers, rules.suites, rules.groups)
         key = (rule_key, self.verify, ca, crls, places, certificate, protocols)
         context = contexts.get(key)

@@ -42,12 +42,17 @@ cdef struct FrameGuard:
     uint32_t skip            # bytes of a payload, or of the preface, before the next head
     uint32_t n_head          # bytes of `head` that are here, < FRAME_HEAD_SIZE
     uint8_t head[9]          # of a frame that is split
+    bint is_server           # DATA is shown before it is passed on: see guard_read
+    bint is_shown            # the frame whose head comes next was
 
-# `skip`: PREFACE_SIZE for a server, else 0.
-cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, uint32_t skip, uint64_t now_ms) noexcept nogil
-# Look at bytes that came: 0, or the code (RFC 9113 §7) that the connection ends with.
+cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_server, uint64_t now_ms) noexcept nogil
+# Look at bytes that came, up to `used`: 0, or the code (RFC 9113 §7) that the connection ends with.
+#
+# A server's stops before each DATA frame, or within its head, and gives its `stream_id`: when all before it was taken,
+# it can be said if that stream is gone, which nghttp2 does not tell. Else `stream_id` is 0.
 cdef uint32_t guard_read(
-    FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms,
+    FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms, size_t* used,
+    uint32_t* stream_id,
 ) noexcept nogil
 # We sent a DATA frame.
 cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil

@@ -25,12 +25,14 @@ cdef bint pay(FrameGuard* guard, const GuardLimits* limits, uint64_t now_ms) noe
     return True
 
 
-cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, uint32_t skip, uint64_t now_ms) noexcept nogil:
+cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_server, uint64_t now_ms) noexcept nogil:
     guard.tokens_milli = <uint64_t>limits.burst * TOKEN
     guard.at_ms = now_ms
     guard.updates_left = limits.updates
     guard.n_empty = guard.n_continuations = guard.n_head = 0
-    guard.skip = skip
+    guard.skip = PREFACE_SIZE if is_server else 0
+    guard.is_server = is_server
+    guard.is_shown = False
 
 
 cdef uint32_t judge(
@@ -63,12 +65,32 @@ cdef uint32_t judge(
     return 0 if pay(guard, limits, now_ms) else ENHANCE_YOUR_CALM
 
 
+cdef uint32_t judge_priority(const uint8_t* head, const uint8_t* payload, size_t size) noexcept nogil:
+    """What RFC 7540 §5.3.1 and §6.3 refuse and nghttp2, which is told to ignore priorities, passes over.
+
+    A payload that came apart from its head is not looked at: nothing depends on it.
+    """
+    cdef uint32_t i, bits
+    if (head[5] & 127 | head[6] | head[7] | head[8]) == 0:
+        return PROTOCOL_ERROR
+    if size < 4:
+        return 0
+    for i in range(4):
+        bits = 127 if i == 0 else 255
+        if (payload[i] & bits) != (head[5 + i] & bits):
+            return 0
+    return PROTOCOL_ERROR
+
+
 cdef uint32_t guard_read(
-    FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms,
+    FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms, size_t* used,
+    uint32_t* stream_id,
 ) noexcept nogil:
     cdef const uint8_t* head
     cdef size_t at = 0, part
     cdef uint32_t code, length
+    used[0] = size
+    stream_id[0] = 0
     while at < size:
         if guard.skip:
             part = guard.skip if guard.skip < size - at else size - at
@@ -77,20 +99,28 @@ cdef uint32_t guard_read(
             continue
         if guard.n_head == 0 and size - at >= FRAME_HEAD_SIZE:
             head = <const uint8_t*>data + at
-            at += FRAME_HEAD_SIZE
+            part = FRAME_HEAD_SIZE
         else:
             part = FRAME_HEAD_SIZE - guard.n_head
             if part > size - at:
                 part = size - at
             memcpy(guard.head + guard.n_head, data + at, part)
-            guard.n_head += <uint32_t>part
-            at += part
-            if guard.n_head < FRAME_HEAD_SIZE:
+            if guard.n_head + part < FRAME_HEAD_SIZE:
+                guard.n_head += <uint32_t>part
                 return 0
-            guard.n_head = 0
             head = guard.head
+        if head[3] == FRAME_DATA and guard.is_server and not guard.is_shown:
+            guard.is_shown = True
+            used[0] = at
+            stream_id[0] = <uint32_t>(head[5] & 127) << 24 | <uint32_t>head[6] << 16 | <uint32_t>head[7] << 8 | head[8]
+            return 0
+        guard.is_shown = False
+        guard.n_head = 0
+        at += part
         length = (<uint32_t>head[0] << 16) | (<uint32_t>head[1] << 8) | head[2]
         code = judge(guard, limits, head[3], head[4], length, now_ms)
+        if code == 0 and head[3] == FRAME_PRIORITY:
+            code = judge_priority(head, <const uint8_t*>data + at, size - at)
         if code:
             return code
         guard.skip = length

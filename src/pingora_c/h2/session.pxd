@@ -43,7 +43,9 @@ cdef struct H2Limits:
     uint32_t streams         # server: that the client may have open
     uint32_t assumed_streams     # client: that we may have open before the server's SETTINGS say
     bint connects            # server: extended CONNECT is taken (RFC 8441)
-    uint32_t resets          # streams that the client may reset at once, and in a second on average
+    # server: streams that the client may reset at once, and in a second on average; those that we reset for a fault of
+    # its own count
+    uint32_t resets
     uint32_t resets_per_second
     GuardLimits guard
 
@@ -71,6 +73,12 @@ cdef class H2Session:
     cdef uint32_t guarded          # by which the guard or the limit of a section ended the connection, else 0
     cdef bint has_settings         # the peer's SETTINGS came
     cdef bint is_going             # GOAWAY was received or sent: no further stream
+    cdef uint32_t highest_id       # server: of a stream that the client opened
+    cdef uint32_t n_opened         # server: streams that it opened
+    cdef uint64_t resets_left_milli    # server: thousandths of resets that the client still has
+    cdef uint64_t resets_at_ms         # when it was looked at last
+    cdef bint is_exhausted             # it has none
+    cdef uint64_t reset_at_ms      # when we sent the last RST_STREAM, 0: never
     cdef uint32_t sent_goaway_code     # of a GOAWAY that we sent for an error, else 0
 
     # `limits` is set: make the session and submit what it begins with. Raises MemoryError.
@@ -127,6 +135,9 @@ cdef class H2Session:
     cdef void on_framed(self, H2Stream* stream, size_t size) noexcept      # so much of its body was framed
 
     # -- private
+    cdef int pass_on(self, const char* data, size_t size) noexcept
+    cdef bint may_reset(self) noexcept
+    cdef bint is_gone(self, uint32_t stream_id) noexcept
     cdef int make(self) except -1
     cdef int settle(self) except -1
     cdef void resume(self, H2Stream* stream) noexcept

@@ -1,22 +1,24 @@
 """HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
-from pingora_c.h2.guard cimport PREFACE_SIZE, guard_begin, guard_read, guard_sent_data
+from pingora_c.h2.guard cimport guard_begin, guard_read, guard_sent_data
 from pingora_c.h2.section cimport section_add, section_begin, section_free
 from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport block_field, is_live
 from pingora_c.lib.nghttp2 cimport (
-    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_COPY, NGHTTP2_DATA_FLAG_NO_END_STREAM,
-    NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_NOMEM,
-    NGHTTP2_ERR_PAUSE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM,
-    NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING,
-    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL,
-    NGHTTP2_SETTINGS_ENABLE_PUSH, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, nghttp2_data_provider,
-    nghttp2_data_source, nghttp2_frame, nghttp2_nv, nghttp2_option, nghttp2_option_del,
-    nghttp2_option_new, nghttp2_option_set_max_continuations, nghttp2_option_set_max_deflate_dynamic_table_size,
+    NGHTTP2_CANCEL, NGHTTP2_CONNECT_ERROR, NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_COPY,
+    NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED,
+    NGHTTP2_ERR_NOMEM, NGHTTP2_ERR_PAUSE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK,
+    NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR,
+    NGHTTP2_NO_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING, NGHTTP2_PRIORITY_UPDATE, NGHTTP2_PROTOCOL_ERROR,
+    NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_ENABLE_PUSH,
+    NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, NGHTTP2_STREAM_CLOSED,
+    nghttp2_data_provider, nghttp2_data_source, nghttp2_frame, nghttp2_frame_hd, nghttp2_nv, nghttp2_option,
+    nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_builtin_recv_extension_type,
+    nghttp2_option_set_max_continuations, nghttp2_option_set_max_deflate_dynamic_table_size,
     nghttp2_option_set_max_outbound_ack, nghttp2_option_set_max_send_header_block_length,
     nghttp2_option_set_max_settings, nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams,
     nghttp2_option_set_peer_max_concurrent_streams, nghttp2_option_set_stream_reset_rate_limit, nghttp2_session,
-    nghttp2_session_callbacks, nghttp2_session_callbacks_new,
+    nghttp2_session_callbacks, nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
     nghttp2_session_callbacks_set_on_begin_headers_callback,
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
@@ -24,12 +26,12 @@ from pingora_c.lib.nghttp2 cimport (
     nghttp2_session_callbacks_set_send_data_callback, nghttp2_session_check_request_allowed,
     nghttp2_session_client_new2, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
     nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
-    nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send,
-    nghttp2_session_resume_data, nghttp2_session_server_new2, nghttp2_session_set_local_window_size,
-    nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
-    nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway, nghttp2_submit_headers,
-    nghttp2_submit_ping, nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream,
-    nghttp2_submit_settings, nghttp2_submit_shutdown_notice, nghttp2_submit_trailer,
+    nghttp2_session_get_stream_remote_close, nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv,
+    nghttp2_session_mem_send, nghttp2_session_resume_data, nghttp2_session_server_new2,
+    nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
+    nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
+    nghttp2_submit_headers, nghttp2_submit_ping, nghttp2_submit_request, nghttp2_submit_response,
+    nghttp2_submit_rst_stream, nghttp2_submit_settings, nghttp2_submit_shutdown_notice, nghttp2_submit_trailer,
 )
 from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push
 
@@ -37,6 +39,7 @@ cdef enum:
     SECTION_OVER_TIMES = 4         # past so many times the limit the connection ends
     CONTINUATIONS_MAX = 64         # of one field section; the guard refuses fewer
     SETTINGS_MAX = 32              # of one frame
+    RESET_GRACE_MS = 10000         # after a RST_STREAM of ours frames of streams that are gone may be on their way
     ACKS_MAX = 256                 # that wait to be sent
     TABLE_BYTES = 4096             # of HPACK, both ways
     SEND_SECTION_MAX = 1048576     # of a field section that we send
@@ -57,6 +60,24 @@ cdef str h2_code_name(uint32_t code):
 
 
 # -- callbacks of nghttp2
+
+cdef int frame_begins(nghttp2_session* of, const nghttp2_frame_hd* head, void* user) noexcept:
+    """HEADERS of streams that are gone; nghttp2 would pass over them."""
+    cdef H2Session self = <H2Session>user
+    cdef uint32_t stream_id = <uint32_t>head.stream_id
+    cdef bint is_used
+    if not self.is_server or head.type != NGHTTP2_HEADERS:
+        return 0
+    if stream_id > self.highest_id:
+        self.highest_id = stream_id
+        self.n_opened += 1
+    elif self.is_gone(stream_id):
+        # where no id was left out it was open once; else it may be one that was passed over (RFC 9113 §5.1.1)
+        is_used = self.n_opened == (self.highest_id + 1) // 2
+        self.guarded = NGHTTP2_STREAM_CLOSED if is_used else NGHTTP2_PROTOCOL_ERROR
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    return 0
+
 
 cdef int section_begins(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
     cdef H2Session self = <H2Session>user
@@ -96,6 +117,8 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
         else:
             self.on_section(stream, frame.hd.stream_id, is_end)
         section_free(&self.section)
+    elif frame.hd.type == NGHTTP2_RST_STREAM:
+        return 0 if self.may_reset() else NGHTTP2_ERR_CALLBACK_FAILURE
     elif frame.hd.type == NGHTTP2_SETTINGS:
         if not frame.hd.flags & <int>NGHTTP2_FLAG_ACK:
             self.has_settings = True
@@ -130,10 +153,19 @@ cdef int stream_closed(nghttp2_session* of, int32_t stream_id, uint32_t code, vo
     return 0
 
 
+cdef bint is_our_own(uint32_t code) noexcept nogil:
+    """A reset for our own reasons; all others answer a fault of the peer's, and count as if it had sent them."""
+    return code == NGHTTP2_NO_ERROR or code == NGHTTP2_INTERNAL_ERROR or code == NGHTTP2_CANCEL or (
+        code == NGHTTP2_CONNECT_ERROR)
+
+
 cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
     cdef H2Session self = <H2Session>user
     cdef H2Stream* stream
     if frame.hd.type == NGHTTP2_RST_STREAM:
+        self.reset_at_ms = self.now_ms
+        if not is_our_own(frame.rst_stream.error_code):
+            self.may_reset()
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
         if stream != NULL:
             stream.is_reset_here = True
@@ -223,6 +255,7 @@ cdef int make_callbacks() except -1:
         return 0
     if nghttp2_session_callbacks_new(&callbacks) != 0:
         raise MemoryError
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, frame_begins)
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, section_begins)
     nghttp2_session_callbacks_set_on_header_callback(callbacks, field_came)
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, bad_field_came)
@@ -241,10 +274,11 @@ cdef class H2Session:
         section_free(&self.section)
 
     cdef int begin(self, bint is_server) except -1:
-        cdef uint32_t skip = PREFACE_SIZE if is_server else 0
         self.is_server = is_server
         make_callbacks()
-        guard_begin(&self.guard, &self.limits.guard, skip, self.now_ms)
+        guard_begin(&self.guard, &self.limits.guard, is_server, self.now_ms)
+        self.resets_at_ms = self.now_ms
+        self.resets_left_milli = <uint64_t>1000 * self.limits.resets
         self.make()
         return self.settle()
 
@@ -261,7 +295,9 @@ cdef class H2Session:
         nghttp2_option_set_max_deflate_dynamic_table_size(option, TABLE_BYTES)
         nghttp2_option_set_max_send_header_block_length(option, SEND_SECTION_MAX)
         if self.is_server:
-            nghttp2_option_set_stream_reset_rate_limit(option, self.limits.resets, self.limits.resets_per_second)
+            nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE)
+            nghttp2_option_set_stream_reset_rate_limit(option, 2 * <uint64_t>self.limits.resets,
+                                                       2 * <uint64_t>self.limits.resets_per_second)
             code = nghttp2_session_server_new2(&self.session, callbacks, <void*>self, option)
         else:
             nghttp2_option_set_peer_max_concurrent_streams(option, self.limits.assumed_streams)
@@ -301,11 +337,42 @@ cdef class H2Session:
         return 0
 
     cdef int receive(self, const char* data, size_t size) noexcept:
-        cdef ssize_t used
-        self.guarded = guard_read(&self.guard, &self.limits.guard, data, size, self.now_ms)
-        if self.guarded:
-            nghttp2_session_terminate_session(self.session, self.guarded)
+        cdef size_t part = 0
+        cdef uint32_t stream_id = 0
+        cdef int code = 0
+        if self.is_exhausted:
+            nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
             return -1
+        while size and code == 0:
+            self.guarded = guard_read(&self.guard, &self.limits.guard, data, size, self.now_ms, &part, &stream_id)
+            if self.guarded:
+                nghttp2_session_terminate_session(self.session, self.guarded)
+                return -1
+            if part:
+                code = self.pass_on(data, part)
+                data += part
+                size -= part
+            if code == 0 and stream_id and self.is_gone(stream_id):
+                nghttp2_session_terminate_session(self.session, NGHTTP2_STREAM_CLOSED)
+                return -1
+        return code
+
+    cdef bint may_reset(self) noexcept:
+        """Pay for the reset of a stream; False, and the connection ends, if there were too many."""
+        if not self.is_server:
+            return True
+        self.resets_left_milli = min(<uint64_t>1000 * self.limits.resets, self.resets_left_milli
+                                     + (self.now_ms - self.resets_at_ms) * self.limits.resets_per_second)
+        self.resets_at_ms = self.now_ms
+        if self.resets_left_milli < 1000:
+            self.guarded = NGHTTP2_ENHANCE_YOUR_CALM
+            self.is_exhausted = True
+            return False
+        self.resets_left_milli -= 1000
+        return True
+
+    cdef int pass_on(self, const char* data, size_t size) noexcept:
+        cdef ssize_t used
         self.in_call = True
         used = nghttp2_session_mem_recv(self.session, <const uint8_t*>data, size)
         self.in_call = False
@@ -318,6 +385,12 @@ cdef class H2Session:
         else:
             nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)    # one of nghttp2's own limits
         return -1
+
+    cdef bint is_gone(self, uint32_t stream_id) noexcept:
+        """Whether a stream was open and is not, and the client knows (RFC 9113 §5.1): nghttp2 has forgotten it."""
+        if stream_id > self.highest_id or nghttp2_session_get_stream_remote_close(self.session, stream_id) >= 0:
+            return False
+        return not self.reset_at_ms or self.now_ms - self.reset_at_ms >= RESET_GRACE_MS
 
     cdef int pump(self) noexcept:
         cdef const uint8_t* data = NULL

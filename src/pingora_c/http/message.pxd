@@ -15,6 +15,9 @@ from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.header_map cimport HeaderMap
 
+cdef enum:
+    HTTP2_MINOR = 2           # `minor` of a head that came over HTTP/2
+
 cdef enum Method:          # what the core itself tells apart; everything else is METHOD_OTHER
     METHOD_OTHER = 0
     METHOD_GET
@@ -36,7 +39,7 @@ cdef class RequestHead:
     cdef Span method          # into block.base
     cdef Span target          # as received or as a hook set it: origin, absolute, authority or asterisk form
     cdef uint8_t method_id    # Method
-    cdef uint8_t minor        # HTTP/1.<minor> as received; 1 for a head made in Python
+    cdef uint8_t minor        # HTTP/1.<minor> as received, or HTTP2_MINOR; 1 for a head made in Python
 
     @staticmethod
     cdef RequestHead new()

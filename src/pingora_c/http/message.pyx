@@ -335,8 +335,8 @@ cdef class RequestHead:
 
     @property
     def version(self):
-        """'1.0' or '1.1'."""
-        return "1.1" if self.minor else "1.0"
+        """'1.0', '1.1', or '2' for what came over HTTP/2."""
+        return "2" if self.minor == HTTP2_MINOR else "1.1" if self.minor else "1.0"
 
     @property
     def headers(self):
@@ -432,8 +432,8 @@ cdef class ResponseHead:
 
     @property
     def version(self):
-        """'1.0' or '1.1'."""
-        return "1.1" if self.minor else "1.0"
+        """'1.0', '1.1', or '2' for what came over HTTP/2."""
+        return "2" if self.minor == HTTP2_MINOR else "1.1" if self.minor else "1.0"
 
     @property
     def headers(self):

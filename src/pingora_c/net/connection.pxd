@@ -75,6 +75,8 @@ cdef class Connection(EventSource):
     cdef void shutdown_write(self) noexcept                     # after what is queued has left
     cdef void close(self) noexcept                              # drop everything, may be called twice
     cdef void reset(self) noexcept                              # the same with RST
+    # The socket goes on as `successor`, which was not opened; nothing may wait to be written. We are dead afterwards.
+    cdef void hand_over(self, Connection successor) noexcept
 
     # -- from below, overridden
     cdef void on_open(self) noexcept

@@ -483,6 +483,20 @@ cdef class Connection(EventSource):
         self.resets = True
         self.close()
 
+    cdef void hand_over(self, Connection successor) noexcept:
+        successor.reactor = self.reactor
+        successor.transport = self.transport
+        successor.bytes_read = self.bytes_read
+        successor.bytes_written = self.bytes_written
+        successor.can_read = self.can_read
+        successor.saw_hangup = self.saw_hangup
+        successor.saw_eof = self.saw_eof
+        successor.is_blocked = self.is_blocked
+        successor.watches_writing = self.watches_writing
+        self.is_closed = True
+        timer_unlink(&self.timer)
+        self.reactor.replace(self, successor)
+
     # -- defaults for what subclasses override
 
     cdef void on_open(self) noexcept:

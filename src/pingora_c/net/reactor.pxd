@@ -93,6 +93,8 @@ cdef class Reactor:
     cdef void remove(self, EventSource source, int fd) noexcept
     # The same for a descriptor that is closed next, which ends its registration.
     cdef void forget(self, EventSource source) noexcept
+    # Events of `source` are of `successor` from now on.
+    cdef void replace(self, EventSource source, EventSource successor) noexcept
     cdef void make_ready(self, EventSource source) noexcept
     # Call on_leave() of `source` at the outermost leave(): what many turns of one entry have for it leaves together.
     cdef void make_late(self, EventSource source) noexcept

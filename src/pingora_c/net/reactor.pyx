@@ -244,6 +244,14 @@ cdef class Reactor:
         self.bury(source)
         Py_DECREF(source)
 
+    cdef void replace(self, EventSource source, EventSource successor) noexcept:
+        successor.slot = source.slot
+        source.slot = NO_SLOT
+        Py_INCREF(successor)
+        self.slots[successor.slot].source = <void*>successor
+        self.bury(source)
+        Py_DECREF(source)
+
     cdef void make_ready(self, EventSource source) noexcept:
         if source.is_ready_listed:
             return

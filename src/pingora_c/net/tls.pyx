@@ -2,7 +2,7 @@
 cimport cython
 
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 from pingora_c.lib.errno cimport EAGAIN, EINTR, ENOMEM, EPROTO, errno
 from pingora_c.lib.openssl cimport (
     BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
@@ -10,7 +10,7 @@ from pingora_c.lib.openssl cimport (
     BIO_set_retry_read, ERR_clear_error, ERR_get_error, ERR_reason_error_string, SSL_CLIENT_HELLO_ERROR,
     SSL_ERROR_WANT_CLIENT_HELLO_CB, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
     SSL_RECEIVED_SHUTDOWN, SSL_SENT_SHUTDOWN, SSL_SESSION_free, SSL_VERIFY_NONE, SSL_do_handshake, SSL_free,
-    SSL_get_error, SSL_get_verify_mode, SSL_get_verify_result, SSL_new, SSL_read_ex,
+    SSL_get0_alpn_selected, SSL_get_error, SSL_get_verify_mode, SSL_get_verify_result, SSL_new, SSL_read_ex,
     SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state, SSL_set_ex_data, SSL_set_shutdown, SSL_shutdown,
     SSL_write_ex, X509_V_OK, X509_verify_cert_error_string,
 )
@@ -277,6 +277,12 @@ cdef class TlsTransport(Transport):
 
     cdef bint serves_host(self, const char* host, size_t size) noexcept:
         return self.context.serves_host(self, host, size)
+
+    cdef bint has_chosen(self, const char* protocol, size_t size) noexcept:
+        cdef const unsigned char* chosen = NULL
+        cdef unsigned int chosen_size = 0
+        SSL_get0_alpn_selected(self.ssl, &chosen, &chosen_size)
+        return chosen_size == size and memcmp(chosen, protocol, size) == 0
 
     cdef object describe(self):
         if self.described is None:

@@ -36,6 +36,8 @@ cdef class Transport:
     cdef bint has_pending(self) noexcept
     # Whether requests for `host` (Host without port, lower case) may come over this connection (RFC 9110 §7.4).
     cdef bint serves_host(self, const char* host, size_t size) noexcept
+    # Whether ALPN chose `protocol` (RFC 7301).
+    cdef bint has_chosen(self, const char* protocol, size_t size) noexcept
     # What hooks see of the encryption, None without.
     cdef object describe(self)
     # Why the handshake or a read failed, for the error log; None if errno says it all.

@@ -41,6 +41,9 @@ cdef class Transport:
     cdef bint serves_host(self, const char* host, size_t size) noexcept:
         return True
 
+    cdef bint has_chosen(self, const char* protocol, size_t size) noexcept:
+        return False
+
     cdef object describe(self):
         return None
 

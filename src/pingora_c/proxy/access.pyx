@@ -5,6 +5,7 @@ from pingora_c.http.field cimport (
     NAME_HOST, NAME_REFERER, NAME_USER_AGENT, NAME_X_REQUEST_ID, Field, KnownName,
 )
 from pingora_c.http.header_block cimport block_field, block_find_known
+from pingora_c.http.message cimport HTTP2_MINOR
 from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from pingora_c.log.access cimport LINE_ROOM, LogText, format_combined, format_json
 
@@ -34,6 +35,8 @@ cdef int write_record(Plan plan, AccessRecord* record, RequestHead head, HttpPee
     record.minor_version = 1
     if head is not None:
         record.minor_version = head.minor
+        if head.minor == HTTP2_MINOR:
+            record.protocol = b"HTTP/2.0"
         record.method = log_text(head.block.base + head.method.at, head.method.size)
         record.target = log_text(head.block.base + head.target.at, head.target.size)
         record.host = text_of(head, NAME_HOST)

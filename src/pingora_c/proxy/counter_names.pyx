@@ -4,12 +4,12 @@ from pingora_c.net.introducer cimport INTRODUCTION_END, introduction_reason
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, CLIENTS_REFUSED, CLOSED_HANDSHAKE, CLOSED_IDLE,
-    CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, COUNTER_END, ENDPOINT_OUTAGES,
-    ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS, H2_GOAWAYS, H2_GUARDED,
-    H2_PING_TIMEOUTS, H2_REFUSED_STREAMS, HANDSHAKES, HANDSHAKE_FAILURES, LOOP_BLOCKED, PROXY_HEADERS,
-    PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED,
-    TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HANDSHAKE,
+    CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
+    COUNTER_END, ENDPOINT_OUTAGES, ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS,
+    H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS, H2_REFUSED_STREAMS, HANDSHAKES, HANDSHAKE_FAILURES, HTTP2_CONNECTIONS,
+    LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REQUESTS,
+    REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED, TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -35,6 +35,9 @@ cdef tuple make_names():
     names[<int>CLOSED_STALLED] = 'pingora_connections_closed_total{reason="client_stalled"}'
     names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
     names[<int>CLOSED_HANDSHAKE] = 'pingora_connections_closed_total{reason="handshake_timeout"}'
+    names[<int>CLOSED_FLOOD] = 'pingora_connections_closed_total{reason="http2_flood"}'
+    names[<int>CLOSED_HTTP2_ERROR] = 'pingora_connections_closed_total{reason="http2_error"}'
+    names[<int>HTTP2_CONNECTIONS] = "pingora_http2_connections_total"
     names[<int>HANDSHAKES] = "pingora_tls_handshakes_total"
     names[<int>HANDSHAKE_FAILURES] = "pingora_tls_handshake_failures_total"
     names[<int>PROXY_HEADERS] = "pingora_proxy_headers_total"

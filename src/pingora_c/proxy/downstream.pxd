@@ -27,6 +27,7 @@ cdef class H1Server(ServerConnection):
     cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved
     cdef bint is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
     cdef bint is_resting           # paused until its next turn, since it had enough requests in this one
+    cdef bint is_preface(self, const char* data, size_t size) noexcept
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept

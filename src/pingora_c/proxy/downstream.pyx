@@ -12,13 +12,11 @@ from pingora_c.h1.encode cimport (
 from pingora_c.h1.framing cimport BODY_TUNNEL, request_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
 from pingora_c.h1.hop cimport remove_named
-from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
-from pingora_c.h1.verdict cimport BAD_MAX_FORWARDS, HEAD_OK, WRONG_SCHEME
+from pingora_c.h1.verdict cimport HEAD_OK, WRONG_SCHEME
 from pingora_c.http.field cimport NAME_UPGRADE, Field
 from pingora_c.http.header_block cimport block_find_known
-from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, ResponseHead
-from pingora_c.mem.buffer_pool cimport pool_held
+from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_EOF
@@ -27,15 +25,17 @@ from pingora_c.proxy.failure cimport (
     CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.refusal cimport (
-    REFUSED_BUFFERS, REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_MISDIRECTED, REFUSED_NO_MEMORY,
-    REFUSED_SLOW_HEAD, REFUSED_TRACE, refusal_reason, refusal_status,
+    REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport ANSWERS, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
 
+cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 cdef enum:
+    PREFACE_SIZE = 24
     FIELDS_MAX = 256
     LINGER_MS = 2000           # without a byte
     LINGER_MOST_MS = 30000
@@ -87,6 +87,9 @@ cdef class H1Server(ServerConnection):
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head; 0 while it is incomplete. A bad one is answered and ends the connection."""
         cdef Py_ssize_t used = -1
+        if self.n_exchanges == 0 and data[0] == c"P" and self.application.limits.http2_streams:
+            if self.is_preface(data, size):
+                return size if self.is_closed else 0
         try:
             used = self.take_head(data, size)
         except:
@@ -96,13 +99,30 @@ cdef class H1Server(ServerConnection):
             return size
         return used
 
+    cdef bint is_preface(self, const char* data, size_t size) noexcept:
+        """HTTP/2 without an announcement (RFC 9113 §3.3): `data` is its preface, or the beginning of that."""
+        if memcmp(data, PREFACE, min(size, <size_t>PREFACE_SIZE)) != 0 or self.transport.is_secure:
+            return False
+        if size >= PREFACE_SIZE:
+            self.application.on_http2(self, data, size)
+        elif self.state == SERVER_IDLE:
+            self.state = SERVER_HEAD
+            self.head_at_us = now_us()
+            self.arm(self.application.limits.head_ms)
+        return True
+
+    cdef void on_open(self) noexcept:
+        ServerConnection.on_open(self)
+        if self.transport.needs_handshake and self.transport.has_chosen(b"h2", 2):
+            self.application.on_http2(self, NULL, 0)
+
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1:
         cdef Field fields[FIELDS_MAX]
         cdef HeadLimits limits
         cdef RequestLine line
         cdef uint32_t n = 0
         cdef Py_ssize_t end
-        cdef int verdict
+        cdef int verdict, refusal
         cdef RequestHead head
         cdef Span authority
         cdef H1ServerStream stream
@@ -135,27 +155,16 @@ cdef class H1Server(ServerConnection):
         if verdict != HEAD_OK:
             self.refuse(REFUSED_FRAMING - verdict)
             return size
-        if pool_held() >= self.application.limits.buffered_bytes // 8 * 7:
-            self.refuse(REFUSED_BUFFERS)      # what is left is for the requests that run
-            return size
         head = RequestHead.new()
         if head.load(data, <uint32_t>end, line.method, line.target, line.minor, fields, n) < 0 or (
                 settle_host(head, authority) < 0):
             self.refuse(REFUSED_NO_MEMORY)
             return size
-        if head.method_id == METHOD_CONNECT:
-            self.refuse(REFUSED_CONNECT)
-            return size
-        if head.method_id == METHOD_TRACE:
-            self.refuse(REFUSED_TRACE)     # its answer would show what is added here (RFC 9110 §9.3.8)
-            return size
-        if head.method_id == METHOD_OPTIONS and max_forwards(&head.block) == BAD_MAX_FORWARDS:
-            self.refuse(REFUSED_FRAMING - BAD_MAX_FORWARDS)
-            return size
         if stream.framing.names_fields:
             remove_named(&head.block, &head.block)
-        if self.transport.checks_host and not self.is_served(head):
-            self.refuse(REFUSED_MISDIRECTED)
+        refusal = self.objection(head)
+        if refusal:
+            self.refuse(refusal)
             return size
         self.begin(stream, head)
         return end

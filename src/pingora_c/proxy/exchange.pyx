@@ -214,7 +214,7 @@ cdef class Exchange(Phases):
             self.opened = None
         self.connected_us = now_us()
         self.is_connected = True
-        if not self.plan.has_response_hooks:
+        if not self.plan.has_response_hooks and not self.down.is_shared:
             self.up.read_largely()
         self.run(CONNECTED_TO_UPSTREAM)
 

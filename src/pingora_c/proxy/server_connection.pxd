@@ -34,6 +34,9 @@ cdef struct ServerLimits:
     uint32_t client_connections    # of one address, 0: any number; closed at once
     uint64_t buffered_bytes    # that all buffers of the process may have
     uint64_t requests          # of one connection, then it ends
+    uint32_t http2_streams     # of one connection of HTTP/2 at once, 0: HTTP/2 is not spoken
+    uint32_t http2_window      # bytes of a request body that one stream may have on its way
+    uint32_t http2_resets      # streams that a client may reset at once
 
 
 cdef class Application(Acceptor):
@@ -46,6 +49,8 @@ cdef class Application(Acceptor):
     # `server` refuses a message that no session saw, with `size` bytes of a body
     cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept
     cdef void on_server_closed(self, ServerConnection server) noexcept
+    # The client of `server` speaks HTTP/2: its connection becomes another object, which is shown `data`.
+    cdef void on_http2(self, ServerConnection server, const char* data, size_t size) noexcept
 
 
 cdef class ServerConnection(Connection):
@@ -64,6 +69,9 @@ cdef class ServerConnection(Connection):
     cdef void note_client(self, const sockaddr_storage* address) noexcept
     cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
     cdef void arm(self, uint32_t delay_ms) noexcept         # on_timeout comes then, and not as it was armed before
+    # Take over the socket and the client of `old`, which is dead afterwards.
+    cdef void adopt(self, ServerConnection old) noexcept
+    cdef int objection(self, RequestHead head) noexcept     # a Refusal of a valid request that is none for us, else 0
     cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
     # What a connection to `peer` begins with, if it is to be told who the client is; None: nothing.
     cdef bytes greeting_to(self, HttpPeer peer)
@@ -73,6 +81,7 @@ cdef class ServerConnection(Connection):
     cdef bint is_idle(self) noexcept       # no session is at work
     cdef void fail(self, int kind) noexcept         # its sessions fail with this FailureKind, or it is closed
     cdef void close_if_idle(self) noexcept          # when what waits has left
+    cdef void drain(self) noexcept                  # no more requests are wanted
     # -- private
     cdef void watch_writing(self) noexcept
     cdef void on_write_timeout(self) noexcept

@@ -1,11 +1,18 @@
 """Client connections of any protocol. Own the socket; know sessions only as owners of their streams."""
 from libc.string cimport memcpy, strlen
 from pingora_c.base.ascii cimport put_decimal
+from pingora_c.h1.max_forwards cimport max_forwards
+from pingora_c.h1.verdict cimport BAD_MAX_FORWARDS
 from pingora_c.http.field cimport NAME_HOST
 from pingora_c.http.header_block cimport block_field, block_find_known
+from pingora_c.http.message cimport METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
+from pingora_c.mem.buffer_pool cimport pool_held
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.proxy.failure cimport CLIENT_STALLED
+from pingora_c.proxy.refusal cimport (
+    REFUSED_BUFFERS, REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_MISDIRECTED, REFUSED_TRACE,
+)
 from pingora_c.stats.counters cimport CLOSED_STALLED, HANDSHAKE_FAILURES, HANDSHAKES
 
 
@@ -32,6 +39,9 @@ cdef class Application:
 
     cdef void on_server_closed(self, ServerConnection server) noexcept:
         pass
+
+    cdef void on_http2(self, ServerConnection server, const char* data, size_t size) noexcept:
+        server.close()
 
 
 cdef class ServerConnection(Connection):
@@ -107,6 +117,31 @@ cdef class ServerConnection(Connection):
             out = put_decimal(out, host[i])
         self.client_ip_size = <uint8_t>(out - self.client_ip)
 
+    cdef void adopt(self, ServerConnection old) noexcept:
+        self.application = old.application
+        memcpy(self.client_ip, old.client_ip, sizeof(self.client_ip))
+        self.client_ip_size = old.client_ip_size
+        self.client_port = old.client_port
+        self.introduction = old.introduction
+        self.plan = old.plan
+        self.is_trusted = old.is_trusted
+        self.client_key = old.client_key
+        self.persisted = old.persisted
+        old.hand_over(self)
+
+    cdef int objection(self, RequestHead head) noexcept:
+        if pool_held() >= self.application.limits.buffered_bytes // 8 * 7:
+            return REFUSED_BUFFERS      # what is left is for the requests that run
+        if head.method_id == METHOD_CONNECT:
+            return REFUSED_CONNECT
+        if head.method_id == METHOD_TRACE:
+            return REFUSED_TRACE        # its answer would show what is added here (RFC 9110 §9.3.8)
+        if head.method_id == METHOD_OPTIONS and max_forwards(&head.block) == BAD_MAX_FORWARDS:
+            return REFUSED_FRAMING - <int>BAD_MAX_FORWARDS
+        if self.transport.checks_host and not self.is_served(head):
+            return REFUSED_MISDIRECTED
+        return 0
+
     cdef bint is_served(self, RequestHead head) noexcept:
         cdef Py_ssize_t i = block_find_known(&head.block, NAME_HOST, 0)
         cdef const char* host
@@ -133,4 +168,7 @@ cdef class ServerConnection(Connection):
         self.close()
 
     cdef void close_if_idle(self) noexcept:
+        pass
+
+    cdef void drain(self) noexcept:
         pass

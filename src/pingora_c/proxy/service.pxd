@@ -5,6 +5,7 @@ from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport Transport
+from pingora_c.proxy.h2_server cimport H2Server
 from pingora_c.proxy.plan cimport Plan, RetryRules
 from pingora_c.proxy.server_connection cimport Application, ServerConnection, ServerLimits
 from pingora_c.upstream.pool cimport Pool
@@ -28,6 +29,7 @@ cdef class ProxyService(Application):
     cdef ServerConnection new_connection(self)
     # The first request of a connection under the present plan: what depends on the plan is decided anew.
     cdef int meet(self, ServerConnection server) except -1
+    cdef H2Server succeed(self, ServerConnection server)
     # lines for a message that no session saw
     cdef int log_refusal(self, ServerConnection server, int refusal, size_t size) except -1
     cdef bint trusts(self, str client) except -1

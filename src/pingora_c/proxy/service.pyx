@@ -23,6 +23,7 @@ from pingora_c.proxy.downstream cimport H1Server
 from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.exchange cimport Exchange
 from pingora_c.proxy.failure cimport CLIENT_GONE
+from pingora_c.proxy.h2_server cimport H2Server
 from pingora_c.proxy.plan cimport (
     ERROR_WHILE_PROXY, FAIL_TO_CONNECT, PHASE_END, REQUEST_BODY_FILTER, RESPONSE_BODY_FILTER, RESPONSE_FILTER,
     RESPONSE_TRAILER_FILTER, UPSTREAM_PEER, UPSTREAM_RESPONSE_BODY_FILTER, UPSTREAM_RESPONSE_FILTER,
@@ -75,6 +76,9 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.body_bytes = limits["body_bytes"]
     given.requests = limits["requests"]
     given.buffered_bytes = limits["buffered_bytes"]
+    given.http2_streams = limits["http2_streams"]
+    given.http2_window = limits["http2_window"]
+    given.http2_resets = limits["http2_resets"]
     return 0
 
 
@@ -278,6 +282,30 @@ cdef class ProxyService(Application):
     cdef ServerConnection new_connection(self):
         return H1Server.__new__(H1Server)
 
+    cdef void on_http2(self, ServerConnection server, const char* data, size_t size) noexcept:
+        cdef H2Server successor = None
+        try:
+            successor = self.succeed(server)
+        except:
+            pass   # ignored: no memory for it, the connection ends
+        if successor is None:
+            server.close()
+            return
+        if self.plan.is_stopping:
+            successor.drain()
+        successor.show(data, size)
+
+    cdef H2Server succeed(self, ServerConnection server):
+        cdef H2Server successor = H2Server.__new__(H2Server)
+        self.servers.add(successor)
+        try:
+            successor.take_over(server)
+        except:
+            self.servers.discard(successor)
+            raise
+        self.servers.discard(server)
+        return successor
+
     cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept:
         try:
             self.log_refusal(server, refusal, size)
@@ -350,6 +378,7 @@ cdef class ProxyService(Application):
         """Close the listeners; running sessions go on and their answers say Connection: close."""
         cdef Listener listener
         cdef Plan earlier
+        cdef ServerConnection server
         self.reactor.enter()
         self.plan.is_stopping = True
         for earlier in self.replaced:
@@ -357,6 +386,8 @@ cdef class ProxyService(Application):
         for listener in self.listeners:
             listener.close()
         self.listeners = []
+        for server in self.servers:
+            server.drain()
         self.reactor.leave()
 
     def close_idle(self):

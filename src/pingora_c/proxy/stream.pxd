@@ -52,6 +52,7 @@ cdef class Stream:
     cdef Framing framing     # of the body that comes; BODY_CHUNKED: its length is not known
     cdef bint body_done      # the whole body came
     cdef bint body_paused    # the owner takes no body now
+    cdef bint is_shared      # other streams use the same connection: one takes no more than its part
     cdef bint is_tunnel      # raw bytes both ways, each side ends on its own
     cdef int send_body(self, const char* data, size_t size) noexcept  # 0, -1 without memory
     cdef int send_end(self, Trailers trailers) noexcept               # the same

@@ -26,6 +26,9 @@ cdef enum Counter:
     CLOSED_IDLE                # client connections closed after Limits.keep_alive
     CLOSED_STALLED             # the same, after Limits.write_timeout between two requests
     CLOSED_REQUESTS            # the same, after Limits.connection_requests
+    CLOSED_FLOOD               # the same, of HTTP/2: frames that make work and carry nothing
+    CLOSED_HTTP2_ERROR         # the same, of HTTP/2: what is no HTTP/2
+    HTTP2_CONNECTIONS          # connections that turned out to be of HTTP/2
     CLOSED_HANDSHAKE           # the same, after Limits.handshake_timeout
     HANDSHAKES                 # of TLS with clients that succeeded
     HANDSHAKE_FAILURES         # that one side gave up

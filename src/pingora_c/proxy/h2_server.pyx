@@ -1,0 +1,569 @@
+"""HTTP/2 server connections. Own the socket of a client and the streams on it; know sessions only as StreamOwner."""
+cimport cython
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from cpython.set cimport PySet_GET_SIZE
+from libc.string cimport memset
+from pingora_c.base.clock cimport now_us
+from pingora_c.h1.framing cimport BODY_NONE
+from pingora_c.h1.head cimport H1_HEAD_TOO_LARGE, H1_TOO_MANY_FIELDS
+from pingora_c.h2.answer cimport submit_answer
+from pingora_c.h2.session cimport (
+    H2_CANCEL, H2_ENHANCE_YOUR_CALM, H2_INTERNAL_ERROR, H2_NO_ERROR, H2_REFUSED_STREAM,
+)
+from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
+from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
+from pingora_c.net.connection cimport Connection
+from pingora_c.net.timer cimport timer_clear
+from pingora_c.proxy.failure cimport (
+    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, TUNNEL_TIMEOUT,
+)
+from pingora_c.proxy.h2_incoming cimport read_request
+from pingora_c.proxy.h2_stream cimport H2Carrier, H2ServerStream
+from pingora_c.proxy.pace cimport came_too_slowly, is_stalled, is_still, pace_begin, pace_came
+from pingora_c.proxy.refusal cimport (
+    REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
+)
+from pingora_c.proxy.response cimport Response
+from pingora_c.proxy.server_connection cimport ServerLimits
+from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.stats.counters cimport (
+    ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, HTTP2_CONNECTIONS,
+    REFUSALS,
+)
+
+cdef enum:
+    LOW_WATER = HIGH_WATER // 2
+    ROOM = 262144              # bytes that are framed before a socket takes some
+    ROUNDS = 4                 # of framing and writing in one entry
+    LINGER_MS = 2000
+    DRAIN_MS = 1000            # from the first GOAWAY to the last: requests that were on their way have come
+    SWEEP_LEAST_MS = 10
+    SWEEP_MOST_MS = 1000
+    CONNECTION_WINDOW = 1048576
+    STREAMS = 128              # where the limit says only that plain connections have none
+    RESETS_PER_SECOND = 33
+
+
+cdef int set_limits(ServerSession session, const ServerLimits* limits) noexcept:
+    memset(&session.limits, 0, sizeof(session.limits))
+    session.limits.head_bytes = limits.head_bytes
+    session.limits.fields = limits.fields
+    session.limits.window = limits.http2_window
+    session.limits.connection_window = max(<uint32_t>CONNECTION_WINDOW, limits.http2_window)
+    session.limits.streams = limits.http2_streams if limits.http2_streams else STREAMS
+    session.limits.connects = True
+    session.limits.resets = limits.http2_resets
+    session.limits.resets_per_second = RESETS_PER_SECOND
+    session.limits.guard.burst = 1000
+    session.limits.guard.per_second = 100
+    session.limits.guard.empty_data = 10
+    session.limits.guard.continuations = 8
+    session.limits.guard.updates = 100 + 2 * limits.http2_streams
+    session.limits.guard.updates_per_data = 10
+    return 0
+
+
+@cython.final
+cdef class ServerSession(H2Session):
+    cdef int put(self, const char* data, size_t size) noexcept:
+        return (<H2Server>self.server).write_copy(data, size)
+
+    cdef bint has_room(self) noexcept:
+        cdef H2Server server = <H2Server>self.server
+        return server.out_queued < ROOM and not (server.is_blocked and server.out_queued > HIGH_WATER)
+
+    cdef void on_section(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
+        (<H2Server>self.server).take_section(stream, stream_id, is_end, False)
+
+    cdef void on_section_refused(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
+        (<H2Server>self.server).take_section(stream, stream_id, is_end, True)
+
+    cdef void on_data(self, H2Stream* stream, const char* data, size_t size) noexcept:
+        (<H2Server>self.server).take_data(<H2ServerStream>stream.owner, data, size)
+
+    cdef void on_end(self, H2Stream* stream) noexcept:
+        (<H2Server>self.server).take_end(<H2ServerStream>stream.owner, None)
+
+    cdef void on_closed(self, H2Stream* stream, uint32_t code) noexcept:
+        (<H2Server>self.server).take_close(<H2ServerStream>stream.owner, code)
+
+    cdef void on_framed(self, H2Stream* stream, size_t size) noexcept:
+        (<H2Server>self.server).note_framed(<H2ServerStream>stream.owner, size)
+
+
+@cython.final
+cdef class H2Server(H2Carrier):
+    cdef int take_over(self, ServerConnection old) except -1:
+        cdef ServerSession session = ServerSession.__new__(ServerSession)
+        self.streams = set()
+        self.ending = []
+        self.relieved = []
+        self.resumed = []
+        session.server = <void*>self
+        session.now_ms = old.reactor.now_ms
+        set_limits(session, &old.application.limits)
+        session.begin(True)
+        self.session = session
+        self.adopt(old)
+        self.reactor.counted[<int>HTTP2_CONNECTIONS] += 1
+        self.go_idle()
+        self.reactor.make_late(self)
+        return 0
+
+    cdef void show(self, const char* data, size_t size) noexcept:
+        cdef size_t used = self.on_bytes(data, size)
+        if not self.is_closed and (self.can_read or used < size):
+            self.reactor.make_ready(self)
+
+    cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
+        cdef int code
+        if self.state != H2_OPEN or self.is_ending:
+            return size
+        self.session.now_ms = self.reactor.now_ms
+        code = self.session.receive(data, size)
+        if self.is_closed:
+            return size
+        self.is_ending = code < 0
+        if self.session.section.bytes == NULL:
+            self.head_since_ms = 0
+        elif self.head_since_ms == 0:
+            self.head_since_ms = self.reactor.now_ms
+            self.sweep()
+        if code < 0 or self.session.wants_pump() or self.session.is_going:
+            self.reactor.make_late(self)
+        return size
+
+    cdef void on_leave(self) noexcept:
+        self.frame()
+
+    cdef void frame(self) noexcept:
+        """Frame what was submitted and write it in one call."""
+        cdef int code = 0
+        cdef int rounds = 0
+        if self.is_closed or self.state != H2_OPEN:
+            return
+        while True:
+            code = self.session.pump()
+            if code == 0 and self.reset_answered():
+                code = self.session.pump()
+            self.flush()
+            rounds += 1
+            if code < 0 or self.is_blocked or self.is_broken or self.is_closed or not self.session.wants_pump():
+                break
+            if rounds == ROUNDS:
+                self.reactor.make_late(self)     # others have their turn first
+                break
+        if self.is_closed:
+            return
+        if code < 0 or self.is_ending or self.session.is_over():
+            if self.session.sent_goaway_code == H2_ENHANCE_YOUR_CALM:
+                self.reactor.counted[<int>CLOSED_FLOOD] += 1
+            else:
+                self.reactor.counted[<int>CLOSED_HTTP2_ERROR] += self.session.sent_goaway_code > 0
+            self.fail_streams(CLIENT_GONE)
+            self.begin_close()
+            return
+        if PyList_GET_SIZE(self.relieved):
+            self.relieve()
+        if PySet_GET_SIZE(self.streams) == 0 and self.said_goaway:
+            self.begin_close()
+
+    cdef bint reset_answered(self) noexcept:
+        """Streams whose answer has ended before their request: the client may stop (RFC 9113 §8.1)."""
+        cdef H2ServerStream stream
+        cdef bint has_reset = False
+        if PyList_GET_SIZE(self.ending) == 0:
+            return False
+        try:
+            for stream in list(self.ending):
+                if stream.is_gone or stream.has_ended or stream.h2.is_out_closed:
+                    self.ending.remove(stream)
+                    if not stream.is_gone and not stream.has_ended:
+                        self.drop(stream, H2_NO_ERROR)
+                        has_reset = True
+        except:
+            pass   # ignored: without memory they end with the connection
+        return has_reset
+
+    cdef void relieve(self) noexcept:
+        cdef H2ServerStream stream
+        cdef list relieved = self.relieved
+        try:
+            self.relieved = []
+            for stream in relieved:
+                if stream.owner is not None:
+                    stream.owner.on_writable(True)
+        except:
+            pass   # ignored: without memory it is tried again when more was framed
+
+    cdef void on_writable(self) noexcept:
+        if self.state == H2_FLUSHING:
+            self.linger()
+        else:
+            self.reactor.make_late(self)
+
+    cdef void on_ready(self) noexcept:
+        cdef H2ServerStream stream
+        cdef list resumed = self.resumed
+        if PyList_GET_SIZE(resumed) and not self.is_closed:
+            try:
+                self.resumed = []
+                for stream in resumed:
+                    stream.is_listed = False
+                    self.deliver(stream)
+            except:
+                pass   # ignored: no memory; the streams time out
+        Connection.on_ready(self)
+
+    # -- heads and bodies that come
+
+    cdef void take_section(self, H2Stream* at, int32_t stream_id, bint is_end, bint is_over) noexcept:
+        cdef int refusal = 0
+        if at != NULL:
+            self.take_trailers(<H2ServerStream>at.owner, is_over)
+            return
+        if self.session.section.method.size == 0 and not is_over:
+            return                # trailers of a stream that was let go
+        if is_over:
+            refusal = REFUSED_HEAD - <int>H1_TOO_MANY_FIELDS
+            if self.session.section.lacks_memory:
+                refusal = REFUSED_NO_MEMORY
+            elif self.session.section.charged > self.session.limits.head_bytes:
+                refusal = REFUSED_HEAD - <int>H1_HEAD_TOO_LARGE
+        self.head_at_us = now_us()
+        if self.head_since_ms and self.reactor.now_ms > self.head_since_ms:
+            self.head_at_us -= 1000 * (self.reactor.now_ms - self.head_since_ms)
+        self.take_head(stream_id, is_end, refusal)
+
+    cdef H2ServerStream new_stream(self, int32_t stream_id):
+        """A stream that is attached and listed, None without memory."""
+        cdef H2ServerStream stream = H2ServerStream.__new__(H2ServerStream)
+        self.streams.add(stream)
+        stream.server = self
+        stream.h2.owner = <void*>stream
+        stream.out_left = -1
+        if self.session.attach(&stream.h2, stream_id) < 0:
+            self.forget(stream)
+            return None
+        return stream
+
+    cdef void take_head(self, int32_t stream_id, bint is_end, int refusal) noexcept:
+        cdef H2ServerStream stream = None
+        cdef RequestHead head = None
+        cdef bint is_https = self.is_trusted or self.transport.is_secure
+        try:
+            head = RequestHead.new()
+            stream = self.new_stream(stream_id)
+        except:
+            pass   # ignored: no memory, dealt with below
+        if stream is None:
+            self.is_ending = True
+            self.session.terminate(H2_INTERNAL_ERROR)
+            return
+        stream.has_ended = is_end
+        if self.n_sessions >= self.session.limits.streams:
+            self.drop(stream, H2_REFUSED_STREAM)      # it has reset streams whose sessions have not ended yet
+            return
+        if refusal == 0:
+            refusal = read_request(&self.session.section, is_end, is_https, self.application.limits.target_bytes, head,
+                                   &stream.framing)
+        if refusal == 0:
+            refusal = self.objection(head)
+        if refusal:
+            self.refuse(stream, refusal, head.method_id == METHOD_HEAD)
+            return
+        stream.is_connect = stream.framing.upgrade
+        self.begin(stream, head)
+
+    cdef void begin(self, H2ServerStream stream, RequestHead head) noexcept:
+        stream.is_client = True
+        stream.is_shared = True
+        stream.to_head = head.method_id == METHOD_HEAD
+        stream.body_done = stream.framing.kind == BODY_NONE
+        pace_begin(&stream.pace, self.reactor.now_ms)
+        self.n_sessions += 1
+        self.n_requests += 1
+        if self.n_requests == self.application.limits.requests:
+            self.reactor.counted[<int>CLOSED_REQUESTS] += 1
+            self.drain()
+        if not self.is_sweeping:
+            self.sweep()
+        if self.application.begin(self, stream, head) < 0:
+            self.n_sessions -= 1
+            self.refuse(stream, REFUSED_NO_MEMORY, stream.to_head)
+
+    cdef void refuse(self, H2ServerStream stream, int refusal, bint asks_head) noexcept:
+        """Answer a message that no session saw."""
+        cdef size_t size = 0
+        cdef bint is_sent = False
+        try:
+            size = self.write_refusal(stream, refusal, asks_head)
+            if not stream.has_ended:
+                self.ending.append(stream)
+            is_sent = True
+        except:
+            pass   # ignored: without memory for an answer the stream ends without one
+        if not is_sent:
+            self.drop(stream, H2_INTERNAL_ERROR)
+        self.reactor.counted[<int>REFUSALS + refusal] += 1
+        self.reactor.counted[<int>ANSWERS + refusal_status(refusal) // 100] += 1
+        self.application.on_refused(self, refusal, size)
+        if not self.is_sweeping:
+            self.sweep()
+
+    cdef size_t write_refusal(self, H2ServerStream stream, int refusal, bint asks_head) except? 1:
+        cdef const char* reason = refusal_reason(refusal)
+        cdef int status = refusal_status(refusal)
+        cdef Response page = self.application.pages.page(status, reason)
+        cdef ResponseHead head
+        cdef bint has_body
+        cdef size_t size
+        page = self.application.pages.with_reason(page, reason)
+        size = PyBytes_GET_SIZE(page.body)
+        has_body = size > 0 and not asks_head
+        head = page.head
+        if submit_answer(self.session, &stream.h2, head, size, has_body, False) < 0:
+            raise MemoryError
+        if not has_body:
+            return 0
+        if self.session.send_data(&stream.h2, PyBytes_AS_STRING(page.body), size) < 0:
+            raise MemoryError
+        self.session.send_end(&stream.h2, NULL)
+        return size
+
+    cdef void take_trailers(self, H2ServerStream stream, bint is_over) noexcept:
+        cdef Trailers trailers = None
+        if is_over:
+            if stream.owner is not None:
+                stream.owner.on_failure(True, CLIENT_BAD_BODY)
+            else:
+                self.drop(stream, H2_ENHANCE_YOUR_CALM)
+            return
+        try:
+            if self.session.section.n and stream.owner is not None and not stream.is_tunnel:
+                trailers = Trailers.of(self.session.section.bytes, self.session.section.used,
+                                       self.session.section.fields, self.session.section.n)
+        except:
+            pass   # ignored: without memory they are dropped, as RFC 9110 §6.5.1 allows
+        self.take_end(stream, trailers)
+
+    cdef void take_data(self, H2ServerStream stream, const char* data, size_t size) noexcept:
+        if stream.owner is None:
+            return                # no window is given back: RST_STREAM follows the answer
+        if stream.body_paused or stream.waiting.size or stream.body_done:
+            if queue_push(&stream.waiting, data, size) < 0:
+                stream.owner.on_failure(True, CLIENT_GONE)
+            return
+        pace_came(&stream.pace, size, self.reactor.now_ms)
+        if stream.is_tunnel:
+            stream.pace.moved_bytes += size
+        stream.owner.on_body(True, data, size)
+        self.session.consume(&stream.h2, size)
+
+    cdef void take_end(self, H2ServerStream stream, Trailers trailers) noexcept:
+        stream.has_ended = True
+        if stream.owner is None or stream.body_done and not stream.is_connect:
+            return
+        if stream.body_paused or stream.waiting.size or stream.body_done:
+            stream.in_trailers = trailers
+            stream.end_waits = True
+            return
+        stream.body_done = True
+        stream.owner.on_body_end(True, trailers)
+
+    cdef void deliver(self, H2ServerStream stream) noexcept:
+        """Hand on what waits, as far as the owner takes it."""
+        cdef const char* front
+        cdef size_t size = 0
+        while stream.waiting.size and stream.owner is not None and not stream.body_paused:
+            front = queue_front(&stream.waiting, &size)
+            pace_came(&stream.pace, size, self.reactor.now_ms)
+            if stream.is_tunnel:
+                stream.pace.moved_bytes += size
+            stream.owner.on_body(True, front, size)
+            self.flush_before_reuse()      # what was passed on may point there
+            queue_drop(&stream.waiting, size)
+            self.session.consume(&stream.h2, size)
+            self.reactor.make_late(self)
+        if stream.end_waits and stream.waiting.size == 0 and not stream.body_paused and stream.owner is not None:
+            stream.end_waits = False
+            stream.body_done = True
+            stream.owner.on_body_end(True, stream.in_trailers)
+
+    cdef void take_close(self, H2ServerStream stream, uint32_t code) noexcept:
+        cdef bint is_ours = stream.h2.is_reset_here
+        self.forget(stream)
+        if stream.owner is not None:
+            # one that nghttp2 reset is malformed: its length, or what came behind its end
+            stream.owner.on_failure(True, CLIENT_BAD_BODY if is_ours else CLIENT_GONE)
+
+    cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept:
+        stream.pace.moved_bytes += size
+        if stream.was_full and stream.h2.out.size <= LOW_WATER:
+            stream.was_full = False
+            try:
+                self.relieved.append(stream)
+            except:
+                pass   # ignored: without memory its limit ends it
+            self.reactor.make_late(self)
+
+    cdef void forget(self, H2ServerStream stream) noexcept:
+        stream.is_gone = True
+        self.reactor.bury(stream)
+        try:
+            self.streams.discard(stream)
+        except:
+            pass   # ignored: discarding allocates nothing
+        if PySet_GET_SIZE(self.streams) == 0:
+            self.go_idle()
+
+    cdef void drop(self, H2ServerStream stream, uint32_t code) noexcept:
+        self.session.reset(&stream.h2, code)
+        self.session.detach(&stream.h2)
+        self.forget(stream)
+        self.reactor.make_late(self)
+
+    # -- ending
+
+    cdef bint is_idle(self) noexcept:
+        return self.n_sessions == 0
+
+    cdef void drain(self) noexcept:
+        """Tell the client that the connection ends, and take what is on its way."""
+        if self.state != H2_OPEN or self.drain_at_ms:
+            return
+        self.drain_at_ms = self.reactor.now_ms
+        self.session.announce_goaway()
+        self.reactor.make_late(self)
+        self.sweep()
+
+    cdef void close_if_idle(self) noexcept:
+        if self.state == H2_OPEN and PySet_GET_SIZE(self.streams) == 0:
+            self.say_goaway()
+        else:
+            self.drain()
+
+    cdef void say_goaway(self) noexcept:
+        if not self.said_goaway:
+            self.said_goaway = True
+            self.session.goaway(H2_NO_ERROR)
+            self.reactor.make_late(self)
+
+    cdef void begin_close(self) noexcept:
+        if self.is_closed or self.state != H2_OPEN:
+            return
+        self.state = H2_FLUSHING
+        timer_clear(&self.timer)
+        if self.is_broken:
+            self.close()
+        elif self.out_queued == 0:
+            self.linger()
+
+    cdef void linger(self) noexcept:
+        """Give a client that is still sending time to read what was said; closing now would take it back."""
+        self.state = H2_LINGERING
+        if self.saw_eof:
+            self.close()
+            return
+        self.transport.shutdown()
+        self.arm(LINGER_MS)
+
+    cdef void on_end(self, int code) noexcept:
+        self.fail(CLIENT_GONE)
+
+    cdef void on_broken(self) noexcept:
+        self.fail(CLIENT_GONE)
+
+    cdef void on_hangup(self, bint is_reset) noexcept:
+        if is_reset:
+            self.fail(CLIENT_GONE)
+
+    cdef void fail(self, int kind) noexcept:
+        self.fail_streams(kind)
+        self.close()
+
+    cdef void fail_streams(self, int kind) noexcept:
+        cdef H2ServerStream stream
+        try:
+            for stream in list(self.streams):
+                if stream.owner is not None:
+                    stream.owner.on_failure(True, kind)
+        except:
+            pass   # ignored: without memory their limits end them
+
+    # -- limits
+
+    cdef void go_idle(self) noexcept:
+        self.idle_since_ms = self.reactor.now_ms
+        if not self.is_sweeping:
+            self.arm(self.application.limits.keep_alive_ms)
+
+    cdef uint32_t sweep_ms(self) noexcept:
+        cdef const ServerLimits* limits = &self.application.limits
+        cdef uint32_t least = min(min(limits.body_ms, limits.write_ms), min(limits.tunnel_ms, limits.head_ms)) // 4
+        return min(max(least, <uint32_t>SWEEP_LEAST_MS), <uint32_t>SWEEP_MOST_MS)
+
+    cdef void sweep(self) noexcept:
+        """Look at the streams from time to time, while there are any."""
+        self.is_sweeping = True
+        self.arm(self.sweep_ms())
+
+    cdef void on_timeout(self) noexcept:
+        cdef uint64_t now_ms = self.reactor.now_ms
+        cdef uint64_t idle_ms
+        cdef H2ServerStream stream
+        if self.state != H2_OPEN:
+            self.close()
+            return
+        self.is_sweeping = False
+        if self.head_since_ms and now_ms - self.head_since_ms >= self.application.limits.head_ms:
+            self.is_ending = True
+            self.reactor.counted[<int>REFUSALS + <int>REFUSED_SLOW_HEAD] += 1
+            self.application.on_refused(self, REFUSED_SLOW_HEAD, 0)
+            self.session.terminate(H2_ENHANCE_YOUR_CALM)
+            self.reactor.make_late(self)
+            return
+        if self.drain_at_ms and now_ms - self.drain_at_ms >= DRAIN_MS:
+            self.say_goaway()
+        try:
+            for stream in list(self.streams):
+                if not stream.is_gone:
+                    self.look_at(stream)
+        except:
+            pass   # ignored: without memory they are looked at the next time
+        if self.is_closed:
+            return
+        if PySet_GET_SIZE(self.streams) or self.head_since_ms or self.drain_at_ms and not self.said_goaway:
+            self.sweep()
+            return
+        idle_ms = now_ms - self.idle_since_ms
+        if idle_ms < self.application.limits.keep_alive_ms:
+            self.arm(<uint32_t>(self.application.limits.keep_alive_ms - idle_ms))
+        elif self.is_blocked:
+            self.arm(self.application.limits.keep_alive_ms)     # it still takes what waits
+        else:
+            self.reactor.counted[<int>CLOSED_IDLE] += 1
+            self.say_goaway()
+
+    cdef void look_at(self, H2ServerStream stream) noexcept:
+        cdef const ServerLimits* limits = &self.application.limits
+        cdef uint64_t now_ms = self.reactor.now_ms
+        cdef bint waits = stream.h2.out.size > 0 and not self.is_blocked
+        if stream.is_tunnel:
+            if is_still(&stream.pace, now_ms, limits.tunnel_ms) and stream.owner is not None:
+                stream.owner.on_failure(True, TUNNEL_TIMEOUT)
+        # while the socket takes nothing, the limit of the connection counts
+        elif is_stalled(&stream.pace, now_ms, limits.write_ms, waits):
+            if stream.owner is not None:
+                stream.owner.on_failure(True, CLIENT_STALLED)
+            else:
+                self.reactor.counted[<int>CLOSED_STALLED] += 1
+                self.drop(stream, H2_CANCEL)
+        elif stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
+            pass
+        elif now_ms - stream.pace.seen_ms >= limits.body_ms:
+            stream.owner.on_failure(True, CLIENT_TIMEOUT)
+        elif came_too_slowly(&stream.pace, now_ms, limits.body_ms, limits.body_rate):
+            stream.owner.on_failure(True, CLIENT_TOO_SLOW)

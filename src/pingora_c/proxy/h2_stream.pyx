@@ -1,0 +1,141 @@
+"""Streams of HTTP/2 server connections. Own what waits of a request's body; the session has what waits of answers."""
+cimport cython
+
+from pingora_c.h1.framing cimport BODY_TUNNEL
+from pingora_c.h2.answer cimport submit_answer, submit_interim_answer
+from pingora_c.h2.session cimport H2_CONNECT_ERROR, H2_INTERNAL_ERROR
+from pingora_c.http.header_block cimport HeaderBlock
+from pingora_c.http.message cimport ResponseHead
+from pingora_c.mem.byte_queue cimport queue_free
+from pingora_c.proxy.pace cimport pace_asked
+from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.stats.counters cimport ANSWERS
+
+
+cdef class H2Carrier(ServerConnection):
+    cdef void drop(self, H2ServerStream stream, uint32_t code) noexcept:
+        pass
+
+    cdef void frame(self) noexcept:
+        pass
+
+
+@cython.final
+cdef class H2ServerStream(Stream):
+    def __dealloc__(self):
+        queue_free(&self.waiting)
+        queue_free(&self.h2.out)
+
+    cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept:
+        cdef bint has_body = True
+        self.head_sent = True
+        if self.is_gone or self.server.is_closed:
+            return 0
+        self.server.reactor.make_late(self.server)
+        if self.is_connect and not is_upgrade and head.status_code < 300:
+            self.server.drop(self, H2_CONNECT_ERROR)     # 2xx would open the tunnel that the origin did not
+            return 0
+        self.server.reactor.counted[<int>ANSWERS + head.status_code // 100] += 1
+        if is_upgrade:
+            self.is_tunnel = True
+            self.framing.kind = BODY_TUNNEL
+            self.body_done = False
+            self.pace.moved_at_ms = self.server.reactor.now_ms
+            self.list_resumed()
+            length = -1
+        elif head.status_code == 204:
+            length = -1
+            has_body = False
+        elif self.to_head or head.status_code == 304 or length == 0:
+            has_body = False
+        else:
+            self.out_left = length
+        return submit_answer(self.server.session, &self.h2, head, length, has_body, is_upgrade)
+
+    cdef int send_interim(self, ResponseHead head) noexcept:
+        if self.is_gone or self.head_sent or self.server.is_closed:
+            return 0
+        self.server.reactor.counted[<int>ANSWERS + 1] += 1
+        self.server.reactor.make_late(self.server)
+        return submit_interim_answer(self.server.session, &self.h2, head)
+
+    cdef int send_continue(self) noexcept:
+        cdef ResponseHead head = None
+        try:
+            head = ResponseHead.new(100)
+        except:
+            pass   # ignored: told below
+        return -1 if head is None else self.send_interim(head)
+
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        if self.is_gone or size == 0 or self.server.is_closed:
+            return 0
+        if self.out_left >= 0:
+            size = min(size, <size_t>self.out_left)
+            self.out_left -= <int64_t>size
+        self.server.reactor.make_late(self.server)
+        return self.server.session.send_data(&self.h2, data, size)
+
+    cdef int send_end(self, Trailers trailers) noexcept:
+        cdef const HeaderBlock* block
+        self.is_ended_here = True
+        if self.is_gone or self.out_left > 0 or self.server.is_closed:
+            return 0               # one that is too short is reset when it is released
+        self.server.reactor.make_late(self.server)
+        self.out_trailers = trailers
+        block = NULL if trailers is None else &trailers.block
+        self.server.session.send_end(&self.h2, block)
+        return 0
+
+    cdef bint is_full(self) noexcept:
+        if self.h2.out.size <= HIGH_WATER:
+            return False
+        self.was_full = True
+        return True
+
+    cdef size_t unsent(self) noexcept:
+        return self.h2.out.size
+
+    cdef void press(self) noexcept:
+        if self.h2.out.size > HIGH_WATER and not self.is_gone and not self.server.session.in_call:
+            self.server.frame()
+
+    cdef void pause_body(self) noexcept:
+        self.body_paused = True
+
+    cdef void resume_body(self) noexcept:
+        if self.body_paused:
+            self.body_paused = False
+            pace_asked(&self.pace, self.server.reactor.now_ms)
+            self.list_resumed()
+
+    cdef void list_resumed(self) noexcept:
+        if self.is_listed or not (self.waiting.size or self.end_waits) or self.server.is_closed:
+            return
+        try:
+            self.server.resumed.append(self)
+            self.is_listed = True
+            self.server.reactor.make_ready(self.server)
+        except:
+            pass   # ignored: without memory its limit ends it
+
+    cdef bint is_reusable(self, bint is_complete) noexcept:
+        return is_complete and not self.server.drain_at_ms and not self.server.is_closed
+
+    cdef void release(self, bint is_complete) noexcept:
+        self.owner = None
+        self.server.n_sessions -= 1
+        if self.is_gone or self.server.is_closed:
+            return
+        if not is_complete or self.out_left > 0 or not self.head_sent:
+            if self.head_sent:
+                self.server.session.pump()      # what came before the cut; RST_STREAM would overtake it
+            self.server.drop(self, H2_INTERNAL_ERROR)
+            return
+        self.server.session.send_end(&self.h2, NULL)     # where it was not said
+        if not self.has_ended:
+            try:
+                self.server.ending.append(self)
+            except:
+                pass   # ignored: without memory the client goes on until its window is used
+        self.server.reactor.make_late(self.server)

@@ -1,0 +1,45 @@
+"""Arithmetic on a Pace of the caller's."""
+
+cdef enum:
+    STALL_RATE = 256         # bytes per second that a client takes at least while more waits
+
+
+cdef void pace_begin(Pace* pace, uint64_t now_ms) noexcept nogil:
+    pace.seen_ms = pace.came_at_ms = pace.moved_at_ms = now_ms
+
+
+cdef void pace_came(Pace* pace, size_t size, uint64_t now_ms) noexcept nogil:
+    pace.seen_ms = now_ms
+    pace.came_bytes += size
+
+
+cdef void pace_asked(Pace* pace, uint64_t now_ms) noexcept nogil:
+    pace.seen_ms = pace.came_at_ms = now_ms
+    pace.came_bytes = 0
+
+
+cdef bint came_too_slowly(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate) noexcept nogil:
+    cdef uint64_t took_ms = now_ms - pace.came_at_ms
+    cdef bint is_slow = pace.came_bytes * 1000 < rate * took_ms
+    if took_ms < limit_ms:
+        return False
+    pace.came_at_ms = now_ms
+    pace.came_bytes = 0
+    return is_slow
+
+
+cdef bint is_stalled(Pace* pace, uint64_t now_ms, uint64_t limit_ms, bint waits) noexcept nogil:
+    cdef uint64_t took_ms = now_ms - pace.moved_at_ms
+    cdef bint is_slow = waits and (pace.moved_bytes - pace.moved_before) * 1000 < <uint64_t>STALL_RATE * took_ms
+    if waits and took_ms < limit_ms:
+        return False
+    pace.moved_before = pace.moved_bytes
+    pace.moved_at_ms = now_ms
+    return is_slow
+
+
+cdef bint is_still(Pace* pace, uint64_t now_ms, uint64_t limit_ms) noexcept nogil:
+    if pace.moved_bytes != pace.moved_before:
+        pace.moved_before = pace.moved_bytes
+        pace.moved_at_ms = now_ms
+    return now_ms - pace.moved_at_ms >= limit_ms
