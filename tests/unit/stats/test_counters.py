@@ -44,5 +44,7 @@ def test_memory_that_may_not_be_written_is_refused():
 def test_names_are_those_of_prometheus_and_every_family_has_its_own():
     names = [name for name in COUNTER_NAMES if name]
     gauges = {name for name in names if not name.partition("{")[0].endswith("_total")}
-    assert gauges == {"pingora_connections_open", "pingora_requests_active", "pingora_tcp_sessions_active"}
+    assert gauges == {"pingora_connections_open", "pingora_requests_active", "pingora_tcp_sessions_active"} | {
+        "pingora_upstream_h2_connections_open"
+    }
     assert [name for name in names if names.count(name) > 1] == []
