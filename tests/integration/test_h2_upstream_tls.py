@@ -1,0 +1,105 @@
+"""HTTP/2 to origins over TLS: what ALPN decides, for requests that wait for one handshake together."""
+
+import socket
+import ssl
+
+import pytest
+from h2_origin import H2Origin, RawOrigin
+from hyperframe.frame import RstStreamFrame
+from pki import Authority, load_chain
+from tls_origin import TlsOrigin
+
+from pingora import HttpPeer, ProxyHttp, RetryPolicy, UpstreamTls
+from pingora.testing import read_all
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def issued():
+    return Authority().issue("localhost")
+
+
+def context_of(issued, *protocols):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_chain(context, issued)
+    context.set_alpn_protocols(list(protocols))
+    return context
+
+
+class To(ProxyHttp):
+    """Everything goes to one origin, which is not verified."""
+
+    def __init__(self, address, protocol, attempts=3):
+        self.peer = HttpPeer(address, tls=UpstreamTls(verify=False), protocol=protocol)
+        self.retry = RetryPolicy(attempts=attempts)
+
+    def upstream_peer(self, session, ctx):
+        return self.peer
+
+
+def ask(proxy, request=b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
+    with socket.create_connection((proxy.host, proxy.port), timeout=20) as client:
+        client.sendall(request)
+        return read_all(client)
+
+
+def ask_many(proxy, n):
+    clients = [socket.create_connection((proxy.host, proxy.port), timeout=20) for _ in range(n)]
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    answers = [read_all(client) for client in clients]
+    for client in clients:
+        client.close()
+    return answers
+
+
+@pytest.mark.parametrize("protocol", ["h2", "h2h1"])
+def test_an_origin_that_chooses_http2_serves_all_over_one_connection(proxy_factory, issued, protocol):
+    origin = H2Origin(lambda request: (200, [], b"hi", []), context=context_of(issued, "h2", "http/1.1"))
+    proxy = proxy_factory(To(origin.address, protocol))
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in ask_many(proxy, 20))
+    assert len(origin.connections) == 1
+    assert (b":scheme", b"https") in origin.requests[0].headers
+    origin.close()
+
+
+def test_an_origin_of_http1_is_served_as_such_by_h2h1(proxy_factory, issued):
+    origin = TlsOrigin(context_of(issued, "http/1.1"))
+    proxy = proxy_factory(To(origin.address, "h2h1"))
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in ask_many(proxy, 10))
+    assert ask(proxy).endswith(b"up")
+    assert {one["alpn"] for one in origin.seen} == {"http/1.1"}
+
+
+def test_an_origin_that_does_not_choose_http2_is_a_failure_for_h2(proxy_factory, issued):
+    origin = TlsOrigin(context_of(issued, "http/1.1"))
+    answer = ask(proxy_factory(To(origin.address, "h2", attempts=1)))
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert answer.endswith(b"tls_handshake_failed\n")
+
+
+def test_a_request_to_upgrade_offers_http1_only(proxy_factory, issued):
+    origin = TlsOrigin(context_of(issued, "h2", "http/1.1"))
+    assert ask(proxy_factory(To(origin.address, "h2h1")), UPGRADE).endswith(b"up")
+    assert [one["alpn"] for one in origin.seen] == ["http/1.1"]
+
+
+def test_an_origin_that_requires_http1_is_asked_so_from_then_on(proxy_factory, issued):
+    chosen = []
+
+    def script(peer, number):
+        chosen.append(peer.sock.selected_alpn_protocol())
+        if chosen[-1] == "h2":
+            peer.send(RstStreamFrame(peer.start(), error_code=13))
+            peer.rest()
+        else:
+            peer.sock.recv(65536)
+            peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup")
+
+    origin = RawOrigin(script, context=context_of(issued, "h2", "http/1.1"))
+    proxy = proxy_factory(To(origin.address, "h2h1"))
+    assert ask(proxy).endswith(b"up")
+    assert ask(proxy).endswith(b"up")
+    assert chosen == ["h2", "http/1.1", "http/1.1"]
+    origin.close()
