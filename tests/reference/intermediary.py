@@ -25,6 +25,12 @@ NEVER_UPGRADED = {b"h2c", b"h2", b"http", b"tls"}
 ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.I | re.S)
 
 
+def one_spelling(host):
+    """Give a Host in lower case, without a dot at the end of the name or a colon without a port."""
+    name, port = re.fullmatch(rb"(.+?)\.?(?::([0-9]*))?", host.lower()).groups()
+    return name + b":" + port if port else name
+
+
 def claims_trust(name: bytes) -> bool:
     """Whether a field tells who the client is, in any spelling that some origin takes for it."""
     folded = name.lower().replace(b"_", b"-")
@@ -84,7 +90,7 @@ def expected(request: Request) -> Request:
     if is_upgrade(request):
         fields += [(b"upgrade", value) for value in request.values(b"upgrade")]
     trailers = kept(request, request.trailers, NEVER_TRAILERS)
-    fields = [(b"host", host.lower()) for host in hosts] + fields
+    fields = [(b"host", one_spelling(host)) for host in hosts] + fields
     return Request(request.method, target, b"1.1", fields, request.body, trailers)
 
 

@@ -135,7 +135,11 @@ TARGETS = [
     passes(
         "host",
         b"GET / HTTP/1.1\r\nHost: [::FFFF:1.2.3.4]:\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: [::ffff:1.2.3.4]:\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::ffff:1.2.3.4]\r\n\r\n",
+    ),
+    passes("host", b"GET / HTTP/1.1\r\nHost: Admin.Test.:80\r\n\r\n", b"GET / HTTP/1.1\r\nHost: admin.test:80\r\n\r\n"),
+    passes(
+        "target-absolute", b"GET http://A.Test./ HTTP/1.1\r\nHost: b\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
     ),
     *refused("host-none", "400 no_host", b"GET / HTTP/1.1\r\n\r\n", b"GET http://a/ HTTP/1.1\r\n\r\n"),
     passes("host-none-1.0", b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: ORIGIN\r\n\r\n", closes=True),
@@ -153,6 +157,12 @@ TARGETS = [
                 b"a/b",
                 b"a:b",
                 b"a:65536",
+                b"admin.test..",
+                b".admin.test",
+                b"admin..test",
+                b".",
+                b"a%2eb",
+                b"%61dmin.test",
                 b"[::1",
                 b"::1",
                 b"[a]",

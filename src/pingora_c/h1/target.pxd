@@ -24,5 +24,5 @@ cdef int check_target(
 ) noexcept nogil
 
 # Make Host of a loaded head the one name that rules, hooks and the upstream read: an absolute target's `authority`
-# replaces it, upper case becomes lower. 0, or a BlockError without memory.
+# replaces it, and settle_authority its spelling. 0, or a BlockError without memory.
 cdef int settle_host(RequestHead head, Span authority) noexcept

@@ -5,10 +5,9 @@ from libc.string cimport memchr, memcmp
 from pingora_c.base.ascii cimport equals_nocase, is_digit
 from pingora_c.h1.field_table cimport FieldTable
 from pingora_c.h1.verdict cimport BAD_HOST, BAD_TARGET_FORM, HEAD_OK, MANY_HOSTS, NO_HOST
-from pingora_c.http.authority cimport is_valid_authority
+from pingora_c.http.authority cimport is_valid_authority, settle_authority
 from pingora_c.http.field cimport FIELD_REMOVED, NAME_HOST, Field
 from pingora_c.http.header_block cimport block_field, block_find_known, block_set
-from pingora_c.lib.ascii cimport PG_LOWER
 
 
 cdef inline size_t scheme_size(const char* target, size_t size) noexcept nogil:
@@ -63,9 +62,8 @@ cdef int check_host(
 
 cdef int settle_host(RequestHead head, Span authority) noexcept:
     cdef char* text
-    cdef const Field* host
+    cdef Field* host
     cdef Py_ssize_t row
-    cdef uint32_t i
     cdef int code
     if authority.size:
         text = head.block.base + head.target.at + authority.at
@@ -75,9 +73,7 @@ cdef int settle_host(RequestHead head, Span authority) noexcept:
     row = block_find_known(&head.block, NAME_HOST, 0)
     if row >= 0:
         host = block_field(&head.block, <uint32_t>row)
-        text = head.block.base + host.value_at
-        for i in range(host.value_size):
-            text[i] = <char>PG_LOWER[<uint8_t>text[i]]
+        host.value_size = <uint32_t>settle_authority(head.block.base + host.value_at, host.value_size)
     return HEAD_OK
 
 

@@ -1,9 +1,9 @@
 """The grammar of hosts. Owns nothing, resolves nothing."""
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcpy, memmove
 
 from pingora_c.base.ascii cimport is_digit
-from pingora_c.lib.ascii cimport PG_TOKEN
+from pingora_c.lib.ascii cimport PG_LOWER, PG_TOKEN
 from pingora_c.lib.socket cimport AF_INET6, inet_pton
 
 cdef enum:
@@ -34,29 +34,24 @@ cdef bint is_ipv6(const char* text, size_t size) noexcept nogil:
     return inet_pton(AF_INET6, terminated, address) == 1
 
 
-cdef inline bint is_hex(char c) noexcept nogil:
-    return is_digit(c) or 0x61 <= (c | 0x20) <= 0x66
-
-
 cdef size_t reg_name_size(const char* text, size_t size) noexcept nogil:
-    """Bytes of the reg-name at the front: unreserved, pct-encoded, sub-delims but ",", which only a joined list of
-    hosts has.
+    """Bytes of the name at the front: labels of unreserved and sub-delims. Not ",", which only a joined list of hosts
+    has; not "%", since whoever decodes it reads another name than whoever does not; no empty label but behind a last
+    dot.
     """
     cdef size_t at = 0
-    cdef char c
+    cdef char c, before = 0x2e
     while at < size:
         c = text[at]
-        if c == 0x25:
-            if size - at < 3 or not is_hex(text[at + 1]) or not is_hex(text[at + 2]):
-                break
-            at += 3
-            continue
+        if c == 0x2e and before == 0x2e:
+            break
         # tchar beyond unreserved and sub-delims: "#", "%", "^", "`", "|"; sub-delims beyond tchar: "(", ")", ";", "=".
         if PG_TOKEN[<uint8_t>c]:
-            if c == 0x23 or c == 0x5e or c == 0x60 or c == 0x7c:
+            if c == 0x23 or c == 0x25 or c == 0x5e or c == 0x60 or c == 0x7c:
                 break
         elif c != 0x28 and c != 0x29 and c != 0x3b and c != 0x3d:
             break
+        before = c
         at += 1
     return at
 
@@ -76,6 +71,33 @@ cdef bint is_valid_authority(const char* text, size_t size) noexcept nogil:
     return at == size or (text[at] == 0x3a and is_port(text + at + 1, size - at - 1))
 
 
+cdef size_t settle_authority(char* text, size_t size) noexcept nogil:
+    cdef size_t i, end
+    for i in range(size):
+        text[i] = <char>PG_LOWER[<uint8_t>text[i]]
+    if text[size - 1] == 0x3a:
+        size -= 1
+    end = size
+    while end and is_digit(text[end - 1]):
+        end -= 1
+    if end == 0 or text[end - 1] != 0x3a or memchr(text, 0x5d, size) != NULL:
+        end = size            # no port, or an IPv6 address, which has no dot at its end
+    else:
+        end -= 1
+    if end > 1 and text[end - 1] == 0x2e:
+        memmove(text + end - 1, text + end, size - end)
+        size -= 1
+    return size
+
+
+def settled(bytes text not None) -> bytes:
+    """Return a valid authority as rules, hooks and the upstream read it."""
+    cdef bytearray copy = bytearray(text)
+    if not is_valid_authority(text, <size_t>len(text)):
+        raise ValueError(f"{text!r} is no authority")
+    return bytes(copy[:settle_authority(copy, <size_t>len(copy))])
+
+
 def is_authority(bytes text not None) -> bool:
-    """Return whether `text` is uri-host [":" port]."""
+    """Return whether `text` is uri-host [":" port] that all read alike."""
     return is_valid_authority(text, <size_t>len(text))
