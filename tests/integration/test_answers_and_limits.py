@@ -31,12 +31,13 @@ def test_a_hooks_own_limit_holds_after_it_read_the_body(proxy_factory, origin_fa
     assert answer.startswith(b"HTTP/1.1 504 ")
 
 
-def test_an_answer_before_the_body_says_that_the_connection_ends(proxy_factory):
+def test_an_answer_before_a_large_body_says_that_the_connection_ends(proxy_factory):
     class Refusing(Forwarding):
         def request_filter(self, session, ctx):
             return Response(403)
 
-    answer = proxy_factory(Refusing("127.0.0.1:1")).exchange(post(b"hello").replace(b"Connection: close\r\n", b""))
+    large = post(bytes(100_000)).replace(b"Connection: close\r\n", b"")
+    answer = proxy_factory(Refusing("127.0.0.1:1")).exchange(large)
     assert b"\r\nConnection: close\r\n" in answer
 
 

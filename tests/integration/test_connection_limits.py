@@ -69,7 +69,11 @@ def test_a_client_beyond_its_limit_of_connections_is_closed_and_another_is_serve
             read_answer(client)
         for _ in range(3):
             with connect("127.0.0.1") as third:
-                assert read_all(third) == b""
+                third.sendall(KEEP)
+                answer = read_all(third)
+                assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                head, _, body = answer.partition(b"\r\n\r\n")
+                assert b"Content-Length: %d\r\nConnection: close" % len(body) in head
         with connect("127.0.0.2") as other:
             other.sendall(GET)
             assert read_all(other).endswith(b"hello")

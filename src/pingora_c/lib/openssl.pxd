@@ -13,6 +13,7 @@ cdef extern from "<openssl/bio.h>":
     int BIO_meth_set_write(BIO_METHOD* method, int (*write)(BIO*, const char*, int) noexcept)
     int BIO_meth_set_ctrl(BIO_METHOD* method, long (*ctrl)(BIO*, int, long, void*) noexcept)
     BIO* BIO_new(const BIO_METHOD* method)
+    int BIO_free(BIO* bio)
     void BIO_set_data(BIO* bio, void* data)
     void* BIO_get_data(BIO* bio)
     void BIO_set_init(BIO* bio, int init)

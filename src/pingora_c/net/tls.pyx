@@ -6,6 +6,7 @@ from libc.string cimport memcmp, memcpy
 from pingora_c.lib.errno cimport EAGAIN, EINTR, ENOMEM, EPROTO, errno
 from pingora_c.lib.openssl cimport (
     BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
+    BIO_free,
     BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data, BIO_set_init,
     BIO_set_retry_read, ERR_clear_error, ERR_get_error, ERR_reason_error_string, SSL_CLIENT_HELLO_ERROR,
     SSL_ERROR_WANT_CLIENT_HELLO_CB, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
@@ -112,6 +113,7 @@ cdef class TlsTransport(Transport):
         self.ssl = SSL_new(ctx)
         bio = BIO_new(socket_method)
         if bio == NULL or self.ssl == NULL:
+            BIO_free(bio)
             raise MemoryError
         BIO_set_data(bio, <void*>self)
         BIO_set_init(bio, 1)

@@ -82,9 +82,11 @@ cdef class ClientContext(TlsContext):
             SSL_set_hostflags(transport.ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
             for name in host_names:
                 if SSL_add1_host(transport.ssl, PyBytes_AS_STRING(name)) != 1:
+                    transport.fd = -1      # stays the caller's
                     raise MemoryError
             if not host_names and X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(transport.ssl),
                                                                 PyBytes_AS_STRING(ip)) != 1:
+                transport.fd = -1
                 raise ValueError(f"not an IP address: {ip!r}")
         if session is not None and SSL_SESSION_is_resumable(session.session):
             SSL_set_session(transport.ssl, session.session)

@@ -8,8 +8,9 @@ from pingora_c.stats.counters cimport (
     CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
     COUNTER_END, ENDPOINT_OUTAGES, ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS,
     H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS, H2_REFUSED_STREAMS, HANDSHAKES, HANDSHAKE_FAILURES, HTTP2_CONNECTIONS,
-    LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REQUESTS,
-    REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED, TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
+    LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REPLAYS_GIVEN_UP,
+    REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED, TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
+    UPSTREAMS_CLOSED_IDLE,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -50,6 +51,8 @@ cdef tuple make_names():
     names[<int>TCP_SESSIONS_ACTIVE] = "pingora_tcp_sessions_active"
     names[<int>TCP_RECEIVED] = 'pingora_tcp_bytes_total{direction="received"}'
     names[<int>TCP_SENT] = 'pingora_tcp_bytes_total{direction="sent"}'
+    names[<int>UPSTREAMS_CLOSED_IDLE] = 'pingora_upstream_connections_closed_total{reason="idle_timeout"}'
+    names[<int>REPLAYS_GIVEN_UP] = "pingora_replays_given_up_total"
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     names[<int>H2_CONNECTS] = "pingora_upstream_h2_connections_total"
     names[<int>H2_CONNECTIONS_OPEN] = "pingora_upstream_h2_connections_open"

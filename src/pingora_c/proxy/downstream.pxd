@@ -1,6 +1,6 @@
 """The server side of HTTP/1.1: a client's connection and the stream of its present exchange.
 
-    IDLE -> HEAD -> EXCHANGE -> IDLE … ; any -> FLUSHING -> LINGERING -> closed
+    IDLE -> HEAD -> EXCHANGE [-> DRAINING] -> IDLE … ; any -> FLUSHING -> LINGERING -> closed
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
@@ -12,8 +12,9 @@ cdef enum ServerState:
     SERVER_IDLE = 0       # between exchanges; nothing of a head is here
     SERVER_HEAD = 1       # part of a head is here
     SERVER_EXCHANGE = 2   # a session is at work
-    SERVER_FLUSHING = 3   # the last answer leaves, then the connection ends
-    SERVER_LINGERING = 4  # our side has ended; what the client still sends is discarded for a while
+    SERVER_DRAINING = 3   # between exchanges; the rest of a body is thrown away
+    SERVER_FLUSHING = 4   # the last answer leaves, then the connection ends
+    SERVER_LINGERING = 5  # our side has ended; what the client still sends is discarded for a while
 
 
 cdef class H1Server(ServerConnection):
@@ -22,7 +23,8 @@ cdef class H1Server(ServerConnection):
     cdef bint asks_head            # the message that is read begins as HEAD: a refusal has no body
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint32_t n_exchanges
-    cdef uint64_t moved_before     # of a tunnel: bytes read and written when it was looked at last
+    # of a tunnel: bytes read and written when it was looked at last; while DRAINING: bytes of the body still to come
+    cdef uint64_t moved_before
     cdef uint64_t linger_end_us    # when lingering ends at the latest
     cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved
     cdef bint is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
@@ -34,6 +36,8 @@ cdef class H1Server(ServerConnection):
     cdef void refuse(self, int refusal) noexcept
     cdef size_t write_refusal(self, int refusal) except? 1     # bytes of its body
     cdef void end_exchange(self, bint reusable) noexcept
+    cdef void drain_body(self, uint64_t size) noexcept     # throw `size` > 0 bytes away, then be idle
+    cdef void be_idle(self) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept
     cdef void keep_lingering(self) noexcept

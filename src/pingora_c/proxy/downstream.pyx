@@ -9,7 +9,7 @@ from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, response_room,
 )
-from pingora_c.h1.framing cimport BODY_TUNNEL, request_framing
+from pingora_c.h1.framing cimport BODY_LENGTH, BODY_TUNNEL, request_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
 from pingora_c.h1.hop cimport remove_named
 from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
@@ -40,6 +40,7 @@ cdef enum:
     LINGER_MS = 2000           # without a byte
     LINGER_MOST_MS = 30000
     HEADS_PER_TURN = 32
+    DRAIN_MOST = 65536         # of a body that nobody wants, to keep its connection
 
 
 @cython.final
@@ -58,6 +59,13 @@ cdef class H1Server(ServerConnection):
                 if self.state >= SERVER_FLUSHING:
                     self.keep_lingering()
                     return size
+                if self.state == SERVER_DRAINING:
+                    part = min(size - used, self.moved_before)
+                    used += part
+                    self.moved_before -= part
+                    if self.moved_before == 0:
+                        self.be_idle()
+                    continue
                 if self.is_blocked and self.unsent() > HIGH_WATER:
                     self.pause()       # it reads no answers: no more requests until it does
                     break
@@ -226,15 +234,23 @@ cdef class H1Server(ServerConnection):
         self.reactor.bury(stream)
         if self.is_closed:
             return
-        if not reusable or self.is_broken:
+        if not reusable or self.is_broken or self.saw_eof:
             self.begin_close()
             return
-        self.state = SERVER_IDLE
-        if self.saw_eof:
-            self.begin_close()
-            return
-        self.arm(self.application.limits.keep_alive_ms)
+        if stream.body_done:
+            self.be_idle()
+        else:
+            self.drain_body(stream.body_left)
         self.resume()
+
+    cdef void be_idle(self) noexcept:
+        self.state = SERVER_IDLE
+        self.arm(self.application.limits.keep_alive_ms)
+
+    cdef void drain_body(self, uint64_t size) noexcept:
+        self.state = SERVER_DRAINING
+        self.moved_before = size
+        self.arm(self.application.limits.body_ms)     # for all of it
 
     cdef void begin_close(self) noexcept:
         if self.is_closed:
@@ -319,8 +335,8 @@ cdef class H1Server(ServerConnection):
 
     cdef void close_if_idle(self) noexcept:
         if self.stream is None and self.state < SERVER_FLUSHING:
-            if self.unsent():
-                self.begin_close()
+            if self.unsent() or self.state == SERVER_DRAINING:
+                self.begin_close()     # a client that still sends has time to read its answer
             else:
                 self.close()
 
@@ -350,7 +366,7 @@ cdef class H1ServerStream(H1Stream):
         memset(&how, 0, sizeof(how))
         # 426 tells what to upgrade to (RFC 9110 §15.5.22)
         how.is_upgrade = is_upgrade or head.status_code == 426 and block_find_known(&head.block, NAME_UPGRADE, 0) >= 0
-        if self.framing.upgrade and not is_upgrade or not self.body_done and head.status_code >= 300:
+        if self.framing.upgrade and not is_upgrade or head.status_code >= 300 and not self.can_drain():
             self.close_after = True    # what comes next may be neither a request nor wanted
         if is_upgrade:
             how.framing = FRAME_NONE
@@ -425,8 +441,13 @@ cdef class H1ServerStream(H1Stream):
         self.server.reactor.counted[<int>ANSWERS + 1] += 1
         return self.head_written(encode_response(head, &how, out))
 
+    cdef bint can_drain(self) noexcept:
+        # a client that waits for 100 Continue may send its body or not: where the next request begins is not known
+        return self.body_done or (self.framing.kind == BODY_LENGTH and self.body_left <= DRAIN_MOST
+                                  and not self.framing.expects)
+
     cdef bint is_reusable(self, bint is_complete) noexcept:
-        return (is_complete and self.body_done and not self.close_after and not self.is_tunnel
+        return (is_complete and self.can_drain() and not self.close_after and not self.is_tunnel
                 and not (self.out_framing == FRAME_LENGTH and self.out_left))
 
     cdef void release(self, bint is_complete) noexcept:

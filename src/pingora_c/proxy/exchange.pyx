@@ -19,7 +19,7 @@ from pingora_c.proxy.connector cimport open_stream
 from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY, NO_UPSTREAM,
     OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason,
-    failure_status, is_upstream_failure, make_error,
+    failure_status, is_client_failure, is_upstream_failure, make_error,
 )
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
@@ -492,7 +492,7 @@ cdef class Exchange(Phases):
     cdef int send_answer(self, Response response) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(response.body)
         cdef int64_t length = size if response.stream is None else -1
-        if self.plan.is_stopping or not self.down.body_done:
+        if self.plan.is_stopping or not self.down.can_drain() or is_client_failure(self.failure):
             self.down.close_after = True     # stopping, or the rest of the request is not read: the client must know
         cdef bint is_done = False
         if self.down.send_head(response.head, length, False) < 0:

@@ -44,6 +44,7 @@ cdef uint16_t failure_status(int kind) noexcept nogil       # 0: nothing can be 
 cdef const char* failure_reason(int kind) noexcept nogil    # snake case, for logs
 cdef const char* failure_source(int kind) noexcept nogil    # "upstream", "downstream", "internal"
 
+cdef bint is_client_failure(int kind) noexcept nogil
 cdef bint is_upstream_failure(int kind) noexcept nogil      # it counts against the endpoint
 
 # The exception for a failure; `cause` is an exception or None, `detail` a text for logs or None.

@@ -1,7 +1,8 @@
 """The table of failures and their Python exception."""
 
 cdef enum:
-    U_LETTER = 117     # the source "upstream" is the only one with it
+    D_LETTER = 100     # of the sources only "downstream" begins with it
+    U_LETTER = 117     # and only "upstream" with this
 
 cdef struct Row:
     uint16_t status
@@ -55,6 +56,10 @@ cdef const char* failure_reason(int kind) noexcept nogil:
 
 cdef const char* failure_source(int kind) noexcept nogil:
     return ROWS[kind].source
+
+
+cdef bint is_client_failure(int kind) noexcept nogil:
+    return ROWS[kind].source[0] == D_LETTER
 
 
 cdef bint is_upstream_failure(int kind) noexcept nogil:

@@ -7,6 +7,7 @@ from pingora_c.h2.section cimport SECTION_BYTES_MAX, SECTION_FIELDS_MAX
 from pingora_c.h2.session cimport H2_ENHANCE_YOUR_CALM, H2_NO_ERROR
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
 from pingora_c.lib.socket cimport SO_ERROR, SOL_SOCKET, getsockopt, socklen_t
+from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_UNTRUSTED, Transport
@@ -53,7 +54,11 @@ cdef class H2Group:
         cdef int fd = peer.dial()
         if fd < 0:
             return -3 if errno == EMFILE or errno == ENFILE else -1
-        client.transport = peer.new_transport(fd, self.requires_h1)
+        try:
+            client.transport = peer.new_transport(fd, self.requires_h1)
+        except:
+            close_fd(fd)
+            raise
         client.peer = peer
         client.is_blocked = True     # the first OUT edge tells the end of the connect
         client.read_limit = SCRATCH_SIZE

@@ -1,6 +1,7 @@
 """The relay pump. Owns the kept request body and the body filters of a session; decides nothing about phases."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, UPSTREAM_BAD_HEAD, make_error
+from pingora_c.stats.counters cimport REPLAYS_GIVEN_UP
 
 from pingora_c.proxy.failure import SessionEnded
 
@@ -25,6 +26,8 @@ cdef class Relay(StreamOwner):
         if self.replay is not None and not self.replay.has_overflowed and self.replay.append(data, size) < 0:
             if self.reader is not None:
                 self.finish_reading(True)
+            elif not self.replay.lacks_memory:
+                self.plan.reactor.counted[<int>REPLAYS_GIVEN_UP] += 1
         if self.reader is None and self.up is not None:
             self.forward(data, size)
 

@@ -4,9 +4,10 @@ cimport cython
 import ipaddress
 
 from libc.stdint cimport uint32_t
-from libc.string cimport memset
+from libc.string cimport memset, strlen
 from pingora_c.base.clock cimport now_us
 from pingora_c.http.message cimport RequestHead
+from pingora_c.lib.socket cimport MSG_NOSIGNAL, recv, send
 from pingora_c.lib.unistd cimport close
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.log.writer cimport LogWriter
@@ -39,6 +40,18 @@ from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.session import Session
+
+
+cdef const char* TOO_MANY = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n"
+                             b"Connection: close\r\n\r\ntoo many connections\n")
+cdef char[4096] unread        # what a client said that nobody reads
+
+
+cdef void say_too_many(int fd) noexcept nogil:
+    """Answer a client that has too many connections, as far as that takes no waiting."""
+    send(fd, TOO_MANY, strlen(TOO_MANY), MSG_NOSIGNAL)
+    # what has come already would make the close a reset, which may overtake the answer
+    recv(fd, unread, sizeof(unread), 0)
 
 
 cdef int read_retry(dict retry, RetryRules* rules) except -1:
@@ -260,13 +273,16 @@ cdef class ProxyService(Application):
         server.client_key = self.reactor.admission.join(address, server.is_trusted)
         if server.client_key is NotImplemented:
             self.reactor.counted[<int>CLIENTS_REFUSED] += 1
+            if tls is None:
+                say_too_many(fd)
             return 1
         try:
+            self.servers.add(server)
             transport = PlainTransport.new(fd) if tls is None else tls.encrypt(fd, server)
         except:
+            self.servers.discard(server)
             self.reactor.admission.leave(server.client_key)
             raise
-        self.servers.add(server)
         if server.open(self.reactor, transport) < 0:
             self.servers.discard(server)
             self.reactor.admission.leave(server.client_key)

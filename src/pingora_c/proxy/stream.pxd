@@ -71,6 +71,8 @@ cdef class Stream:
     cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept
     cdef int send_interim(self, ResponseHead head) noexcept
     cdef int send_continue(self) noexcept     # 100: the client may send its body (RFC 9110 §10.1.1)
+    # whether the rest of the body, if there is one, can be read and thrown away before another exchange
+    cdef bint can_drain(self) noexcept
     # whether the connection can carry another exchange after this one
     cdef bint is_reusable(self, bint is_complete) noexcept
 

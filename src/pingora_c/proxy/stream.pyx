@@ -82,6 +82,9 @@ cdef class Stream:
     cdef int send_continue(self) noexcept:
         return -1
 
+    cdef bint can_drain(self) noexcept:
+        return self.body_done
+
     cdef bint is_reusable(self, bint is_complete) noexcept:
         return False
 

@@ -9,6 +9,7 @@ from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
 from pingora_c.log.access cimport AccessRecord
+from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.reactor cimport SCRATCH_SIZE, Reactor
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_EOF
@@ -279,7 +280,11 @@ cdef class TcpSession(TcpOwner):
         cdef int fd = self.chosen.dial()
         if fd < 0:
             return -3 if errno == EMFILE or errno == ENFILE else -1
-        upstream.transport = self.chosen.new_transport(fd, False)
+        try:
+            upstream.transport = self.chosen.new_transport(fd, False)
+        except:
+            close_fd(fd)
+            raise
         upstream.peer = self.chosen
         upstream.read_limit = SCRATCH_SIZE
         upstream.is_connecting = True

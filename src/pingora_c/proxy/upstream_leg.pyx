@@ -15,11 +15,13 @@ from libc.stdint cimport uint64_t
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
 from pingora_c.lib.socket cimport SO_ERROR, SOL_SOCKET, getsockopt, socklen_t
 from pingora_c.net.reactor cimport SCRATCH_SIZE
+from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
     CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE,
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
+from pingora_c.stats.counters cimport UPSTREAMS_CLOSED_IDLE
 from pingora_c.upstream.peer cimport send_greeting
 
 cdef enum:
@@ -122,6 +124,7 @@ cdef class H1Client(Connection):
 
     cdef void on_timeout(self) noexcept:
         if self.stream is None:
+            self.reactor.counted[<int>UPSTREAMS_CLOSED_IDLE] += 1
             self.close()
         elif self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_TIMEOUT)
@@ -319,12 +322,24 @@ cdef H1Client take_idle(Pool pool, object key):
             return client
 
 
+cdef int bind_or_close(H1Client client, StreamOwner owner) except -2:
+    try:
+        return bind(client, owner)
+    except:
+        client.close()
+        raise
+
+
 cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint h1_only) except -2:
     cdef H1Client client = H1Client.__new__(H1Client)
     cdef int fd = peer.dial()
     if fd < 0:
         return -3 if errno == EMFILE or errno == ENFILE else -1
-    client.transport = peer.new_transport(fd, h1_only)
+    try:
+        client.transport = peer.new_transport(fd, h1_only)
+    except:
+        close_fd(fd)
+        raise
     client.pool = pool
     client.greeting = owner.greeting
     client.key = key_of(peer, owner)
@@ -334,8 +349,7 @@ cdef int connect_new(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owne
     if client.open(reactor, client.transport) < 0:
         return -1
     reactor.set_timer(&client.timer, peer.connect_timeout_ms)
-    bind(client, owner)
-    return 0
+    return bind_or_close(client, owner)
 
 
 cdef int reuse_h1(Pool pool, HttpPeer peer, StreamOwner owner) except -1:
@@ -344,7 +358,7 @@ cdef int reuse_h1(Pool pool, HttpPeer peer, StreamOwner owner) except -1:
         return 0
     client.state = CLIENT_BUSY
     client.serve_peer(peer)
-    bind(client, owner)
+    bind_or_close(client, owner)
     return 1
 
 

@@ -47,6 +47,8 @@ cdef enum Counter:
     H2_REFUSED_STREAMS         # requests that upstreams say they did not process
     H2_PING_TIMEOUTS           # connections to upstreams that answered no PING
     H2_GUARDED                 # connections to upstreams ended for floods
+    UPSTREAMS_CLOSED_IDLE      # connections to upstreams closed after HttpPeer.idle_timeout
+    REPLAYS_GIVEN_UP           # requests whose body passed RetryPolicy.replay_bytes: not tried again
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
     REFUSALS = ATTEMPT_FAILURES + FAILURE_ROOM     # + Refusal: messages that no session saw

@@ -53,7 +53,8 @@ cdef class HttpPeer:
     cdef int set_http2(self, object protocol, object max_streams, object ping_interval, object ping_timeout,
                        object window) except -1
     cdef int make_key(self) except -1       # after all others
-    # A transport over the connected or connecting socket `fd`, which it takes over. `h1_only`: it offers nothing else.
+    # A transport over the connected or connecting socket `fd`, which it takes over unless it raises.
+    # `h1_only`: it offers nothing else.
     cdef Transport new_transport(self, int fd, bint h1_only)
     cdef int use_tls(self, object tls, str server_name) except -1
     # The peer for an endpoint with the options of its balancer, made once per endpoint.

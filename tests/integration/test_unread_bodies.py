@@ -1,0 +1,110 @@
+"""Bodies that nobody reads: thrown away within a limit, so that their connection can be used again, else it ends."""
+
+import pytest
+from conversations import Forwarding, wait_until
+
+from pingora import Limits, ProxyHttp, Response
+from pingora.testing import read_all
+
+DRAIN_MOST = 65536
+NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+REFUSAL = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
+
+
+class Refuses(ProxyHttp):
+    """Answers by itself, without the body."""
+
+    def upstream_peer(self, session, ctx):
+        raise AssertionError("never asked")
+
+    def request_filter(self, session, ctx):
+        return Response(403, {}, session.request.path)
+
+
+def post(size, extra=b""):
+    return b"POST /first HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n" % (extra, size)
+
+
+def first_answer(client):
+    answer = b""
+    while not answer.endswith(b"/first"):
+        more = client.recv(65536)
+        assert more, answer
+        answer += more
+    return answer
+
+
+@pytest.mark.parametrize("size", [1, 1000, DRAIN_MOST])
+@pytest.mark.parametrize("step", [1 << 20, 777], ids=["at once", "in parts"])
+def test_a_small_body_is_thrown_away_and_the_next_request_is_answered(proxy_factory, size, step):
+    proxy = proxy_factory(Refuses())
+    with proxy.connect() as client:
+        client.sendall(post(size))
+        assert b"connection: close" not in first_answer(client).lower()
+        data = b"GET /no HTTP/1.1\r\n\r\n".ljust(size, b"x")[:size] + NEXT  # what looks like a request is a body
+        for at in range(0, len(data), step):
+            client.sendall(data[at : at + step])
+        assert read_all(client).endswith(b"\r\n\r\n/next")
+    assert proxy.serving.counters["pingora_requests_total"] == 2
+
+
+def test_body_and_next_request_in_one_write(proxy_factory):
+    proxy = proxy_factory(Refuses())
+    answer = proxy.exchange(post(5) + b"hello" + NEXT)
+    assert answer.count(b"HTTP/1.1 403") == 2
+    assert answer.endswith(b"/next")
+
+
+ENDING = {
+    "a large body": post(DRAIN_MOST + 1),
+    "a chunked body": b"POST /first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a client that waits for 100 Continue": post(5, b"Expect: 100-continue\r\n"),
+}
+
+
+@pytest.mark.parametrize("head", ENDING.values(), ids=ENDING)
+def test_where_the_next_request_begins_late_or_nobody_knows_where_the_connection_ends(proxy_factory, head):
+    proxy = proxy_factory(Refuses())
+    with proxy.connect() as client:
+        client.sendall(head)
+        assert b"connection: close" in first_answer(client).lower()
+        client.sendall(NEXT)
+        assert read_all(client) == b""
+    assert proxy.serving.counters["pingora_requests_total"] == 1
+
+
+def test_a_client_that_does_not_send_the_rest_is_closed_in_time(proxy_factory):
+    proxy = proxy_factory(Refuses(), Limits(body_timeout=0.05))
+    with proxy.connect() as client:
+        client.sendall(post(10) + b"hell")
+        first_answer(client)
+        assert read_all(client) == b""
+    wait_until(lambda: proxy.serving.counters["pingora_connections_open"] == 0)
+
+
+def test_a_client_that_ends_within_the_rest_is_closed(proxy_factory):
+    proxy = proxy_factory(Refuses())
+    assert proxy.exchange(post(10) + b"hell").endswith(b"/first")
+    wait_until(lambda: proxy.serving.counters["pingora_connections_open"] == 0)
+
+
+def test_an_origin_that_answers_before_the_end_of_the_body(proxy_factory, origin_factory):
+    def script(connection, data):
+        if data.startswith(b"GET"):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
+            return
+        connection.sendall(REFUSAL)
+        while connection.recv(65536):
+            pass
+
+    origin = origin_factory(script)
+    proxy = proxy_factory(Forwarding(origin.address))
+    with proxy.connect() as client:
+        client.sendall(post(1000))
+        answer = b""
+        while not answer.endswith(b"big"):
+            answer += client.recv(65536)
+        assert b"connection: close" not in answer.lower()
+        client.sendall(bytes(1000) + NEXT)
+        assert read_all(client).endswith(b"next")
+    assert origin.n_connections == 2  # the one with half a request on it is not used again
