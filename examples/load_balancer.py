@@ -1,37 +1,25 @@
-"""Load balancing: by weight on one port, and the same origin for the same user or client on another.
+"""A load balancer: accepts TLS, balances by weight, shows its metrics to Prometheus. Two origins and a certificate:
 
-Start two origins first: `python3 -m http.server 9001` and `python3 -m http.server 9002`. Then try
+    python3 -m http.server 9001 & python3 -m http.server 9002 & pingora cert self-signed localhost
+    pingora run examples/load_balancer.py --workers 2
 
-    curl http://127.0.0.1:8080/                    port 9001 gets three requests of four
-    curl -H 'x-user: ada' http://127.0.0.1:8081/   always the same origin; without x-user the client's address decides
+`curl --cacert cert.pem https://localhost:8443/` gets three answers of four from port 9001, and
+`curl http://127.0.0.1:9090/metrics` shows it.
 """
 
-from pingora import HttpPeer, Ketama, LoadBalancer, ProxyHttp, Server
+from pingora import Certificate, LoadBalancer, ProxyHttp, Server, TlsSettings, metrics
 
-LISTEN = "127.0.0.1:8080"
-LISTEN_STICKY = "127.0.0.1:8081"
 ORIGINS = [("127.0.0.1:9001", 3), ("127.0.0.1:9002", 1)]
+by_country = metrics.Counter("requests_by_country", "Requests, by the country that a CDN found.", labels=["country"])
 
 
-class Weighted(ProxyHttp):
-    """No hook at all: the core chooses, without Python. `Ketama(), key="client_ip"` would do so by address."""
-
+class Balanced(ProxyHttp):
     def __init__(self, origins=ORIGINS):
         self.upstreams = LoadBalancer(origins)
 
-
-class Sticky(ProxyHttp):
-    def __init__(self, origins=ORIGINS):
-        self.upstreams = LoadBalancer(origins, Ketama())
-
-    def upstream_peer(self, session, ctx):
-        key = session.request.headers.get("x-user") or session.client_address.rpartition(":")[0]
-        return HttpPeer(self.upstreams.select(key))  # leaves out what this request has already tried
+    def request_filter(self, session, ctx):
+        by_country.labels(session.request.headers.get("cf-ipcountry", "unknown")).inc()
 
 
-server = Server()
-server.add_proxy(Weighted(), LISTEN)
-server.add_proxy(Sticky(), LISTEN_STICKY)
-
-if __name__ == "__main__":
-    server.run()
+server = Server(metrics="127.0.0.1:9090")
+server.add_proxy(Balanced(), "127.0.0.1:8443", tls=TlsSettings(Certificate("cert.pem", "key.pem")))

@@ -27,7 +27,7 @@ LAYERS = {
     "ws": {"lib", "base", "mem"},
     "prelude": {"lib", "base"},
     "net": {"lib", "base", "mem", "stats", "prelude"},
-    "upstream": {"lib", "base", "mem", "net"},
+    "upstream": {"lib", "base", "mem", "net", "stats"},
     "proxy": {"lib", "base", "mem", "log", "http", "h1", "h2", "ws", "prelude", "net", "stats", "upstream"},
 }
 LINES_WARN = 400

@@ -2,27 +2,40 @@
 
 import asyncio
 import signal
+import socket
 
 import uvloop
 
+from pingora import metrics
 from pingora.limits import raise_descriptor_limit
+from pingora.observe.answering import Answering
 from pingora.observe.output import Output
+from pingora.observe.scrape import answer_metrics, collect_here
 from pingora.server import Server
 from pingora.serving import Serving
+from pingora_c.stats.counters import Counters
 
 
-async def serve_forever(server: Server, output: Output, grace: float) -> None:
-    """Serve until SIGTERM or SIGINT; what still runs is cut by SIGINT, by a second signal, or after `grace` seconds."""
+async def serve_forever(server: Server, output: Output, grace: float, shown: socket.socket | None) -> None:
+    """Serve until SIGTERM or SIGINT; what still runs is cut by SIGINT, by a second signal, or after `grace` seconds.
+
+    Metrics are shown on the listening socket `shown`.
+    """
     loop = asyncio.get_running_loop()
     asked: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked.put_nowait, number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # none was lost meanwhile
-    serving = Serving(server, loop, output.stdout)
+    counters = Counters()
+    metrics.place.use(counters)
+    serving = Serving(server, loop, output.stdout, counters)
+    answering = Answering(lambda question: answer_metrics(lambda: collect_here(serving), question))
     reports = loop.create_task(output.report_losses())
     try:
         await serving.start()
         serving.accept()
+        if shown is not None:
+            await answering.listen(shown)
         if (reloader := server.reloader(serving)) is not None:
             reloader.follow_signals()
         is_patient = await asked.get() == signal.SIGTERM
@@ -33,14 +46,16 @@ async def serve_forever(server: Server, output: Output, grace: float) -> None:
             task.cancel()
     finally:
         reports.cancel()
+        answering.close()
+        metrics.place.use(None)
         serving.close()
 
 
-def serve_until_signal(server: Server, grace: float) -> None:
+def serve_until_signal(server: Server, grace: float, shown: socket.socket | None) -> None:
     """Serve in the present process. The user's program keeps its garbage collector."""
     raise_descriptor_limit()
     output = Output(server.log_level)
     try:
-        uvloop.run(serve_forever(server, output, grace))
+        uvloop.run(serve_forever(server, output, grace, shown))
     finally:
         output.close()

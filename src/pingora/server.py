@@ -25,6 +25,7 @@ from pingora.usage import UsageError, is_loading
 from pingora_c.proxy.error_page import ErrorPages
 from pingora_c.proxy.service import ProxyService
 from pingora_c.proxy.tcp_service import TcpService
+from pingora_c.upstream.address import parse_address
 
 if TYPE_CHECKING:
     from pingora.config.reloader import Reloader
@@ -44,6 +45,11 @@ class Site:
     upstreams: LoadBalancer | None = None  # in place of the proxy's own
     retry: RetryPolicy | None = None  # in place of the proxy's own
     proxy_protocol: dict[str, AcceptProxyProtocol] = field(default_factory=dict)  # by address, where it is read
+
+    @property
+    def name(self) -> str:
+        """Its first address, by which it is counted."""
+        return self.addresses[0] if self.addresses else "_other"
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -82,7 +88,8 @@ class Server:
     file, which is read now. `reason_header` names a header field that tells clients the reason of such an answer.
 
     `defer_accept`: the kernel hands a client over when it has sent something, or after a second (TCP_DEFER_ACCEPT),
-    which costs less for clients of one request.
+    which costs less for clients of one request. `metrics` is the address, such as "127.0.0.1:9090" or "unix:/path",
+    where the metrics of all workers are shown to Prometheus; docs/metrics.md lists them.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class Server:
         error_pages: Mapping[int, ErrorPage] | None = None,
         reason_header: str | None = None,
         defer_accept: bool = True,
+        metrics: str | None = None,
     ) -> None:
         if forwarded not in FORWARDED_FIELDS:
             raise ValueError(f"forwarded: expected one of {', '.join(FORWARDED_FIELDS)}, got {forwarded!r}")
@@ -110,6 +118,9 @@ class Server:
         self.forwarded = forwarded
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
         self.defer_accept = defer_accept
+        if metrics is not None:
+            parse_address(metrics, is_listen=True)
+        self.metrics = metrics
         self.sites: list[Site] = []
         self.services: list[BackgroundService] = []
 
@@ -210,7 +221,8 @@ class Server:
 
         try:
             self.bind()
+            shown = None if self.metrics is None else open_listener(self.metrics)
         except UsageError as error:
             print(f"pingora: {error}", file=sys.stderr)
             sys.exit(2)
-        serve_until_signal(self, grace)
+        serve_until_signal(self, grace, shown)

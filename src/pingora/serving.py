@@ -8,7 +8,7 @@ import socket
 import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from pingora import reload, snapshots
+from pingora import metrics, reload, snapshots
 from pingora.background import RunningServices
 from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS
 from pingora.error_pages import ErrorPage
@@ -16,6 +16,7 @@ from pingora.limits import Limits
 from pingora.listening import name_of
 from pingora.load_balancing.upkeep import Upkeep
 from pingora.observe.collector import Collector
+from pingora.observe.exposition import render
 from pingora.observe.notices import Notices
 from pingora.observe.report import Report
 from pingora.observe.watchdog import HookNames, Watchdog
@@ -28,12 +29,14 @@ from pingora.tcp import TcpProxy
 from pingora.tls.chooser import Chooser
 from pingora.tls.server import TlsSettings
 from pingora_c.log.writer import LogWriter
+from pingora_c.mem import buffer_pool
 from pingora_c.net.listener import Listener
 from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.counter_names import COUNTER_NAMES
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService, make_plan
 from pingora_c.proxy.tcp_service import make_tcp_plan
+from pingora_c.stats.counters import Counters
 
 LEAVING_S = 1.2  # for WebSockets to be closed in order; the core gives both sides a second
 
@@ -55,12 +58,18 @@ os.register_at_fork(after_in_child=close_listeners_in_child)
 class Serving:
     """Services that run on a loop. They accept clients after `start()` and `accept()`."""
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, access_writer: LogWriter | None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        loop: asyncio.AbstractEventLoop,
+        access_writer: LogWriter | None,
+        counters: Counters | None = None,
+    ) -> None:
         self.server = server
         self.loop = loop
         self.access_writer = access_writer
         serving_here.add(self)
-        self.reactor = Reactor(loop)
+        self.reactor = Reactor(loop, counters)
         self.services: list[ProxyService] = []
         self.listeners: dict[socket.socket, Listener] = {}
         self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them
@@ -70,7 +79,7 @@ class Serving:
         self.upkeep = Upkeep()
         self.watchdog: Watchdog | None = None
         self.collector: Collector | None = None
-        self.notices = Notices(lambda: self.counters, self.reactor.admission)
+        self.notices = Notices(self.reactor.counters, self.reactor.admission)
         self.notices.start(loop)
         try:
             for site in server.sites:
@@ -103,6 +112,7 @@ class Serving:
             trusted=server.trusted,
             forwarded=FORWARDED_FIELDS[server.forwarded],
             pages=server.pages,
+            name=site.name,
         )
 
     def tcp_plan_of(self, server: Server, site: Site, proxy: TcpProxy) -> Plan:
@@ -218,6 +228,8 @@ class Serving:
     def own_collector(self) -> None:
         """Decide from now on when the process's garbage collector runs: for processes that do nothing else."""
         self.collector = Collector(self.activity)
+        for generation, pauses in enumerate(self.collector.pauses):
+            pauses.observe = metrics.pauses_of(generation).observe
         self.collector.start(asyncio.get_running_loop())
 
     def activity(self) -> tuple[int, int]:
@@ -232,6 +244,17 @@ class Serving:
             if name:
                 counted[name] = counted.get(name, 0) + value
         return counted
+
+    def metrics(self, openmetrics: bool = False) -> str:
+        """Write the metrics of this process as Prometheus or OpenMetrics text; docs/metrics.md lists them."""
+        from pingora.observe.scrape import collect_here  # only here: a worker has no use for it
+
+        return render(collect_here(self), openmetrics)
+
+    def sample(self) -> None:
+        """Note what is counted only by looking at it, for those who read the counters' memory."""
+        held = buffer_pool.stats()["lent_bytes"]
+        self.reactor.counters.sample(held, sum(service.n_idle_upstream for service in self.services))
 
     @property
     def n_connections(self) -> int:

@@ -1,6 +1,7 @@
 """Every file of examples/ does what it says: its classes over real sockets, its server as a program."""
 
 import importlib.util
+import re
 import shutil
 import signal
 import socket
@@ -93,15 +94,39 @@ def test_websocket_moderates_what_clients_say(proxy_factory):
         assert ends.wait() == (4000, "no advertising")
 
 
-def test_load_balancer_gives_by_weight(proxy_factory, origin_factory):
-    origins = [(origin_factory(text(name)).address, weight) for name, weight in [("a", 3), ("b", 1)]]
-    proxy = proxy_factory(load("load_balancer").Weighted(origins))
-    assert sorted(body_of(proxy.exchange(GET)) for _ in range(8)) == [b"a"] * 6 + [b"b"] * 2
+def certified(directory):
+    """Make cert.pem and key.pem for localhost."""
+    command = [sys.executable, "-m", "pingora", "cert", "self-signed", "localhost"]
+    subprocess.run(command, check=True, cwd=directory, timeout=60)
 
 
-def test_load_balancer_keeps_a_user_and_a_client_at_one_origin(proxy_factory, origin_factory):
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_load_balancer_accepts_tls_balances_by_weight_and_shows_metrics(tmp_path, origin_factory):
+    certified(tmp_path)
+    source = FILES["load_balancer"].read_text()
+    assert len(source.splitlines()) < 30
+    for port, name in ((9001, "a"), (9002, "b")):
+        source = source.replace(f"127.0.0.1:{port}", origin_factory(text(name)).address)
+    source = source.replace('"127.0.0.1:8443"', f'"unix:{tmp_path}/0.sock"')
+    (tmp_path / "balancer.py").write_text(source.replace("127.0.0.1:9090", f"unix:{tmp_path}/metrics.sock"))
+    ask = {"capture_output": True, "text": True, "timeout": 60, "cwd": tmp_path}
+    fetch = [*CURL, "--cacert", "cert.pem", "--unix-socket", "0.sock"]
+    command = [sys.executable, "-m", "pingora", "run", "balancer.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as serving:
+        urls = ["https://localhost/", "https://localhost/"] * 4
+        balanced = subprocess.run([*fetch, "-H", "cf-ipcountry: FR", *urls], **ask)
+        shown = subprocess.run([*CURL, "--unix-socket", "metrics.sock", "http://localhost/metrics"], **ask)
+        serving.send_signal(signal.SIGTERM)
+        _, errors = serving.communicate(timeout=20)
+    assert (serving.returncode, balanced.returncode) == (0, 0), balanced.stderr + errors
+    assert sorted(re.findall("^([ab])(?:HTTP|$)", balanced.stdout, re.M)) == ["a"] * 6 + ["b"] * 2
+    assert 'requests_by_country_total{country="FR"} 8' in shown.stdout
+    assert "pingora_tls_handshakes_total 1" in shown.stdout
+
+
+def test_sticky_keeps_a_user_and_a_client_at_one_origin(proxy_factory, origin_factory):
     origins = [(origin_factory(text(name)).address, 1) for name in "abc"]
-    proxy = proxy_factory(load("load_balancer").Sticky(origins))
+    proxy = proxy_factory(load("sticky").Sticky(origins))
     seen = {}
     for user in (*(f"x-user: {n}" for n in range(30)), "x-other: 1"):
         seen[user] = {body_of(proxy.exchange(get("/", user))) for _ in range(3)}
@@ -263,7 +288,7 @@ def test_retries_says_when_to_come_back_if_all_fail(proxy_factory):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_tls_encrypts_on_both_sides(tmp_path):
     run = {"cwd": tmp_path, "text": True, "timeout": 60}
-    subprocess.run([sys.executable, "-m", "pingora", "cert", "self-signed", "localhost"], check=True, **run)
+    certified(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     with TlsOrigin(context, lambda connection, data: connection.sendall(text(data.decode()))) as origin:
@@ -285,7 +310,7 @@ def test_tls_encrypts_on_both_sides(tmp_path):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("command", [["-m", "pingora", "run"], []], ids=["pingora run", "python"])
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"embedded", "tls"}))
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"embedded", "load_balancer", "tls"}))
 def test_an_example_serves_as_a_program(tmp_path, origin_factory, name, command):
     # the ports that it names may be taken here, so a copy of it gets other addresses
     source = FILES[name].read_text()

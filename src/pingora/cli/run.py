@@ -90,6 +90,7 @@ def process_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
 @process_option("drain", SECONDS, "Time for what is connected to the workers that a reload replaces.")
 @process_option("stuck_after", SECONDS, "A worker that shows no sign of life for so long is replaced; 0: never.")
 @process_option("health", "ADDR", "Answer GET /live and GET /ready there, and nothing else.")
+@process_option("metrics", "ADDR", "Show the metrics of all workers there. Default: as the program says.")
 @process_option("ready_delay", SECONDS, "After SIGTERM, go on accepting for so long while /ready says 503.")
 @process_option("max_requests", COUNT, "Replace a worker after so many.")
 @process_option("max_memory", MIB, "Replace a worker that is larger.")
@@ -146,7 +147,7 @@ def options_of(program: Program, given: dict[str, Any]) -> Options:
 
 def check_alone(options: Options) -> None:
     """Say which options are of no use without worker processes. Raises UsageError."""
-    without = replace(Options(), workers=0, grace=options.grace, name=options.name)
+    without = replace(Options(), workers=0, grace=options.grace, name=options.name, metrics=options.metrics)
     given = [field.name for field in fields(Options) if getattr(options, field.name) != getattr(without, field.name)]
     for name in ("user", "group"):
         if name in given:

@@ -80,6 +80,8 @@ def serve_here(program: Program, options: Options) -> int:
     except UsageError as error:
         print(error.told, file=sys.stderr)
         return 2
+    if options.metrics:
+        server.metrics = options.metrics
     reloads = (signal.SIGHUP,) if program.config_file else ()
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, *reloads))  # until run() has handlers
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -141,6 +141,7 @@ class Config(Struct, frozen=True, kw_only=True):
     pid_file: Text | None = None
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
+    metrics: Annotated[str, parsed(parse_listen)] | None = None
     defer_accept: Flag = True
     logs: LogsTable = LogsTable()
     error_pages: dict[str, Any] = {}

@@ -36,9 +36,12 @@ class Pauses:
         self.total_s = 0.0
         self.longest_s = 0.0
         self.buckets = [0] * (len(BOUNDS_S) + 1)
+        self.observe: Callable[[float], None] | None = None  # told of each as well
 
     def add(self, seconds: float) -> None:
         """Count one pause."""
+        if self.observe is not None:
+            self.observe(seconds)
         self.count += 1
         self.total_s += seconds
         self.longest_s = max(self.longest_s, seconds)

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from pingora_c.net.admission import Admission
+from pingora_c.proxy.counter_names import COUNTER_NAMES
+from pingora_c.stats.counters import Counters
 
 log = logging.getLogger("pingora")
 
@@ -16,15 +17,16 @@ TEXTS = {
         "connections refused: %(new)d beyond Limits.client_connections, the last of %(client)s"
     ),
 }
+PLACES = {name: [i for i, known in enumerate(COUNTER_NAMES) if known == name] for name in TEXTS}
 
 
 class Notices:
     """Looks at the counters of TEXTS once a second and logs those that went up."""
 
-    def __init__(self, counters: Callable[[], dict[str, float]], admission: Admission) -> None:
+    def __init__(self, counters: Counters, admission: Admission) -> None:
         self._counters = counters
         self._admission = admission
-        self._seen = dict.fromkeys(TEXTS, 0.0)
+        self._seen = {name: self._count(name) for name in TEXTS}
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,11 +42,13 @@ class Notices:
 
     def look(self) -> None:
         """Log what is new."""
-        counters = self._counters()
         for name, text in TEXTS.items():
-            if new := counters[name] - self._seen[name]:
+            if new := self._count(name) - self._seen[name]:
                 log.warning(text, {"new": new, "client": self._admission.last_refused})
-                self._seen[name] = counters[name]
+                self._seen[name] += new
+
+    def _count(self, name: str) -> int:
+        return sum(self._counters.value(place) for place in PLACES[name])
 
     def _again(self, loop: asyncio.AbstractEventLoop) -> None:
         self.look()

@@ -13,7 +13,6 @@ MAGIC = 0x70696E676F726101  # "pingora" and the version of this layout
 LINE = 8  # words of 8 bytes: each record has a cache line of its own
 N_WORKERS = 1  # words of the header
 IS_READY = 2
-COUNTS = ("requests", "active", "connections")  # words of a record behind the sign of life
 RECORDS = LINE  # first word of the records
 SIZE = (RECORDS + (WORKERS_MOST + 1) * LINE) * 8
 
@@ -65,16 +64,6 @@ class Board:
     def clear(self, worker: int) -> None:
         """Say that `worker` is dead: it has no more sign of life. Written by the supervisor, after its end."""
         self._words[RECORDS + worker * LINE] = 0
-
-    def count(self, worker: int, requests: int, active: int, connections: int) -> None:
-        """Say what a worker has and had to do. Written by the worker."""
-        at = RECORDS + worker * LINE + 1
-        self._words[at], self._words[at + 1], self._words[at + 2] = requests, active, connections
-
-    def counts(self, worker: int) -> dict[str, int]:
-        """Give what a worker said last."""
-        at = RECORDS + worker * LINE + 1
-        return dict(zip(COUNTS, self._words[at : at + len(COUNTS)], strict=True))
 
     def last_beat(self, worker: int) -> int:
         """Give the time of the last sign of life in ms; 0 while there is none."""

@@ -16,6 +16,7 @@ from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import PROTOCOL, Channel, Message, next_message
 from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.sockets import SlotSockets, send_sockets
+from pingora.supervisor.statistics import Statistics
 from pingora.supervisor.system import start_module
 from pingora.supervisor.worker import Worker
 
@@ -94,6 +95,8 @@ class Generation:
         self.workers: list[Worker] = []
         self._channel = channel
         self._on_message = on_message
+        self._statistics: Statistics | None = None
+        self.metrics: str | None = None  # where the program wants its metrics shown
 
     async def loaded(self) -> None:
         """Wait until the program is loaded, and take the addresses it listens on. Raises Refused."""
@@ -109,6 +112,7 @@ class Generation:
             )
         self.addresses = message["addresses"]
         self.has_agent = message["has_agent"]
+        self.metrics = message.fields.get("metrics")
         self.is_loaded = True
 
     @property
@@ -121,12 +125,20 @@ class Generation:
         """The workers that what changes is for: those that serve clients and are to go on."""
         return [worker for worker in self.servers if not worker.is_leaving]
 
-    def equip(self, board: Board, sockets: SlotSockets, probes: SlotSockets, options: dict[str, Any]) -> None:
-        """Give it what its workers inherit. Raises Refused."""
+    def equip(
+        self, board: Board, statistics: Sequence[Statistics], sockets: SlotSockets, options: dict[str, Any]
+    ) -> None:
+        """Give it what its workers inherit; its processes count in the first of `statistics`. Raises Refused."""
+        self._statistics = statistics[0]
         with answering():
-            self._channel.send("board", [board.fd], options=options)
-            probes.send(self._channel, kind="probes")
+            self._channel.send("board", [board.fd, *(one.fd for one in statistics)], options=options)
             sockets.send(self._channel)
+
+    def send_probes(self, probes: SlotSockets, roles: dict[str, str]) -> None:
+        """Give it the sockets of its agent, by what they are for, instead of those before. Raises Refused."""
+        with answering():
+            self._channel.send("roles", roles=roles)
+            probes.send(self._channel, kind="probes")
 
     async def check(self, file: str, fd: int, timeout: float) -> Message:
         """Let it build the configuration that `fd` has, aside. Raises Refused."""
@@ -164,12 +176,6 @@ class Generation:
         for worker in self.servers:
             worker.send("options", options=options)
 
-    def send_probes(self, probes: SlotSockets) -> None:
-        """Give it what agents answer health probes on from now on."""
-        with contextlib.suppress(OSError):  # it has ended, and is replaced
-            self._channel.send("no probes")
-            probes.send(self._channel, kind="probes")
-
     async def commit(self, timeout: float) -> None:
         """Let all its processes serve what they prepared; wait until the workers say so, not longer than that."""
         with contextlib.suppress(OSError):  # it has ended, and is replaced
@@ -188,9 +194,12 @@ class Generation:
         """Start a worker at a place; it says itself whether it succeeds."""
         channel, theirs = Channel.pair()
         worker = Worker(number, channel, lambda worker, message: self._on_message(self, worker, message))
+        assert self._statistics is not None
+        worker.block = self._statistics.allot(number, self.number)
+        worker.base = self._statistics.counters_of(worker.block)
         self.workers.append(worker)
         with theirs, contextlib.suppress(OSError):  # then the other end closes, and the worker has ended
-            self._channel.send("fork", [theirs.fileno()], number=number)
+            self._channel.send("fork", [theirs.fileno()], number=number, block=worker.block)
         return worker
 
     def accept(self) -> None:
@@ -268,6 +277,8 @@ class Generation:
             if status is not None or (not worker.pid and worker.has_hung_up):
                 self.workers.remove(worker)
                 worker.hang_up()
+                if self._statistics is not None:
+                    self._statistics.release(worker.block)
                 worker.fail(f"a worker {describe(status) if status is not None else 'could not be started'}")
                 ended.append((worker, status))
         return ended

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pingora.supervisor import Refused, say
 from pingora.supervisor.generation import wait_for
+from pingora.supervisor.statistics import open_all
 from pingora.supervisor.upgrade import Predecessor, Successor
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Handover:
         successor = self.successor = Successor(ours.command_line(program), ours.notifier.environment)
         n_workers = ours.options.workers if ours.scaling.is_by_hand else None
         try:
-            await successor.prepare(ours.sockets, ours.probes, ours.tickets, self.stays, n_workers)
+            fds = [ours.tickets, *(one.fd for one in ours.statistics)]
+            await successor.prepare(ours.sockets, ours.ports.sockets, fds, self.stays, n_workers)
             if ours.is_stopping:
                 raise Refused("the instance is being stopped")
             ours.operators.release()
@@ -120,12 +122,16 @@ class Handover:
         successor.close()
         if survived:
             ours.sockets.release()
-            ours.probes.release()
+            ours.ports.sockets.release()
+            for fd in successor.statistics:
+                os.close(fd)
             self.is_over = True
             return True
         say(f"process {successor.pid} died at once, serving again")
         successor.kill()
         while not successor.has_ended:  # it may still hold the control socket  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        ours.statistics += open_all(successor.statistics)
+        ours.drop_absorbed()
         self.successor = None
         return False

@@ -28,11 +28,21 @@ from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
 from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
+from pingora.supervisor.ports import Ports
 from pingora.supervisor.published import Published
 from pingora.supervisor.reloads import Reloads
 from pingora.supervisor.scaling import Scaling, n_workers_text
 from pingora.supervisor.settings import Settings
 from pingora.supervisor.sockets import SlotSockets
+from pingora.supervisor.statistics import (
+    AGENTS_DIED,
+    GENERATION,
+    GENERATION_PID,
+    HAS_ENDED,
+    WORKERS_DIED,
+    Statistics,
+    open_all,
+)
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.system import give_memory_back
@@ -82,7 +92,8 @@ class Supervisor:
         self.board = Board.create()
         self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
-        self.probes = SlotSockets(1)  # for --health
+        self.ports = Ports()
+        self.statistics = [Statistics.create()]  # ours, then those of supervisors before us that still matter
         self.generation: Generation | None = None
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
         self._n_generations = 0
@@ -113,6 +124,7 @@ class Supervisor:
             return await self._run()
         finally:
             await self.operators.close()
+            self.statistics[0].set_word(HAS_ENDED, 1)
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the loop's handlers end with it
 
     def _on_signal(self, number: int, action: Callable[[], object]) -> None:
@@ -205,11 +217,13 @@ class Supervisor:
             self.options = replace(self.options, workers=predecessor.n_workers)
             self.board.n_workers = self.sockets.n_slots = predecessor.n_workers
             self.scaling.is_by_hand = True
-        self.probes.adopt(probes)
+        self.statistics += open_all(predecessor.statistics)
+        self.ports.sockets.adopt(probes)
         self.sockets.adopt(sockets)
         generation = await self.load(None, self.reloads.loaded)
         await self.start_workers(generation, range(self.options.workers))
-        await predecessor.ready()
+        self.drop_absorbed()
+        await predecessor.ready(self.statistics[0].fd)
         await self.operators.open()
         self.take_over(generation)
         generation.accept()
@@ -217,7 +231,7 @@ class Supervisor:
         predecessor.serving()
         predecessor.close_at_end()
         self.sockets.keep_only(generation.addresses)
-        self.probes.keep_only(self._health)
+        self.ports.keep_only(self.options, generation)
         self.start_agent()
 
     async def load(self, timeout: float | None, given: GivenFiles) -> Generation:
@@ -227,13 +241,16 @@ class Supervisor:
         generation = Generation(self._n_generations, channel, pid, self._on_message)
         self.others.append(generation)
         new: list[str] = []
+        new_ports: list[str] = []
         try:
             await asyncio.wait_for(generation.loaded(), timeout)
             new = self.sockets.open(generation.addresses)
-            self.probes.open(self._health)
-            generation.equip(self.board, self.sockets, self.probes, self.options.for_workers)
+            new_ports = self.ports.open(self.options, generation.metrics)
+            generation.equip(self.board, self.statistics, self.sockets, self.options.for_workers)
+            self.ports.give(self.options, generation)
         except BaseException as error:
             self.sockets.close(new)
+            self.ports.sockets.close(new_ports)
             self.discard(generation)
             if isinstance(error, asyncio.TimeoutError):
                 raise Refused(f"the program was not loaded after {timeout:.0f} s") from None
@@ -242,15 +259,21 @@ class Supervisor:
             raise
         return generation
 
-    @property
-    def _health(self) -> list[str]:
-        return [self.options.health] if self.options.health else []
-
     def take_over(self, generation: Generation) -> None:
         """Make it the present one."""
         self.others.remove(generation)
         self.generation = generation
+        self.statistics[0].set_word(GENERATION, generation.number)
+        self.statistics[0].set_word(GENERATION_PID, generation.pid)
         self._backoff.clear()
+
+    def drop_absorbed(self) -> None:
+        """Close the statistics whose numbers are in others that we have."""
+        absorbed = set[int]().union(*(one.absorbed for one in self.statistics))
+        gone = [one for one in self.statistics[1:] if one.identity in absorbed]
+        self.statistics = [one for one in self.statistics if one not in gone]
+        for one in gone:
+            one.close()
 
     def discard(self, generation: Generation) -> None:
         """Kill what never served."""
@@ -261,6 +284,8 @@ class Supervisor:
         """Start a worker of the present generation; it accepts as soon as it is ready."""
         generation = self.generation
         if generation is None or self.is_stopping or self.reloads.is_in_place:
+            return
+        if number == AGENT and not self.wants_agent:
             return
         if number != AGENT and number >= self.options.workers:
             return
@@ -295,8 +320,15 @@ class Supervisor:
 
     def start_agent(self) -> None:
         """Start the agent of the present generation, if there is work for one."""
-        if self.generation is not None and (self.generation.has_agent or self.options.health):
+        if self.wants_agent:
             self._start_worker(AGENT)
+
+    @property
+    def wants_agent(self) -> bool:
+        """Whether there is work for an agent."""
+        if self.generation is None:
+            return False
+        return self.generation.has_agent or bool(self.ports.wanted(self.options, self.generation.metrics))
 
     def renew_agent(self) -> None:
         """Put one with the present configuration in place of the agent, if there is work for one; never two at once."""
@@ -385,6 +417,7 @@ class Supervisor:
             return
         delay = self._backoff[worker.number].delay_after(worker.is_serving)
         if worker.pid and status is not None:
+            self.statistics[0].count(AGENTS_DIED if worker.number == AGENT else WORKERS_DIED)
             when = f"in {delay:.1f} s" if delay else "now"
             say(f"worker {worker.pid} {describe(status)}, starting another {when}")
         asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
@@ -466,7 +499,7 @@ class Supervisor:
 
     def _close_sockets(self) -> None:
         """Refuse clients from now on; in an upgrade that has not come so far, the sockets are still the other's."""
-        for sockets in (self.sockets, self.probes):
+        for sockets in (self.sockets, self.ports.sockets):
             if self.handover.predecessor is not None and self.generation is None:
                 sockets.release()
             else:

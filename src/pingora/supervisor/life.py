@@ -27,6 +27,7 @@ from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.follower import ORDERS, Follower
 from pingora.supervisor.slots import Slots
 from pingora.supervisor.sockets import take
+from pingora_c.stats.counters import Counters
 
 log = logging.getLogger("pingora")
 
@@ -67,6 +68,7 @@ class Birth:
     number: int
     channel: Channel
     board: Board
+    counters: Counters
     sockets: dict[str, list[socket.socket]]
     options: dict[str, Any]
 
@@ -111,7 +113,7 @@ class Life:
         loop.add_reader(self._channel.fileno(), self._on_message)
         terminated = Message("stop", {"seconds": self._birth.drain_s})
         loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, terminated)
-        serving = Serving(self._server, loop, output.stdout)
+        serving = Serving(self._server, loop, output.stdout, self._birth.counters)
         serving.own_collector()
         slots = Slots(serving, self._birth.sockets, self._birth.board, self._birth.number)
         reports = loop.create_task(output.report_losses())

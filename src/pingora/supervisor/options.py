@@ -19,6 +19,7 @@ class Options:
     drain: float = 300.0  # for what is connected to the workers that a reload or an upgrade replaces
     stuck_after: float = 10.0  # without a sign of life, until a worker is replaced; 0: never
     health: str | None = None  # address of the probes
+    metrics: str | None = None  # address where metrics are shown; None: as the program says
     ready_delay: float = 0.0  # between "not ready" and accepting nobody any more
     max_requests: int = 0  # of a worker, until it is replaced; 0: no limit
     max_memory: int = 0  # bytes of a worker, likewise

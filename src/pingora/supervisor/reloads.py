@@ -8,6 +8,7 @@ from pingora.supervisor.backoff import LONGEST_DELAY_S
 from pingora.supervisor.generation import Generation
 from pingora.supervisor.given_files import GivenFiles, read_again
 from pingora.supervisor.in_place import change_in_place
+from pingora.supervisor.statistics import REFUSED_RELOADS, RELOADS
 
 if TYPE_CHECKING:
     from pingora.supervisor.instance import Supervisor
@@ -32,10 +33,12 @@ class Reloads:
             async with ours.busy:
                 text = await self._change()
         except Refused as error:
+            ours.statistics[0].count(REFUSED_RELOADS)
             say(f"reload refused: {error}")
             raise
         finally:
             ours.notifier.ready("serving")
+        ours.statistics[0].count(RELOADS)
         self.n_done += 1
         say(text)
         return text
@@ -48,6 +51,8 @@ class Reloads:
             text = await self._change_program(file, files)
         else:
             text = await ours.settings.change(wanted, lambda: self._change_program(file, files))
+        if ours.generation is not None:
+            ours.ports.keep_only(ours.options, ours.generation)
         self.loaded = files
         return text
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pingora.supervisor.instance import Supervisor
 
 # What takes effect with a reload, beside the number of workers and the files of logs.
-LIVE = ("grace", "drain", "stuck_after", "ready_delay", "max_requests", "max_memory", "health")
+LIVE = ("grace", "drain", "stuck_after", "ready_delay", "max_requests", "max_memory", "health", "metrics")
 LOG_FILES = ("access_log_file", "error_log_file")
 
 
@@ -29,19 +29,19 @@ class Settings:
         """Take over options together with what `reload` does; say what has happened. Raises Refused: nothing has."""
         ours = self._supervisor
         before = ours.options
-        probes = [wanted.health] if wanted.health else []
+        metrics = ours.generation.metrics if ours.generation is not None else None
         new_logs = {fd: path for fd, path in wanted.log_files.items() if before.log_files.get(fd) != path}
         number = wanted.workers if wanted.workers not in (0, self._n_workers) else before.workers
         new: list[str] = []
         opened: dict[int, int] = {}
         try:
             opened = open_all(new_logs)
-            new = ours.probes.open(probes)
+            new = ours.ports.open(wanted, metrics)
             if number > before.workers:
                 await ours.scaling.change(number)
             text = await reload()
         except BaseException as error:
-            ours.probes.close(new)
+            ours.ports.sockets.close(new)
             close_all(opened)
             if ours.options.workers > before.workers:
                 with contextlib.suppress(Refused):  # it is being stopped
@@ -71,9 +71,9 @@ class Settings:
                 generation.reopen_logs()
         if ours.options.for_workers != before.for_workers:
             ours.generation.send_options(ours.options.for_workers)
-        if ours.options.health != before.health:
-            ours.probes.keep_only([wanted.health] if wanted.health else [])
-            ours.generation.send_probes(ours.probes)
+        if (ours.options.health, ours.options.metrics) != (before.health, before.metrics):
+            with contextlib.suppress(Refused):  # it has ended, and is replaced
+                ours.ports.give(ours.options, ours.generation)
             ours.renew_agent()
 
     def _later(self, wanted: Options) -> list[str]:

@@ -12,7 +12,7 @@ from pingora.supervisor.board import Board, now_ms
 from pingora_c.net.listener import Listener
 
 BEAT_S = 0.025  # between two signs of life, and two looks at those of others
-BEATS_PER_COUNT = 20
+BEATS_PER_SAMPLE = 20
 STALE_MS = 100  # without a sign of life, until others accept from a worker's slots
 
 
@@ -68,8 +68,8 @@ class Slots:
     def _beat(self) -> None:
         self._board.beat(self._worker)
         self._handle = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
-        if self._beats % BEATS_PER_COUNT == 0:
-            self._board.count(self._worker, *self._serving.activity(), self._serving.n_connections)
+        if self._beats % BEATS_PER_SAMPLE == 0:
+            self._serving.sample()
         self._beats += 1
         wanted = self._wanted()
         if wanted != self._watched:

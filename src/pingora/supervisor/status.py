@@ -2,11 +2,13 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pingora
-from pingora.supervisor.board import AGENT, Board, now_ms
+from pingora.supervisor.board import AGENT, now_ms
 from pingora.supervisor.generation import Generation
+from pingora.supervisor.statistics import Statistics
 from pingora.supervisor.worker import Worker
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ def describe_instance(supervisor: "Supervisor") -> dict[str, Any]:
         "state": supervisor.state,
         "uptime": round(time.time() - supervisor.started_at, 1),
         "reloads": supervisor.reloads.n_done,
+        "counters": sums(supervisor.statistics),
         "listeners": supervisor.sockets.names(),
         "generations": [
             describe_generation(generation, supervisor) for generation in supervisor.generations if generation.is_loaded
@@ -35,22 +38,37 @@ def describe_generation(generation: Generation, supervisor: "Supervisor") -> dic
         "number": generation.number,
         "pid": generation.pid,
         "state": "serving" if is_present else "draining",
-        "workers": [describe_worker(worker, supervisor.board if is_present else None) for worker in generation.workers],
+        "workers": [describe_worker(worker, supervisor, is_present) for worker in generation.workers],
     }
 
 
-def describe_worker(worker: Worker, board: Board | None) -> dict[str, Any]:
-    """Give the state of a worker; without a board it drains and gives no signs of life."""
+def describe_worker(worker: Worker, supervisor: "Supervisor", is_present: bool) -> dict[str, Any]:
+    """Give the state of a worker; one of an older generation drains and gives no signs of life."""
     described: dict[str, Any] = {
         "number": worker.number if worker.number != AGENT else "agent",
         "pid": worker.pid,
-        "state": "draining" if board is None else "serving" if worker.is_serving else "starting",
+        "state": "draining" if not is_present else "serving" if worker.is_serving else "starting",
         "uptime": round(time.monotonic() - worker.started_at, 1),
     }
-    if board is not None and worker.is_serving and worker.number != AGENT:
-        described["last_beat_ms"] = now_ms() - board.last_beat(worker.number)
-        described.update(board.counts(worker.number))
+    if worker.number != AGENT and worker.is_ready:
+        if is_present:
+            described["last_beat_ms"] = now_ms() - supervisor.board.last_beat(worker.number)
+        counted = supervisor.statistics[0].counters_of(worker.block)
+        counted = {name: value - worker.base.get(name, 0) for name, value in counted.items()}
+        described["requests"] = counted.get("pingora_requests_total", 0)
+        described["active"] = counted.get("pingora_requests_active", 0)
+        described["connections"] = counted.get("pingora_connections_open", 0)
+        described["counters"] = {name: value for name, value in counted.items() if value}
     return described
+
+
+def sums(statistics: Sequence[Statistics]) -> dict[str, int]:
+    """Add up what all processes have counted, also those that have ended."""
+    total: dict[str, int] = {}
+    for one in statistics:
+        for name, value in one.counters().items():
+            total[name] = total.get(name, 0) + value
+    return dict(sorted(total.items()))
 
 
 def render(status: dict[str, Any]) -> str:

@@ -15,11 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pingora.supervisor import Refused
-from pingora.supervisor.channel import Channel, next_message
+from pingora.supervisor.channel import Channel, Message, next_message
 from pingora.supervisor.sockets import SlotSockets, take
 
 VARIABLE = "PINGORA_UPGRADE"  # names the descriptor of the new program's channel
@@ -50,8 +50,9 @@ class Successor:
         process.returncode = 0  # the supervisor waits for its children itself
         self.pid = process.pid
         self.has_ended = False
+        self.statistics: list[int] = []  # where it counts: a descriptor, once it is ready
 
-    async def expect(self, kind: str) -> None:
+    async def expect(self, kind: str) -> Message:
         """Wait until it says `kind`. Raises Refused if it says or does something else."""
         try:
             message = await next_message(self._channel, START_S)
@@ -61,22 +62,23 @@ class Successor:
             raise Refused("the new program ended before it could take over; its error log may say why")
         if message.kind != kind:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
+        return message
 
     async def prepare(
-        self, sockets: SlotSockets, probes: SlotSockets, tickets: int, stays: bool, n_workers: int | None
+        self, sockets: SlotSockets, probes: SlotSockets, fds: Sequence[int], stays: bool, n_workers: int | None
     ) -> None:
-        """Give it the sockets and the TicketStore, and wait until it is ready. Raises Refused.
+        """Give it the sockets, those of the agent, the TicketStore and the Statistics; wait until it is ready.
 
-        `stays`, `n_workers`: see Predecessor.
+        `stays`, `n_workers`: see Predecessor. Raises Refused.
         """
         await self.expect("hello")
         try:
             sockets.send(self._channel)
             probes.send(self._channel, kind="probes")
-            self._channel.send("inherit", [tickets], stays=stays, n_workers=n_workers)
+            self._channel.send("inherit", fds, stays=stays, n_workers=n_workers)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None
-        await self.expect("ready")
+        self.statistics = (await self.expect("ready")).fds
 
     async def go(self) -> None:
         """Let it serve. Raises Refused if it does not."""
@@ -109,6 +111,7 @@ class Predecessor:
         self.stays = False
         self.n_workers: int | None = None  # that an operator has asked for, in place of what the file says
         self.tickets: int | None = None  # descriptor of the TicketStore; an older supervisor has none
+        self.statistics: list[int] = []  # descriptors of what the old one counts, and those before it
         self._channel = Channel(socket.socket(fileno=fd))
 
     @classmethod
@@ -127,13 +130,14 @@ class Predecessor:
                 self.stays = message["stays"]
                 self.n_workers = message.fields.get("n_workers")
                 self.tickets = message.fds[0] if message.fds else None
+                self.statistics = message.fds[1:]
                 return sockets, probes
             take(probes if message.kind == "probes" else sockets, message)
         raise Refused("the old supervisor ended in the middle of an upgrade")
 
-    async def ready(self) -> None:
+    async def ready(self, statistics: int) -> None:
         """Say that everything is ready, and wait until it may begin. Raises Refused: it may not."""
-        self._channel.send("ready")
+        self._channel.send("ready", [statistics])
         if await next_message(self._channel, None) is None:
             raise Refused("the old supervisor gave the upgrade up")
 

@@ -22,6 +22,8 @@ class Worker:
         self.is_serving = False
         self.is_leaving = False  # its generation goes on without it: its place is another's, or gone
         self.stuck_since = 0.0
+        self.block = 0  # where it counts, and what was counted there before it
+        self.base: dict[str, int] = {}
         self.started_at = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.refuses: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # it accepts nobody any more

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pingora
+from pingora import metrics
 from pingora.loading import load
 from pingora.program import Program
 from pingora.server import Server
@@ -29,10 +30,13 @@ from pingora.supervisor.follower import shortened
 from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
+from pingora.supervisor.statistics import Statistics, open_all
 from pingora.supervisor.system import give_memory_back
+from pingora.supervisor.totals import begin
 from pingora.tls import files, ticket_store
 from pingora.tls.ticket_store import TicketStore
 from pingora.usage import ConfigError, UsageError
+from pingora_c.stats.counters import Counters
 
 if TYPE_CHECKING:
     from pingora.config.build import ConfiguredServer
@@ -76,7 +80,9 @@ class Zygote:
         self._channel = channel
         self._board: Board | None = None
         self._sockets: dict[str, list[socket.socket]] = {}
-        self._probes: list[socket.socket] = []  # what the agent answers health probes on
+        self._statistics: list[Statistics] = []  # where workers count, and what came before
+        self._probes: dict[str, list[socket.socket]] = {}  # of the agent
+        self._roles: dict[str, str] = {}  # keys of these, by what they are for
         self._options: dict[str, Any] = {}
         self._code = imported_code()
         self._prepared: ConfiguredServer | None = None
@@ -90,22 +96,24 @@ class Zygote:
             version=pingora.__version__,
             addresses=self._server.addresses,
             has_agent=has_agent(self._server),
+            metrics=self._server.metrics,
         )
         self._settle()
         while (message := self._channel.receive()) is not None:
             if message.kind == "board":
                 self._board = Board(message.fds[0])
+                self._statistics = open_all(message.fds[1:])
+                begin(self._statistics[0], self._statistics[1:])
                 self._options = message["options"]
             elif message.kind == "sockets":
                 take(self._sockets, message)
             elif message.kind == "options":
                 self._options = message["options"]
-            elif message.kind == "no probes":
-                for sock in self._probes:
-                    sock.close()
-                self._probes = []
             elif message.kind == "probes":
-                self._probes += [socket.socket(fileno=fd) for fd in message.fds]
+                take(self._probes, message)
+            elif message.kind == "roles":
+                self._forget(list(self._probes), self._probes)
+                self._roles = message["roles"]
             elif message.kind == "check":
                 self._check(message["file"], GivenFiles.take(message))
             elif message.kind == "commit":
@@ -155,9 +163,9 @@ class Zygote:
         gc.freeze()  # a run in a worker would write to these objects, and no page would stay shared
         give_memory_back()
 
-    def _forget(self, keys: list[str]) -> None:
+    def _forget(self, keys: list[str], among: dict[str, list[socket.socket]] | None = None) -> None:
         for key in keys:
-            for sock in self._sockets.pop(key, ()):
+            for sock in (self._sockets if among is None else among).pop(key, ()):
                 sock.close()
 
     def _fork(self, message: Message) -> None:
@@ -192,9 +200,12 @@ class Zygote:
             assert self._board is not None
             self._place_sockets()
             channel = Channel(socket.socket(fileno=message.fds[0]))
-            birth = Birth(message["number"], channel, self._board, self._sockets, self._options)
+            counters = Counters(self._statistics[0].block(message["block"]))
+            birth = Birth(message["number"], channel, self._board, counters, self._sockets, self._options)
+            metrics.place.use(counters)
             if birth.number == AGENT:
-                Agent(self._server, birth, self._probes).run()
+                probes = {role: self._probes[key] for role, key in self._roles.items()}
+                Agent(self._server, birth, probes, self._statistics).run()
             else:
                 Life(self._server, birth).run()
             code = 0

@@ -4,13 +4,13 @@ from pingora_c.net.introducer cimport INTRODUCTION_END, introduction_reason
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HANDSHAKE,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, BUFFERS_HELD, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HANDSHAKE,
     CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
     COUNTER_END, ENDPOINT_OUTAGES, ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS,
     H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS, H2_REFUSED_STREAMS, HANDSHAKES, HANDSHAKE_FAILURES, HTTP2_CONNECTIONS,
     LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REPLAYS_GIVEN_UP,
     REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED, TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
-    UPSTREAMS_CLOSED_IDLE,
+    UPSTREAMS_CLOSED_IDLE, UPSTREAM_IDLE,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -60,6 +60,8 @@ cdef tuple make_names():
     names[<int>H2_REFUSED_STREAMS] = "pingora_upstream_h2_refused_streams_total"
     names[<int>H2_PING_TIMEOUTS] = "pingora_upstream_h2_ping_timeouts_total"
     names[<int>H2_GUARDED] = "pingora_upstream_h2_floods_total"
+    names[<int>BUFFERS_HELD] = "pingora_buffers_bytes"
+    names[<int>UPSTREAM_IDLE] = "pingora_upstream_connections_idle"
     for i in range(1, 6):
         names[<int>ANSWERS + i] = f'pingora_responses_total{{class="{i}xx"}}'
     for i in range(<int>OK + 1, <int>FAILURE_END):

@@ -21,6 +21,7 @@ cdef class Exchange(Phases):
     cdef bytes answer_body            # keeps the bytes of a Response while they are written
     cdef HttpPeer chosen
     cdef Endpoint endpoint            # in flight there, None if not
+    cdef uint64_t* asked              # the numbers of the present attempt's upstream, NULL without an attempt
     cdef Timer deadline               # limit of the present attempt
     cdef uint8_t deadline_kind        # FailureKind, once it has passed
     cdef uint32_t n_attempts

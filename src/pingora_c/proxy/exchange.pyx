@@ -28,15 +28,13 @@ from pingora_c.proxy.plan cimport (
     UPSTREAM_RESPONSE_FILTER, WEBSOCKET_MESSAGE,
 )
 from pingora_c.proxy.outage cimport note_answer, note_use
-from pingora_c.proxy.phases cimport (
-    SESSION_CONNECTING, SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line,
-)
+from pingora_c.proxy.phases cimport SESSION_CONNECTING, SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line
 from pingora_c.proxy.retry cimport Attempt, attempt_ms, has_time_left, is_retried_status, left_ms
 from pingora_c.proxy.retry cimport may_retry as rules_allow
 from pingora_c.proxy.selection cimport has_untried, selection_key
 from pingora_c.proxy.stream cimport Stream
 from pingora_c.proxy.websocket cimport with_known_extensions
-from pingora_c.stats.counters cimport ATTEMPT_FAILURES, ATTEMPTS, FAILURES, REQUESTS_ACTIVE, RETRIES
+from pingora_c.proxy cimport tally
 from pingora_c.upstream.balancer cimport KEY_NONE
 from pingora_c.upstream.peer cimport PEER_H1
 
@@ -180,14 +178,11 @@ cdef class Exchange(Phases):
         cdef int opened
         cdef bint may_reuse, to_upgrade
         cdef uint64_t limit_ms
-        self.plan.reactor.counted[<int>ATTEMPTS] += 1
-        self.plan.reactor.counted[<int>RETRIES] += self.n_attempts > 0
         self.n_attempts += 1
-        self.is_connected = False
-        self.is_bad_answer = False
-        self.request_sent = False
+        self.is_connected = self.is_bad_answer = self.request_sent = False
         self.connect_at_us = now_us()
         self.endpoint = self.chosen.endpoint
+        self.asked = tally.count_attempt(self.plan, self.endpoint, self.n_attempts > 1)
         if self.endpoint is not None:
             self.endpoint.on_start()
         if self.plan.retry.try_ms or self.plan.retry.total_ms or self.chosen.total_timeout_ms:
@@ -214,6 +209,7 @@ cdef class Exchange(Phases):
             self.opened = None
         self.connected_us = now_us()
         self.is_connected = True
+        tally.count_connected(self.asked, self.is_reused, self.connected_us - self.connect_at_us)
         if not self.plan.has_response_hooks and not self.down.is_shared:
             self.up.read_largely()
         self.run(CONNECTED_TO_UPSTREAM)
@@ -288,7 +284,7 @@ cdef class Exchange(Phases):
         cdef bint is_stale = self.up is not None and self.is_reused and kind == UPSTREAM_CLOSED
         self.retries = self.may_retry(kind)
         self.attempt_failure = kind
-        self.plan.reactor.counted[<int>ATTEMPT_FAILURES + kind] += 1
+        tally.count_failed_attempts(self.plan, self.asked, kind, self.is_connected, 1)
         self.detail = None
         if self.up is not None:
             self.detail = self.up.trouble
@@ -344,6 +340,7 @@ cdef class Exchange(Phases):
         if self.endpoint is not None:
             note_use(self.plan, self.endpoint, is_failure or self.is_bad_answer, self.response_head is not None)
             self.endpoint = None
+        self.asked = tally.end_attempt(self.asked)
         if up is not None:
             self.up = None
             up.release(is_complete)
@@ -355,6 +352,7 @@ cdef class Exchange(Phases):
 
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
         self.first_byte_us = now_us()
+        tally.count_response(self.asked, head.status_code, self.first_byte_us - self.connected_us)
         timer_clear(&self.deadline)
         if self.chosen.total_timeout_ms and framing.kind != BODY_TUNNEL:
             self.deadline_kind = UPSTREAM_TOTAL_TIMEOUT
@@ -421,7 +419,7 @@ cdef class Exchange(Phases):
             self.on_tunnel_failed(kind, None, None)
             return
         if is_client or self.response_sent:
-            self.plan.reactor.counted[<int>ATTEMPT_FAILURES + kind] += not is_client
+            tally.count_failed_attempts(self.plan, self.asked, kind, self.is_connected, not is_client)
             self.fail(kind)
             return
         self.end_attempt(kind)
@@ -526,7 +524,7 @@ cdef class Exchange(Phases):
         self.let_upstream_go(self.upstream_ended, is_upstream_failure(self.failure))
         if self.response_head is None and self.plan.has_hooks:
             self.note_no_answer()
-        self.plan.reactor.counted[<int>FAILURES + self.failure] += 1
+        tally.count_outcome(self.plan, self.failure)
         if self.failure != OK and self.failure != CLIENT_GONE:
             self.run(SUPPRESS_ERROR_LOG)
         elif self.plan.has_hooks:
@@ -542,6 +540,7 @@ cdef class Exchange(Phases):
             pass   # ignored: without memory hooks see None
 
     cdef void conclude(self) noexcept:
+        cdef int status = tally.status_of(self.response_head, self.response_sent)
         cdef Stream down = self.down
         if self.state == SESSION_DONE:
             return
@@ -552,12 +551,13 @@ cdef class Exchange(Phases):
             except:
                 pass   # ignored: no memory for the line
         self.plan.n_active -= 1
-        self.plan.reactor.counted[<int>REQUESTS_ACTIVE] -= 1
         if self.plan.n_active == 0 and self.plan.on_idle is not None:
             self.plan.tell_idle()
         if self.hooks is not None:
             self.hooks_us = self.hooks.hooks_us
+            tally.count_hooks(self.plan, self.hooks_us)
             self.hooks = None        # its session refers to us
+        tally.count_ended(self.plan, status, self.ended_us - self.started_us, self.sent_bytes, self.received_bytes)
         self.scope = None
         self.cause = None            # an exception refers to frames that refer to us
         self.attempt_error = None
@@ -571,7 +571,7 @@ cdef class Exchange(Phases):
         memset(&record, 0, sizeof(record))
         record.client.at = self.server.client_ip
         record.client.size = self.server.client_ip_size
-        record.status = self.response_head.status_code if self.response_sent and self.response_head is not None else 0
+        record.status = tally.status_of(self.response_head, self.response_sent)
         record.reused = self.is_reused
         record.attempts = self.n_attempts
         record.sent_bytes = self.sent_bytes

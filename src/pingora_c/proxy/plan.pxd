@@ -83,6 +83,8 @@ cdef class Plan:
     cdef uint32_t hook_timeout_ms
     cdef bint reads_hello        # of a TcpProxy: the TLS client's first message, without decrypting anything
     cdef bint is_stopping        # heads of answers say Connection: close; a connection that was not told stays open
+    cdef uint64_t* tally         # the cells of the service in the reactor's counters; NULL until a service has the plan
+    cdef readonly str name       # of the service, where it is counted
     cdef uint64_t n_requests
     cdef uint64_t n_active
     cdef set websockets          # WebSocket objects of sessions that run

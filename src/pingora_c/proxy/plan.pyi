@@ -5,4 +5,6 @@ PHASES: tuple[str, ...]
 @final
 class Plan:
     @property
+    def name(self) -> str: ...
+    @property
     def proxy(self) -> object: ...

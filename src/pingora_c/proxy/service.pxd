@@ -21,6 +21,7 @@ cdef class ProxyService(Application):
     cdef readonly Plan plan      # of sessions that begin now
     cdef list replaced           # earlier plans that still have sessions
     cdef uint64_t replaced_requests   # requests that began on earlier plans
+    cdef uint64_t* tally         # its cells in the reactor's counters
     cdef Pool pool               # shared by all its plans
     cdef set servers             # open client connections
     cdef list listeners

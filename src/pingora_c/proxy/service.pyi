@@ -37,6 +37,7 @@ def make_plan(
     trusted: tuple[IPv4Network | IPv6Network, ...],
     forwarded: int,
     pages: ErrorPages,
+    name: str = "_other",
 ) -> Plan: ...
 
 @final
@@ -63,6 +64,8 @@ class ProxyService:
     def close(self) -> None: ...
     @property
     def n_connections(self) -> int: ...
+    @property
+    def n_idle_upstream(self) -> int: ...
     @property
     def n_requests(self) -> int: ...
     @property

@@ -35,7 +35,10 @@ from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
 from pingora_c.proxy.stream cimport Stream
 from pingora_c.proxy.task cimport TaskStarter
 from pingora_c.proxy.websocket cimport WebSocket
-from pingora_c.stats.counters cimport CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, REQUESTS, REQUESTS_ACTIVE
+from pingora_c.proxy.tally cimport count_request, service_cells
+from pingora_c.stats.counters cimport (
+    CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, SERVICE_ACCEPTED, SERVICE_OPEN,
+)
 from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -97,7 +100,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
-              int forwarded, ErrorPages pages not None):
+              int forwarded, ErrorPages pages not None, str name not None="_other"):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
@@ -105,7 +108,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     upstream, attempts), refused(reason, status, client) and outage(address, failures, seconds). `trusted` is a tuple of
     ipaddress networks whose
     X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by
-    the phase's name, where they differ from `hook_timeout`.
+    the phase's name, where they differ from `hook_timeout`. `name` is that of the service in what is counted.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -113,6 +116,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
         raise ValueError(f"{type(proxy).__name__}: override upstream_peer or set self.upstreams to a LoadBalancer")
     cdef Plan plan = Plan()
     plan.proxy = proxy
+    plan.name = name
     plan.hooks = hooks
     plan.has_hooks = any(hook is not None for hook in hooks)
     plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
@@ -186,6 +190,13 @@ cdef class ProxyService(Application):
         self._take(plan)
 
     def _take(self, Plan plan):
+        cdef uint64_t* tally = service_cells(plan, plan.name)
+        if tally != self.tally:      # its connections go with it
+            if self.tally != NULL:
+                self.tally[<int>SERVICE_OPEN] -= <uint64_t>len(self.servers)
+            tally[<int>SERVICE_OPEN] += <uint64_t>len(self.servers)
+            self.tally = tally
+        plan.tally = tally
         plan.pool = self.pool
         self.plan = plan
         self.limits = plan.limits
@@ -290,6 +301,8 @@ cdef class ProxyService(Application):
             raise MemoryError
         self.reactor.counted[<int>CONNECTIONS_ACCEPTED] += 1
         self.reactor.counted[<int>CONNECTIONS_OPEN] += 1
+        self.tally[<int>SERVICE_ACCEPTED] += 1
+        self.tally[<int>SERVICE_OPEN] += 1
         if transport.needs_handshake:
             server.arm(self.limits.handshake_ms)
         server.open_transport()
@@ -346,6 +359,7 @@ cdef class ProxyService(Application):
 
     cdef void on_server_closed(self, ServerConnection server) noexcept:
         self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1
+        self.tally[<int>SERVICE_OPEN] -= 1
         self.reactor.admission.leave(server.client_key)
         try:
             self.servers.discard(server)
@@ -385,8 +399,7 @@ cdef class ProxyService(Application):
         stream.owner = session
         self.plan.n_requests += 1
         self.plan.n_active += 1
-        self.reactor.counted[<int>REQUESTS] += 1
-        self.reactor.counted[<int>REQUESTS_ACTIVE] += 1
+        count_request(self.plan)
         session.start()
         return 0
 
@@ -448,6 +461,11 @@ cdef class ProxyService(Application):
     def n_connections(self):
         """Open client connections."""
         return len(self.servers)
+
+    @property
+    def n_idle_upstream(self):
+        """Connections to upstreams that wait for their next request."""
+        return self.pool.size
 
     @property
     def n_requests(self):

@@ -51,7 +51,9 @@ cdef class Endpoint:
     cdef readonly uint32_t outages      # since it last ended a session well
     cdef bint is_probed                 # out, and a session tries it
     cdef bint is_forced                 # chosen although out: its whole set is; only while a balancer selects
-    # Four fields that other modules own, each None before its first use:
+    # Fields that other modules own, each None or 0 before its first use:
+    cdef uint64_t* cells                # proxy.tally: its numbers; good only in the Counters with this serial
+    cdef uint64_t counters_serial
     cdef object peer_options            # upstream.peer: PeerOptions of HttpPeer(endpoint), None: the defaults
     cdef object connect_key             # upstream.pool: the interned key of plain HttpPeer(endpoint)
     cdef object default_peer            # upstream.peer: the peer for this endpoint with default options

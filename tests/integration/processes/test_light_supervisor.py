@@ -26,7 +26,8 @@ import pingora.supervisor.main as main
 main.run_instance = lambda *_: print(*sys.modules) or 0
 start.supervise(None, None, {}, {"text": None, "contents": {}})
 """
-ALLOWED_OF_THE_CORE = {"pingora_c/upstream/address"}  # reads where to listen
+# They read where to listen, and take the gauges of the dead out of what was counted.
+ALLOWED_OF_THE_CORE = {"pingora_c/upstream/address", "pingora_c/stats/reading"}
 
 
 def libraries_of(pid):

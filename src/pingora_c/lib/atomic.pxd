@@ -1,0 +1,8 @@
+"""Words that other processes read: stored and loaded in order."""
+from libc.stdint cimport uint64_t
+
+cdef extern from * nogil:
+    const int __ATOMIC_RELEASE
+    const int __ATOMIC_ACQUIRE
+    void __atomic_store_n(uint64_t* at, uint64_t value, int order)
+    uint64_t __atomic_load_n(uint64_t* at, int order)
