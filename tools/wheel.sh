@@ -36,8 +36,8 @@ build_wheel() {
 copy_tests() {
     rm -rf "$work/tree"
     mkdir -p "$work/tree"
-    cp -r tests tools docs examples packaging benches pyproject.toml README.md CHANGELOG.md CONTRIBUTING.md Makefile \
-        "$work/tree"
+    cp -r tests tools docs examples packaging benches pyproject.toml mkdocs.yml README.md CHANGELOG.md CONTRIBUTING.md \
+        Makefile "$work/tree"
 }
 
 install_wheel() {

@@ -77,6 +77,9 @@ def parameters(kind, name):
 
 @pytest.mark.parametrize("block", TESTS, ids=str)
 def test_a_block_of_tests_passes(tmp_path, block):
+    for other in PROGRAMS:  # modules that it may import: blocks before it that begin with their file's name
+        if other.path == block.path and other.line < block.line and (name := re.match(r"# (\w+\.py)\n", other.text)):
+            (tmp_path / name[1]).write_text(other.text)
     file = tmp_path / "test_block.py"
     file.write_text(block.text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, file]
