@@ -108,6 +108,7 @@ EXTENSIONS = [
     "proxy.connector",
     "proxy.task",
     "proxy.response",
+    "proxy.grpc",
     "proxy.timings",
     "proxy.plan",
     "proxy.tally",

@@ -114,7 +114,10 @@ class ProxyHttp:
         """Change the answer's body as the upstream gave it. Like `response_body_filter`, and called before it."""
 
     def upstream_response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> Any:
-        """Change the answer's trailer fields as the upstream gave them. Called: once, if there are any."""
+        """Change the answer's trailer fields as the upstream gave them. Called: once, if there are any.
+
+        Returns: None, or bytes that end the body in place of the trailers.
+        """
 
     def response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Any:
         """Change the answer that the client gets. May change: `response`. Returns: None or a Response."""
@@ -128,7 +131,10 @@ class ProxyHttp:
         """
 
     def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> Any:
-        """Change the trailer fields that the client gets. May change: `trailers`. Called: once, if there are any."""
+        """Change the trailer fields that the client gets. May change: `trailers`. Called: once, if there are any.
+
+        Returns: None, or bytes that end the body in place of the trailers.
+        """
 
     def websocket_message(self, session: Session, ctx: Any, direction: str, message: str | bytes) -> Any:
         """Look at a message of a WebSocket, or change it.

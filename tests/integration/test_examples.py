@@ -303,7 +303,7 @@ def test_tls_encrypts_on_both_sides(tmp_path):
             )
             serving.send_signal(signal.SIGTERM)
             _, errors = serving.communicate(timeout=20)
-    assert answer.stdout.startswith("HTTP/1.1 200"), answer.stderr + errors
+    assert answer.stdout.startswith("HTTP/2 200"), answer.stderr + errors
     assert "x-tls: TLSv1.3 TLS_AES_128_GCM_SHA256" in answer.stdout
     assert "X-Forwarded-Proto: https" in answer.stdout
 

@@ -124,10 +124,16 @@ cdef class BodyFilter:
         """The last chunk went out: the trailers follow, then the end."""
         cdef StreamOwner owner = self.owner
         cdef Trailers trailers = self.trailers
+        cdef bytes chunk
         while self.owner is not None and self.trailers is not None and self.stage < len(self.stages):
             if not self.call(self.stages[self.stage]):
                 return 0
             self.stage += 1
+        if self.chunk and self.trailers is None and self.owner is not None:
+            chunk = self.chunk
+            owner.on_filtered(self.is_request, chunk)      # what a filter made of the trailers
+            trailers = None
+        self.chunk = b""
         if owner is not None and self.owner is not None:
             self.has_ended = True
             owner.on_filtered_end(self.is_request, trailers)
@@ -166,10 +172,9 @@ cdef class BodyFilter:
         if type(result) is Response and self.is_request:
             self.owner.on_filter_answer(result)
             return 0
-        if self.stage >= self.n_body_stages or not isinstance(result, (bytes, bytearray, memoryview)):
-            expected = "None" if self.stage >= self.n_body_stages else "None or bytes"
-            raise TypeError(f"{_PHASES[phase]}: expected {expected}, got {type(result).__name__}")
-        if isinstance(result, LastChunk):
+        if not isinstance(result, (bytes, bytearray, memoryview)):
+            raise TypeError(f"{_PHASES[phase]}: expected None or bytes, got {type(result).__name__}")
+        if self.stage >= self.n_body_stages or isinstance(result, LastChunk):
             self.is_last = True
             self.trailers = None
         self.chunk = bytes(result)

@@ -15,5 +15,6 @@ cdef class ErrorPages:
     cdef bytes reason_header     # name of the field that tells the reason; None: none does
     # An answer of the caller's own.
     cdef Response page(self, int status, const char* reason)
-    # `response` if no field tells the reason, else a copy with it: a hook may keep its Response and use it again.
+    # `response` if there is no reason (NULL) or no field that tells it, else a copy with it: a hook may keep its
+    # Response and use it again.
     cdef Response with_reason(self, Response response, const char* reason)

@@ -44,7 +44,7 @@ cdef class ErrorPages:
 
     cdef Response with_reason(self, Response response, const char* reason):
         cdef Response copy
-        if self.reason_header is None:
+        if self.reason_header is None or reason == NULL:
             return response
         copy = response.copy()
         if block_set(&copy.head.block, PyBytes_AS_STRING(self.reason_header),

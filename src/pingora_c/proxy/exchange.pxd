@@ -53,7 +53,7 @@ cdef class Exchange(Phases):
     cdef void let_upstream_go(self, bint is_complete, bint is_failure) noexcept
     cdef int send_response(self) except -1
     # -- ending
-    cdef int answer(self, Response response) except -1
+    cdef int answer(self, Response response) except -1    # send what was made here
     cdef int send_answer(self, Response response) except -1
     cdef void note_no_answer(self) noexcept
     cdef void conclude(self) noexcept

@@ -17,10 +17,11 @@ from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.connector cimport open_stream
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS, NO_MEMORY, NO_UPSTREAM,
-    OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, failure_reason,
-    failure_status, is_client_failure, is_upstream_failure, make_error,
+    BODY_TOO_LARGE, CALL_TIMEOUT, CLIENT_GONE, CLIENT_TRUNCATED, CONNECT_REFUSED, HOOK_RAISED, NO_DESCRIPTORS,
+    NO_MEMORY, NO_UPSTREAM, OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS,
+    UPSTREAM_TOTAL_TIMEOUT, failure_reason, failure_status, is_client_failure, is_upstream_failure, make_error,
 )
+from pingora_c.proxy.grpc cimport as_grpc, grpc_timeout_ms, is_grpc
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
     LOGGING, NEW_CTX, ON_CONNECTION_REUSE, PERSIST_CONNECTION_CONTEXT, PROXY_UPSTREAM_FILTER, REQUEST_FILTER,
@@ -185,8 +186,9 @@ cdef class Exchange(Phases):
         self.asked = tally.count_attempt(self.plan, self.endpoint, self.n_attempts > 1)
         if self.endpoint is not None:
             self.endpoint.on_start()
-        if self.plan.retry.try_ms or self.plan.retry.total_ms or self.chosen.total_timeout_ms:
-            limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms, &self.deadline_kind)
+        limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms,
+                              grpc_timeout_ms(self.request_head), &self.deadline_kind)
+        if limit_ms:
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
         if self.chosen.proxy_protocol is not None or self.greeting is not None:
             self.server.introduce_to(self.chosen, self)
@@ -219,10 +221,10 @@ cdef class Exchange(Phases):
             self.upstream_head = self.request_head
             return self.send_request()
         self.upstream_head = self.request_head.copy()
-        if self.upstream_head is None:
-            self.fail(NO_MEMORY)
-            return 0
-        return self.run_or_raise(UPSTREAM_REQUEST_FILTER)
+        if self.upstream_head is not None:
+            return self.run_or_raise(UPSTREAM_REQUEST_FILTER)
+        self.fail(NO_MEMORY)
+        return 0
 
     cdef int send_request(self) except -1:
         cdef Outgoing how
@@ -239,14 +241,11 @@ cdef class Exchange(Phases):
             host = b"localhost" if self.chosen.address.is_unix else self.chosen.address.text.encode()
             how.host = PyBytes_AS_STRING(host)
             how.host_size = PyBytes_GET_SIZE(host)
-        how.client = self.server.client_ip
-        how.client_size = self.server.client_ip_size
-        how.is_trusted = self.server.is_trusted
+        self.server.describe_to(&how)
         how.forwarded = self.plan.forwarded
-        how.proto = b"https" if self.server.transport.is_secure else b"http"
         how.is_upgrade = self.down.framing.upgrade
         how.drop_expect = self.sent_continue or not self.down.framing.expects
-        how.takes_trailers = self.down.framing.takes_trailers
+        how.takes_trailers = self.down.framing.takes_trailers or is_grpc(self.upstream_head)
         if self.down.framing.kind != BODY_NONE and has_body_hooks(self.plan, True) and not self.passes_request:
             self.request_bodies = BodyFilter.new(self.hooks, self, self.down, True)
             how.framing = FRAME_CHUNKED     # how long it will be is not known
@@ -353,10 +352,11 @@ cdef class Exchange(Phases):
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
         self.first_byte_us = now_us()
         tally.count_response(self.asked, head.status_code, self.first_byte_us - self.connected_us)
-        timer_clear(&self.deadline)
-        if self.chosen.total_timeout_ms and framing.kind != BODY_TUNNEL:
-            self.deadline_kind = UPSTREAM_TOTAL_TIMEOUT
-            self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
+        if self.deadline_kind != CALL_TIMEOUT:      # which is for all of the answer
+            timer_clear(&self.deadline)
+            if self.chosen.total_timeout_ms and framing.kind != BODY_TUNNEL:
+                self.deadline_kind = UPSTREAM_TOTAL_TIMEOUT
+                self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
         self.response_head = head
         self.response_framing = framing[0]
         if self.endpoint is not None:
@@ -476,14 +476,14 @@ cdef class Exchange(Phases):
             self.finish()
 
     cdef int answer(self, Response response) except -1:
-        """Send an answer made here."""
+        cdef const char* reason
         if self.response_sent:
             self.finish()
             return 0
         self.was_answered = True
         self.let_upstream_go(False, False)
-        if self.failure:
-            response = self.plan.pages.with_reason(response, failure_reason(self.failure))
+        reason = failure_reason(self.failure) if self.failure else NULL
+        response = as_grpc(self.request_head, self.plan.pages.with_reason(response, reason), reason)
         self.response_head = response.head
         return self.send_answer(response)
 

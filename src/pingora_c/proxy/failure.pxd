@@ -30,6 +30,7 @@ cdef enum FailureKind:
     UPSTREAM_TOTAL_TIMEOUT  # 504  the whole exchange took longer than HttpPeer.total_timeout
     TRY_TIMEOUT             # 504  one attempt took longer than RetryPolicy.try_timeout
     TOTAL_TIMEOUT           # 504  all attempts together took longer than RetryPolicy.total_timeout
+    CALL_TIMEOUT            # 504  a call of gRPC took longer than its client gave it
     TUNNEL_TIMEOUT          # nothing moved in a tunnel: cut
     CLIENT_BAD_FRAME        # of WebSocket: closed on both sides
     UPSTREAM_BAD_FRAME

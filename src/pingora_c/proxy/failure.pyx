@@ -36,6 +36,7 @@ ROWS[<int>UPSTREAM_WRITE_TIMEOUT] = Row(504, b"upstream_write_timeout", b"upstre
 ROWS[<int>UPSTREAM_TOTAL_TIMEOUT] = Row(504, b"upstream_total_timeout", b"upstream")
 ROWS[<int>TRY_TIMEOUT] = Row(504, b"try_timeout", b"upstream")
 ROWS[<int>TOTAL_TIMEOUT] = Row(504, b"total_timeout", b"upstream")
+ROWS[<int>CALL_TIMEOUT] = Row(504, b"call_timeout", b"downstream")
 ROWS[<int>TUNNEL_TIMEOUT] = Row(0, b"tunnel_timeout", b"internal")
 ROWS[<int>CLIENT_BAD_FRAME] = Row(0, b"client_bad_frame", b"downstream")
 ROWS[<int>UPSTREAM_BAD_FRAME] = Row(0, b"upstream_bad_frame", b"upstream")

@@ -3,6 +3,7 @@ limit on writing. Sessions know no other side of it; H1Server is one, and what a
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from pingora_c.h1.encode cimport Outgoing
 from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.connection cimport Connection
@@ -77,6 +78,8 @@ cdef class ServerConnection(Connection):
     cdef bytes greeting_to(self, HttpPeer peer)
     # Give it to whoever opens a stream to `peer` next.
     cdef void introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept
+    # Say in a request that goes upstream who the client is, and how he came.
+    cdef void describe_to(self, Outgoing* how) noexcept
     # -- overridden
     cdef bint is_idle(self) noexcept       # no session is at work
     cdef void fail(self, int kind) noexcept         # its sessions fail with this FailureKind, or it is closed

@@ -161,6 +161,12 @@ cdef class ServerConnection(Connection):
         except:
             owner.greeting = b""     # ignored: no memory, and an empty one introduces nobody
 
+    cdef void describe_to(self, Outgoing* how) noexcept:
+        how.client = self.client_ip
+        how.client_size = self.client_ip_size
+        how.is_trusted = self.is_trusted
+        how.proto = b"https" if self.transport.is_secure else b"http"
+
     cdef bint is_idle(self) noexcept:
         return True
 

@@ -1,0 +1,17 @@
+"""gRPC as far as a proxy must know it: what it answers by itself, and how long a call may take.
+
+A client of gRPC reads the outcome of a call from trailers, not from the status of HTTP. Bytes of calls pass untouched.
+Rules: "gRPC over HTTP2" and "gRPC status code mapping" of the grpc project.
+"""
+from libc.stdint cimport uint64_t
+from pingora_c.http.message cimport RequestHead
+from pingora_c.proxy.response cimport Response
+
+# Its Content-Type says gRPC, and not gRPC-Web.
+cdef bint is_grpc(RequestHead head) noexcept
+# Milliseconds that a call may take by its grpc-timeout, 0: any time, or the field is malformed.
+cdef uint64_t grpc_timeout_ms(RequestHead head) noexcept
+# An answer to `head` made here: to a call as its outcome, with no body, status and message in the head
+# (Trailers-Only). `reason` is that of a failure, NULL: a hook gave the answer. Other answers, those that speak gRPC
+# already and streamed ones stay as they are.
+cdef Response as_grpc(RequestHead head, Response response, const char* reason)

@@ -1,0 +1,247 @@
+"""gRPC end to end: clients and servers of grpcio, over h2c and TLS."""
+
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import pytest
+from conversations import proxy_to, wait_until
+from pki import Authority
+
+from pingora import Certificate, HttpPeer, ProxyHttp, Response, TlsSettings, UpstreamTls
+from pingora.testing import read_all
+
+SERVICE = "test.Echo"
+LARGE = 3_000_000
+
+
+class Echo:
+    """The service, by bytes: no generated code is needed."""
+
+    def __init__(self):
+        self.cancelled = threading.Event()
+        self.deadline = None
+
+    def unary(self, request, context):
+        context.set_trailing_metadata((("x-size", str(len(request))),))
+        return request
+
+    def counts(self, request, context):
+        for number in range(int(request)):
+            yield str(number).encode()
+
+    def joined(self, requests, context):
+        return b"".join(requests)
+
+    def chat(self, requests, context):
+        for request in requests:
+            yield request.upper()
+
+    def fails(self, request, context):
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not 100 % \u00e4 today")
+
+    def waits(self, request, context):
+        self.deadline = context.time_remaining()
+        context.add_callback(self.cancelled.set)
+        yield b"begun"
+        self.cancelled.wait(30)
+
+    def handler(self):
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "unary": unary(self.unary),
+                "counts": stream(self.counts),
+                "joined": grpc.stream_unary_rpc_method_handler(self.joined),
+                "chat": grpc.stream_stream_rpc_method_handler(self.chat),
+                "fails": unary(self.fails),
+                "waits": stream(self.waits),
+            },
+        )
+
+
+class To(ProxyHttp):
+    def __init__(self, address, **options):
+        self.peer = HttpPeer(address, protocol="h2", **options)
+
+    def upstream_peer(self, session, ctx):
+        return self.peer
+
+
+class Guarded(To):
+    def request_filter(self, session, ctx):
+        if session.request.headers.get("authorization") != "secret":
+            return Response(401, None, "no token")
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return Authority()
+
+
+@pytest.fixture
+def service(ca):
+    """The service, listening with and without TLS."""
+    service = Echo()
+    server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
+    server.add_generic_rpc_handlers((service.handler(),))
+    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    issued = ca.issue("localhost")
+    credentials = grpc.ssl_server_credentials([(issued.key, issued.chain)])
+    service.tls_address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    server.start()
+    yield service
+    server.stop(0).wait()
+
+
+@pytest.fixture(params=["h2c", "tls"])
+def channel(request, ca, service, proxy_factory):
+    """A client of a proxy before the service, both sides the same."""
+    options = [("grpc.max_receive_message_length", -1)]
+    if request.param == "h2c":
+        proxy = proxy_factory(To(service.address))
+        channel = grpc.insecure_channel(proxy.address, options)
+    else:
+        issued = ca.issue("localhost")
+        tls = UpstreamTls(ca=ca.chain, server_name="localhost")
+        proxy = proxy_factory(To(service.tls_address, tls=tls), tls=TlsSettings(Certificate(issued.chain, issued.key)))
+        trust = grpc.ssl_channel_credentials(ca.chain)
+        channel = grpc.secure_channel(f"localhost:{proxy.port}", trust, options)
+    with channel:
+        yield channel
+
+
+def path(name):
+    return f"/{SERVICE}/{name}"
+
+
+@pytest.mark.parametrize("size", [0, 1, 16384, LARGE])
+def test_a_unary_call_with_trailing_metadata(channel, size):
+    answer, call = channel.unary_unary(path("unary")).with_call(b"x" * size, timeout=30)
+    assert answer == b"x" * size
+    assert ("x-size", str(size)) in call.trailing_metadata()
+
+
+def test_a_stream_of_answers(channel):
+    assert list(channel.unary_stream(path("counts"))(b"500", timeout=30)) == [b"%d" % n for n in range(500)]
+
+
+def test_a_stream_of_requests(channel):
+    parts = [b"%d" % n * 1000 for n in range(300)]
+    assert channel.stream_unary(path("joined"))(iter(parts), timeout=30) == b"".join(parts)
+
+
+def test_both_sides_take_turns(channel):
+    """Each message is answered before the next is sent: nothing waits in the proxy."""
+    sent = threading.Semaphore(1)
+
+    def requests():
+        for word in (b"a", b"b", b"c"):
+            assert sent.acquire(timeout=20)
+            yield word
+
+    answers = []
+    for answer in channel.stream_stream(path("chat"))(requests(), timeout=30):
+        answers.append(answer)
+        sent.release()
+    assert answers == [b"A", b"B", b"C"]
+
+
+def test_an_error_of_the_service_keeps_its_message(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path("fails"))(b"", timeout=30)
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.details() == "not 100 % \u00e4 today"
+
+
+def test_a_method_that_there_is_not(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path("nothing"))(b"", timeout=30)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_call_that_is_cancelled_is_cancelled_at_the_service(channel, service):
+    call = channel.unary_stream(path("waits"))(b"")
+    assert next(call) == b"begun"
+    call.cancel()
+    assert service.cancelled.wait(20)
+
+
+def test_the_deadline_reaches_the_service(channel, service):
+    call = channel.unary_stream(path("waits"))(b"", timeout=25)
+    assert next(call) == b"begun"
+    assert 1 < service.deadline <= 25
+    call.cancel()
+
+
+def test_many_calls_at_once(channel):
+    unary = channel.unary_unary(path("unary"))
+    calls = [unary.future(b"%d" % n, timeout=60) for n in range(1000)]
+    assert [call.result() for call in calls] == [b"%d" % n for n in range(1000)]
+
+
+def test_a_service_that_is_not_there_is_unavailable(proxy_factory, service):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    proxy = proxy_factory(To(address))
+    with grpc.insecure_channel(proxy.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path("unary"))(b"", timeout=30)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert caught.value.details() == "connect_failed"
+
+
+def test_a_hook_refuses_a_call(proxy_factory, service):
+    proxy = proxy_factory(Guarded(service.address))
+    with grpc.insecure_channel(proxy.address) as channel:
+        unary = channel.unary_unary(path("unary"))
+        with pytest.raises(grpc.RpcError) as caught:
+            unary(b"hi", timeout=30)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert caught.value.details() == "no token"
+        assert unary(b"hi", metadata=(("authorization", "secret"),), timeout=30) == b"hi"
+
+
+CALL = (
+    b"POST /test.Echo/waits HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nTE: trailers\r\n"
+    b"grpc-timeout: 300m\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x00"
+)
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_the_proxy_keeps_deadlines_too(proxy_factory, origin_factory, has_begun):
+    """The client does not keep its own: the proxy ends the call."""
+    ended = threading.Event()
+
+    def hang(connection, request):
+        if has_begun:
+            connection.sendall(BEGUN)
+        assert connection.recv(1) == b""
+        ended.set()
+
+    proxy = proxy_factory(proxy_to(origin_factory(hang).address))
+    with proxy.connect(20) as client:
+        client.sendall(CALL)
+        answer = read_all(client)
+    if has_begun:
+        assert answer.endswith(b"1\r\nx")  # cut: the last chunk is missing
+    else:
+        assert b"\r\ngrpc-status: 4\r\n" in answer
+        assert b"\r\ngrpc-message: call_timeout\r\n" in answer
+    assert ended.wait(20)
+    wait_until(lambda: proxy.serving.counters['pingora_failures_total{reason="call_timeout"}'] == 1)
+
+
+def test_a_client_that_does_not_read_is_waited_for(proxy_factory, service):
+    proxy = proxy_factory(To(service.address))
+    with grpc.insecure_channel(proxy.address) as channel:
+        slow = channel.unary_stream(path("counts"))(b"200000", timeout=60)
+        assert next(slow) == b"0"
+        began = time.monotonic()
+        assert channel.unary_unary(path("unary"))(b"quick", timeout=30) == b"quick"
+        assert time.monotonic() - began < 30
+        slow.cancel()
