@@ -1,14 +1,20 @@
-"""Configurations that guides show are accepted by `pingora check`, with the modules and files that they name."""
+"""Configurations that guides show are accepted, with the modules and files that they name, and their keys exist."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pingora.config.reader import keys_of
+
 ROOT = Path(__file__).parents[2]
-FENCE = re.compile(r"^```(toml|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(toml|python|nginx)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+KEY = re.compile(r"`((?:listeners|upstreams|limits|retry|logs)(?:\.[a-z0-9_]+)+)")
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 PINGORA = [sys.executable, "-m", "pingora"]
 
 
@@ -38,3 +44,31 @@ def test_check_accepts_what_is_shown(tmp_path, name, summary):
     (tmp_path / "pingora.toml").write_text(configurations[0])
     checked = pingora(tmp_path, "check", "pingora.toml")
     assert (checked.stdout, checked.stderr) == (f"pingora.toml: ok, {summary}\n", "")
+
+
+@pytest.mark.parametrize("name", ["from_nginx.md", "from_pingora.md"])
+def test_keys_that_are_named_exist(name):
+    known = {".".join(path[:length]) for path, _ in keys_of() for length in range(1, len(path) + 1)}
+    named = KEY.findall((ROOT / "docs" / name).read_text())
+    assert len(named) > 3
+    assert [key for key in named if key not in known] == []
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+def test_nginx_accepts_the_server_block(tmp_path):
+    assert pingora(tmp_path, "cert", "self-signed", "localhost").returncode == 0
+    shown = next(text for kind, text in FENCE.findall((ROOT / "docs" / "from_nginx.md").read_text()) if kind == "nginx")
+    replacements = {
+        "/var/log/nginx": str(tmp_path),
+        "listen 80": f"listen unix:{tmp_path}/a",
+        "listen 443": f"listen unix:{tmp_path}/b",
+        "ssl_certificate chain.pem": f"ssl_certificate {tmp_path}/cert.pem",
+        "ssl_certificate_key key.pem": f"ssl_certificate_key {tmp_path}/key.pem",
+    }
+    for old, new in replacements.items():
+        assert old in shown
+        shown = shown.replace(old, new)
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid;\nevents {{}}\n{shown}")
+    command = [NGINX, "-t", "-e", f"{tmp_path}/error.log", "-p", tmp_path, "-c", tmp_path / "nginx.conf"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
