@@ -77,7 +77,6 @@ REFUSED = {
     "F33-chunk-line-of-1-MiB": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * (1 << 20), 400),
     "F33-trailers-of-1-MiB": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * (1 << 18), 400),
     "TLS-to-a-plain-port": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)), 400),
-    "HTTP/2-to-HTTP/1": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), 505),
     "zeros": (bytes(100_000), 400),
 }
 

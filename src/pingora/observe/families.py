@@ -149,7 +149,6 @@ OF_INSTANCE = (
     Family("pingora_reloads_total", "counter", "Reloads.", ("result",)),
     Family("pingora_processes_died_total", "counter", "Processes that ended without being told to.", ("process",)),
     Family("pingora_metrics_dropped_total", "counter", "Metrics that found no room in their process."),
-    Family("pingora_events_dropped_total", "counter", "Messages of workers that found no room."),
 )
 OF_PROCESSES = (
     Family("pingora_process_cpu_seconds_total", "counter", "Processor time.", ("process",)),

@@ -26,7 +26,7 @@ from pingora.supervisor.statistics import (
 from pingora_c.stats.counters import Counters
 from pingora_c.stats.reading import end_gauges
 
-BLOCK_DROPPED, BLOCK_LOST = 2, 9  # words of a block's header
+BLOCK_DROPPED = 2  # word of a block's header
 
 
 def collect_instance(statistics: Sequence[Statistics], board: Board) -> Collected:
@@ -46,7 +46,6 @@ def collect_instance(statistics: Sequence[Statistics], board: Board) -> Collecte
         for block in one.blocks():
             header = struct.unpack_from("16Q", block)
             collected.add("pingora_metrics_dropped_total", header[BLOCK_DROPPED])
-            collected.add("pingora_events_dropped_total", header[BLOCK_LOST])
     add_instance(collected, statistics[0], board)
     for number, one in enumerate(statistics):
         add_processes(collected, one, is_present=number == 0)

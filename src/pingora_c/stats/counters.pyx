@@ -23,7 +23,7 @@ cdef uint64_t last_serial = 0
 
 
 cdef int checked(int word) except -1:
-    if not RECORDS_AT <= word < RING_AT:
+    if not RECORDS_AT <= word < BLOCK_WORDS:
         raise IndexError(f"word {word} is outside the records")
     return word
 
@@ -123,7 +123,6 @@ cdef class Counters:
                 if i not in (CONNECTIONS_OPEN, REQUESTS_ACTIVE, TCP_SESSIONS_ACTIVE, H2_CONNECTIONS_OPEN):
                     self.cells[i] += theirs[<int>HEADER_WORDS + i]
             self.words[<int>DROPPED] += theirs[<int>DROPPED]
-            self.words[<int>RING_LOST] += theirs[<int>RING_LOST]
             for kind, key, at, size in records_of(block):
                 n = size
                 theirs = <uint64_t*>other.buf + <int>at

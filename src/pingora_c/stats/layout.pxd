@@ -2,7 +2,7 @@
 # The debug build's check breaks Cython 3.3 on sums among the members of an enum.
 """The numbers of a worker: one block of memory that one process writes and others read without asking it.
 
-    header, HEADER_WORDS | a uint64 for each Counter, COUNTER_ROOM | records, one behind the other | a ring
+    header, HEADER_WORDS | a uint64 for each Counter, COUNTER_ROOM | records, one behind the other
 
 A Counter that ends in _OPEN or _ACTIVE, and those behind
 SAMPLED, go down again; all others only grow. A family is a stretch of counters, one for each of its reasons: FAILURES +
@@ -22,10 +22,8 @@ cdef enum:
     HEADER_WORDS = 32
     COUNTER_ROOM = 512         # >= COUNTER_END
     RECORDS_AT = HEADER_WORDS + COUNTER_ROOM
-    RING_WORDS = 1 << 17
-    RING_AT = BLOCK_WORDS - RING_WORDS
     CELLS_MOST = 2048          # of a record
-    RECORDS_END = RING_AT - CELLS_MOST     # behind it, cells for whoever finds no room
+    RECORDS_END = BLOCK_WORDS - CELLS_MOST     # behind it, cells for whoever finds no room
     KEY_BYTES_MOST = 4096
 
 cdef enum Header:              # words of the header
@@ -36,9 +34,6 @@ cdef enum Header:              # words of the header
     PLACE = 4                  # number of the worker; this and what follows is written by the supervisor
     GENERATION = 5
     BORN_S = 6                 # time() at its start
-    RING_WRITTEN = 8           # bytes so far, by the worker
-    RING_LOST = 9              # messages that found no room
-    RING_READ = 16             # bytes so far, by the agent: a line of its own
 
 cdef enum RecordKind:
     SERVICE = 1                # cells: ServiceCell; the key is the name of the service
