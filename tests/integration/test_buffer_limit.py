@@ -47,9 +47,11 @@ def test_a_new_request_is_refused_while_the_buffers_are_nearly_full_and_served_a
     with contextlib.ExitStack() as stack:
         running = [begin_upload(stack, proxy, 300_000, 300_001)]
         settle(proxy)
-        while held() < LIMIT // 8 * 7:
+        while held() < LIMIT // 8 * 7 and not proxy.serving.counters[REFUSED]:
             running.append(begin_upload(stack, proxy, 20_000, 20_001))
             settle(proxy)
+        if proxy.serving.counters[REFUSED]:  # by what other tests left: the limit is near a little earlier
+            running.pop()
         answer = proxy.exchange(GET)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert answer.endswith(b"503 buffers_full\n")

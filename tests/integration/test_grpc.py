@@ -172,7 +172,7 @@ def test_a_call_that_is_cancelled_is_cancelled_at_the_service(channel, service):
 def test_the_deadline_reaches_the_service(channel, service):
     call = channel.unary_stream(path("waits"))(b"", timeout=25)
     assert next(call) == b"begun"
-    assert 1 < service.deadline <= 25
+    assert 1 < service.deadline < 30  # what it measures is rounded
     call.cancel()
 
 

@@ -76,7 +76,7 @@ class Files:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._alpn = () if source.values.get("protocol") == "tcp" else PROTOCOLS  # of other protocols we know no names
+        self._is_tcp = source.values.get("protocol") == "tcp"  # of other protocols we know no names
         self._directory = FilePath(source.name).parent
 
     def _place(self, name: str | None) -> str | None:
@@ -108,7 +108,7 @@ class Files:
             client_auth=auth,
             strict_host=table.strict_host,
             min_version=table.min_version,
-            alpn=self._alpn,
+            alpn=() if self._is_tcp else PROTOCOLS,
         )
 
     def upstream(self, table: UpstreamTlsTable, path: Path) -> UpstreamTls | None:
@@ -123,7 +123,7 @@ class Files:
                     server_name=table.server_name,
                     certificate=None if table.certificate is None else self._certificate(table.certificate),
                     min_version=table.min_version,
-                    alpn=self._alpn,
+                    alpn=() if self._is_tcp else ("http/1.1",),  # HTTP/2 comes with the protocol of a peer
                 )
             ],
         )

@@ -36,6 +36,8 @@ cdef class ProxyService(Application):
     cdef bint trusts(self, str client) except -1
     # What a listener accepted, encrypted if `tls` is not None, of a client that `introduction` named unless None.
     cdef void take(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction, TlsAcceptor tls) noexcept
+    # Tell a client without TLS that it has too many connections, before it is closed.
+    cdef void turn_away(self, int fd) noexcept
     # 0; 1 if the client has too many connections: the caller closes it
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
                              TlsAcceptor tls) except -1

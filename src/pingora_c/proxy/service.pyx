@@ -273,6 +273,9 @@ cdef class ProxyService(Application):
         if accepted != 0:
             close(fd)
 
+    cdef void turn_away(self, int fd) noexcept:
+        say_too_many(fd)
+
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
                              TlsAcceptor tls) except -1:
         cdef ServerConnection server = self.new_connection()
@@ -285,7 +288,7 @@ cdef class ProxyService(Application):
         if server.client_key is NotImplemented:
             self.reactor.counted[<int>CLIENTS_REFUSED] += 1
             if tls is None:
-                say_too_many(fd)
+                self.turn_away(fd)
             return 1
         try:
             self.servers.add(server)
