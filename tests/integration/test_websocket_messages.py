@@ -227,8 +227,9 @@ def test_a_message_beyond_the_limit_is_closed_with_1009(origin, proxy_to, compre
     with client_of(proxy, compression=compression) as client:
         client.send("a" * 1000)
         assert client.recv(timeout=10) == "a" * 1000
-        with pytest.raises(ConnectionClosedError):  # it may be closed before the last, empty fragment is sent
+        with contextlib.suppress(ConnectionClosedError):  # before the last, empty fragment is sent
             client.send("a" * 1001 if whole else ["a" * 500, "a" * 501])
+        with pytest.raises(ConnectionClosedError):
             client.recv(timeout=10)
         assert (client.close_code, client.close_reason) == (1009, "message_too_big")
     assert ends.wait()[0] == 1001
