@@ -6,7 +6,6 @@ from libc.stdint cimport int32_t
 from pingora_c.h2.section cimport SECTION_BYTES_MAX, SECTION_FIELDS_MAX
 from pingora_c.h2.session cimport H2_ENHANCE_YOUR_CALM, H2_NO_ERROR
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
-from pingora_c.lib.socket cimport SO_ERROR, SOL_SOCKET, getsockopt, socklen_t
 from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.net.timer cimport timer_clear
@@ -20,7 +19,7 @@ from pingora_c.proxy.upstream_leg cimport adopt_h1
 from pingora_c.stats.counters cimport (
     H2_CONNECTIONS_OPEN, H2_CONNECTS, H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS,
 )
-from pingora_c.upstream.peer cimport PEER_H2, send_greeting
+from pingora_c.upstream.peer cimport PEER_H2, finish_dial
 
 cdef enum:
     CONNECTION_WINDOW = 16777216
@@ -261,13 +260,10 @@ cdef class H2Client(Connection):
     # -- events of the connection
 
     cdef void on_writable(self) noexcept:
-        cdef int error = 0
-        cdef socklen_t size = sizeof(error)
         if self.state != H2_CONNECTING:
             self.reactor.make_late(self)
             return
-        getsockopt(self.transport.fd, SOL_SOCKET, SO_ERROR, &error, &size)
-        if error or send_greeting(self.transport.fd, self.group.greeting) < 0:
+        if finish_dial(self.transport.fd, self.group.greeting) < 0:
             self.end(CONNECT_REFUSED, None)
         else:
             self.open_transport()

@@ -2,14 +2,14 @@
 cimport cython
 
 from pingora_c.lib.errno cimport EAGAIN, errno
-from pingora_c.lib.socket cimport MSG_PEEK, SO_ERROR, SOL_SOCKET, getsockopt, recv, socklen_t
+from pingora_c.lib.socket cimport MSG_PEEK, recv
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
     CERTIFICATE_INVALID, CLIENT_GONE, CONNECT_REFUSED, CONNECT_TIMEOUT, TLS_HANDSHAKE, UPSTREAM_WRITE_TIMEOUT,
 )
 from pingora_c.stats.counters cimport CLOSED_HANDSHAKE, HANDSHAKES
-from pingora_c.upstream.peer cimport send_greeting
+from pingora_c.upstream.peer cimport finish_dial
 
 
 cdef class TcpOwner:
@@ -122,17 +122,11 @@ cdef class TcpUpstream(Connection):
             self.session.on_end(False, code)
 
     cdef void on_writable(self) noexcept:
-        cdef int error = 0
-        cdef socklen_t size = sizeof(error)
         if not self.is_connecting:
             if self.session is not None:
                 self.session.on_writable(False)
             return
-        getsockopt(self.transport.fd, SOL_SOCKET, SO_ERROR, &error, &size)
-        if error:
-            self.fail(CONNECT_REFUSED)
-            return
-        if self.session is None or send_greeting(self.transport.fd, self.greeting) < 0:
+        if self.session is None or finish_dial(self.transport.fd, self.greeting) < 0:
             self.fail(CONNECT_REFUSED)
             return
         self.open_transport()

@@ -13,7 +13,6 @@ from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.http.trailers cimport Trailers
 from libc.stdint cimport uint64_t
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
-from pingora_c.lib.socket cimport SO_ERROR, SOL_SOCKET, getsockopt, socklen_t
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
@@ -22,7 +21,7 @@ from pingora_c.proxy.failure cimport (
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
 from pingora_c.stats.counters cimport UPSTREAMS_CLOSED_IDLE
-from pingora_c.upstream.peer cimport send_greeting
+from pingora_c.upstream.peer cimport finish_dial
 
 cdef enum:
     FIELDS_MAX = 256
@@ -66,14 +65,8 @@ cdef class H1Client(Connection):
         return used
 
     cdef void on_writable(self) noexcept:
-        cdef int error = 0
-        cdef socklen_t size = sizeof(error)
         if self.state == CLIENT_CONNECTING:
-            getsockopt(self.transport.fd, SOL_SOCKET, SO_ERROR, &error, &size)
-            if error:
-                self.fail(CONNECT_REFUSED)
-                return
-            if send_greeting(self.transport.fd, self.greeting) < 0:
+            if finish_dial(self.transport.fd, self.greeting) < 0:
                 self.fail(CONNECT_REFUSED)
                 return
             self.open_transport()

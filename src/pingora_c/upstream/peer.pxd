@@ -62,5 +62,6 @@ cdef class HttpPeer:
     cdef HttpPeer of(Endpoint endpoint)
 
 
-# Send what HttpPeer.greeting gave over a socket that has just connected, before anything else; -1: it is broken.
-cdef int send_greeting(int fd, bytes greeting) noexcept
+# The other half of `dial`, once the socket can be written: send what HttpPeer.greeting gave, before anything else.
+# -1: it did not connect, or is broken.
+cdef int finish_dial(int fd, bytes greeting) noexcept

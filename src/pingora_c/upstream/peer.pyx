@@ -5,9 +5,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t
 from pingora_c.lib.errno cimport EINPROGRESS, errno
 from pingora_c.lib.socket cimport (
-    IPPROTO_TCP, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, TCP_NODELAY, connect as connect_socket, send,
-    setsockopt,
-    sockaddr, socket,
+    IPPROTO_TCP, MSG_NOSIGNAL, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY,
+    connect as connect_socket, getsockopt, send, setsockopt, sockaddr, socket, socklen_t,
 )
 from pingora_c.lib.unistd cimport close
 from pingora_c.net.proxy_protocol cimport introduce
@@ -17,7 +16,12 @@ from pingora_c.upstream.address cimport Address
 PROTOCOLS = ("h1", "h2", "h2h1")     # in the order of PeerProtocol
 
 
-cdef int send_greeting(int fd, bytes greeting) noexcept:
+cdef int finish_dial(int fd, bytes greeting) noexcept:
+    cdef int error = 0
+    cdef socklen_t size = sizeof(error)
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size)
+    if error:
+        return -1
     # A socket that has just connected has room for it: less than all means that it is broken.
     if greeting is None:
         return 0
