@@ -28,7 +28,7 @@ test-matrix: ## build the wheel and run the suite on every Python from 3.11 on t
 wheel: ## build the wheel, repair it, and run the suite with it in a clean environment (ARGS=none: no suite)
 	@tools/wheel.sh $(ARGS)
 
-lint: ## ruff, mypy, stubtest, cython-lint and our own rules
+lint: ## ruff, mypy, pyright, stubtest, cython-lint and our own rules
 	@tools/lint.sh
 
 debug: ## run the suite on a build with Cython's checks on, in build/debug

@@ -22,9 +22,10 @@ class Edge(ProxyHttp):
 
     def upstream_request_filter(self, session, request, ctx):
         request.headers.remove("x-client-subject")  # nobody but us says who the client is
-        request.headers["x-tls"] = f"{session.tls.version} {session.tls.cipher}"
-        if certificate := session.tls.client_certificate:
-            request.headers["x-client-subject"] = certificate.subject
+        if tls := session.tls:
+            request.headers["x-tls"] = f"{tls.version} {tls.cipher}"
+            if certificate := tls.client_certificate:
+                request.headers["x-client-subject"] = certificate.subject
 
 
 server = Server()

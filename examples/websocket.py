@@ -31,7 +31,7 @@ class Moderated(ProxyHttp):
     async def websocket_message(self, session, ctx, direction, message):
         if direction == "downstream" or isinstance(message, bytes):
             return None  # as it is
-        if message == "/time":
+        if message == "/time" and session.websocket:
             await session.websocket.send("downstream", time.strftime("%X"))
             return DROP
         if message.count("spam") > 2:

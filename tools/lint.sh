@@ -22,6 +22,7 @@ check() {
 check ruff ruff check --quiet .
 check format ruff format --check --quiet .
 check mypy mypy
+check pyright pyright --pythonpath "$VENV/bin/python"
 check stubs tools/stubtest.sh
 check cython-lint cython-lint src
 check rules python tools/lint.py

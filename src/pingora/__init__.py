@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from pingora.snapshots import publish, shared
     from pingora.tcp import TcpProxy
     from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
+    from pingora_c.http.header_map import HeaderMap
+    from pingora_c.http.message import RequestHead, ResponseHead
+    from pingora_c.net.tls_hello import ClientHello
     from pingora_c.proxy.body_filter import LastChunk
     from pingora_c.proxy.failure import ProxyError, SessionEnded
     from pingora_c.proxy.message_filter import DROP, WebSocketClose
@@ -78,6 +81,9 @@ else:
         "pingora.tcp": ("TcpProxy",),
         "pingora.snapshots": ("publish", "shared"),
         "pingora.tls": ("Certificate", "ClientAuth", "TlsSettings", "UpstreamTls"),
+        "pingora_c.http.header_map": ("HeaderMap",),
+        "pingora_c.http.message": ("RequestHead", "ResponseHead"),
+        "pingora_c.net.tls_hello": ("ClientHello",),
         "pingora_c.proxy.body_filter": ("LastChunk",),
         "pingora_c.proxy.failure": ("ProxyError", "SessionEnded"),
         "pingora_c.proxy.message_filter": ("DROP", "WebSocketClose"),
@@ -107,11 +113,13 @@ __all__ = [
     "BalancerService",
     "Certificate",
     "ClientAuth",
+    "ClientHello",
     "Discovery",
     "DnsDiscovery",
     "Endpoint",
     "FnvHash",
     "GrpcWeb",
+    "HeaderMap",
     "HealthCheck",
     "HttpHealthCheck",
     "HttpModule",
@@ -127,7 +135,9 @@ __all__ = [
     "ProxyError",
     "ProxyHttp",
     "Random",
+    "RequestHead",
     "Response",
+    "ResponseHead",
     "RetryPolicy",
     "RoundRobin",
     "Selection",

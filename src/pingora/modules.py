@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any
 
+from pingora.hook_types import Answer, FilteredChunk, FilteredRequestChunk, MaybeAsync
 from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import ResponseHead
 from pingora_c.proxy.body_filter import LastChunk
+from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.response import Response
 from pingora_c.proxy.session import Session
 
@@ -24,22 +26,22 @@ class HttpModule:
 
     order: int = 0
 
-    def request_filter(self, session: Session, ctx: Any) -> Any:
+    def request_filter(self, session: Session, ctx: Any) -> Answer:
         """Check a request, or answer it. Returns: None or a Response."""
 
-    def request_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> Any:
+    def request_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> FilteredRequestChunk:
         """Change the request's body. Returns: None, bytes, a LastChunk or a Response."""
 
-    def response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Any:
+    def response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Answer:
         """Change the answer that the client gets. Returns: None or a Response."""
 
-    def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> Any:
+    def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> FilteredChunk:
         """Change the answer's body. Returns: None, bytes or a LastChunk."""
 
-    def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> Any:
+    def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> FilteredChunk:
         """Change the answer's trailer fields. Returns: None."""
 
-    def logging(self, session: Session, error: Any, ctx: Any) -> Any:
+    def logging(self, session: Session, error: ProxyError | None, ctx: Any) -> MaybeAsync[None]:
         """Log a finished request. Returns: nothing."""
 
 

@@ -1,14 +1,18 @@
 """TcpProxy: connections passed on byte for byte, whatever protocol they speak."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from pingora.hook_types import MaybeAsync
 from pingora.load_balancing import LoadBalancer
 from pingora.retry import RetryPolicy
 from pingora_c.net.tls_hello import ClientHello
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.tcp_session import TcpSession
 from pingora_c.upstream.peer import HttpPeer
+
+if TYPE_CHECKING:
+    from pingora.tls import Certificate
 
 
 class TcpProxy:
@@ -22,12 +26,12 @@ class TcpProxy:
     `hook_timeouts` is as for ProxyHttp.
     """
 
-    upstreams: LoadBalancer | None = None
+    upstreams: LoadBalancer = None  # type: ignore[assignment]  # set where a hook asks it
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}
     reads_client_hello: bool = False
 
-    def close(self) -> Any:
+    def close(self) -> MaybeAsync[None]:
         """Let go of what the object holds; see ProxyHttp.close. May be `async def`."""
 
     async def worker_start(self) -> None:
@@ -36,21 +40,21 @@ class TcpProxy:
     async def worker_stop(self) -> None:
         """End what `worker_start` began."""
 
-    def certificate(self, client_hello: ClientHello) -> Any:
+    def certificate(self, client_hello: ClientHello) -> MaybeAsync["Certificate | None"]:
         """Choose the certificate for a listener with TLS; see ProxyHttp.certificate."""
 
-    def connection_filter(self, session: TcpSession) -> Any:
+    def connection_filter(self, session: TcpSession) -> MaybeAsync[bytes | None]:
         """Look at a client before anything else.
 
         When: once, behind its TLS handshake if the listener has TLS. Returns: None to go on; bytes to send instead and
         end the connection with, b"" for none.
         """
 
-    def upstream_peer(self, session: TcpSession) -> HttpPeer | Any:
+    def upstream_peer(self, session: TcpSession) -> MaybeAsync[HttpPeer]:  # type: ignore[empty-body]
         """Choose where the connection goes.
 
         When: once per attempt. Returns: an HttpPeer. Default: `self.upstreams` chooses, without Python.
         """
 
-    def logging(self, session: TcpSession, error: ProxyError | None) -> Any:
+    def logging(self, session: TcpSession, error: ProxyError | None) -> MaybeAsync[None]:
         """Log a connection that has ended. When: last, always. Returns: nothing."""

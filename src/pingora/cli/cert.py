@@ -52,7 +52,7 @@ def show(file: str) -> None:
     try:
         found = files.certificates("certificate", file)
     except ValueError as error:
-        return fail(str(error))
+        fail(str(error))
     click.echo("\n\n".join("\n".join(describe(one)) for one in found))
 
 

@@ -1,6 +1,7 @@
 """`pingora check`: what would be served, or all that is wrong."""
 
 import sys
+from typing import NoReturn
 
 import click
 
@@ -40,7 +41,7 @@ def describe(site: Site) -> str:
     return text
 
 
-def fail(error: UsageError | str) -> None:
+def fail(error: UsageError | str) -> NoReturn:
     """Print what is wrong, each fault in a line, and exit with code 2."""
     click.echo(error.told if isinstance(error, UsageError) else f"pingora: {error}", err=True)
     sys.exit(2)

@@ -31,11 +31,10 @@ class Hello(BaseHTTPRequestHandler):
     """Answers every GET with the port it came to and the header that the gateway added."""
 
     protocol_version = "HTTP/1.1"
-    server: ThreadingHTTPServer
 
     def do_GET(self) -> None:
         """Answer."""
-        port = self.server.server_port
+        port = self.connection.getsockname()[1]
         body = f"hello from {port}, x-gateway: {self.headers.get('x-gateway')}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")

@@ -110,7 +110,7 @@ class ConfiguredServer(Server):
 
     def equip_proxy(self) -> None:
         """Let the proxy object see what its sessions use, when this server begins to run."""
-        self.hook.proxy.upstreams = self.site.upstreams
+        self.hook.proxy.upstreams = self.site.upstreams  # type: ignore[assignment]
         self.hook.proxy.retry = self.site.retry or self.hook.retry
 
 

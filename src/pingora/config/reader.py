@@ -232,7 +232,7 @@ def check_together(source: Source, tables: dict[str, Any]) -> None:
 
 def keys_of(kind: Any = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path and the default of every key that is no table itself; `...` if there is no default."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         defaults = kind()
         yield from (((*path, field.name), getattr(defaults, field.name)) for field in dataclasses.fields(kind))
         return

@@ -83,6 +83,9 @@ class Reloader:
             return [f"{path}: nothing is changed any more, the end was asked for"]
         try:
             source, tables = read_tables(path, text)
+        except ConfigError as error:
+            return error.problems
+        try:
             upstreams = tables.get("upstreams")
             endpoints = await asyncio.to_thread(resolve_endpoints, source, upstreams)
             self._prepared = await self._build(find_parts(source, tables, endpoints), listeners or {})

@@ -16,7 +16,7 @@ def wants_openmetrics(accept: str) -> bool:
     best = {"openmetrics": 0.0, "plain": 0.0}
     for entry in accept.lower().split(","):
         kind, *parameters = (part.strip() for part in entry.split(";"))
-        given = dict(parameter.partition("=")[::2] for parameter in parameters)
+        given = {name: value for name, _, value in (parameter.partition("=") for parameter in parameters)}
         quality = float(given["q"]) if re.fullmatch(r"[01](\.[0-9]{0,3})?", given.get("q", "")) else 1.0
         if kind == "application/openmetrics-text" and given.get("version", "1.0.0") == "1.0.0":
             best["openmetrics"] = max(best["openmetrics"], quality)

@@ -1,0 +1,120 @@
+"""Hooks as users write them; type checkers find nothing wrong, strictly."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from pingora import (
+    DROP,
+    Certificate,
+    ClientHello,
+    HeaderMap,
+    HttpModule,
+    HttpPeer,
+    LastChunk,
+    LoadBalancer,
+    ProxyError,
+    ProxyHttp,
+    RequestHead,
+    Response,
+    ResponseHead,
+    Server,
+    Session,
+    TcpProxy,
+    TcpSession,
+    WebSocketClose,
+)
+
+
+@dataclass
+class State:
+    user: str = ""
+    is_paid: bool = False
+
+
+class Typed(ProxyHttp[State]):
+    """Names its ctx once, and has it in every hook."""
+
+    def __init__(self) -> None:
+        self.upstreams = LoadBalancer(["127.0.0.1:9001"])
+
+    def new_ctx(self) -> State:
+        return State()
+
+    async def request_filter(self, session: Session, ctx: State) -> Response | None:
+        assert_type(session.request.headers.get("authorization"), str | None)
+        assert_type(session.request.headers.get("authorization", ""), str)
+        assert_type(await session.read_body(), bytes)
+        ctx.user = session.request.headers["authorization"]
+        return None if ctx.user else Response(401)
+
+    def upstream_peer(self, session: Session, ctx: State) -> HttpPeer:
+        return HttpPeer(self.upstreams.select(), read_timeout=20.0)
+
+    def upstream_request_filter(self, session: Session, request: RequestHead, ctx: State) -> None:
+        request.headers["x-user"] = ctx.user
+
+    def request_body_filter(
+        self, session: Session, chunk: bytes, end: bool, ctx: State
+    ) -> LastChunk | Response | bytearray | None:
+        return Response(413) if chunk else None
+
+    def response_filter(self, session: Session, response: ResponseHead, ctx: State) -> None:
+        response.status = 200
+
+    async def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: State) -> bytes:
+        return chunk.upper()
+
+    def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: State) -> None:
+        trailers["x-user"] = ctx.user
+
+    async def websocket_message(
+        self, session: Session, ctx: State, direction: str, message: str | bytes
+    ) -> str | bytes | WebSocketClose | None:
+        return WebSocketClose(4000, "enough") if message == "spam" else message
+
+    async def logging(self, session: Session, error: ProxyError | None, ctx: State) -> None:
+        assert_type(session.error, ProxyError | None)
+
+    def suppress_error_log(self, session: Session, error: ProxyError, ctx: State) -> bool:
+        return error.reason == "client_gone"
+
+    async def certificate(self, client_hello: ClientHello) -> Certificate | None:
+        return Certificate("cert.pem", "key.pem") if client_hello.server_name else None
+
+    async def close(self) -> None:
+        pass
+
+
+class Plain(ProxyHttp):
+    """Says nothing of its ctx, which may be anything."""
+
+    def new_ctx(self) -> dict[str, int]:
+        return {"tries": 0}
+
+    def request_filter(self, session: Session, ctx: dict[str, int]) -> Response:
+        return Response(200, {"content-type": "text/plain"}, self.events())
+
+    async def events(self) -> AsyncIterator[bytes]:
+        yield b"one\n"
+
+
+class Dropping(ProxyHttp):
+    def websocket_message(self, session: Session, ctx: Any, direction: str, message: str | bytes) -> Any:
+        return DROP
+
+
+class Named(HttpModule):
+    def response_filter(self, session: Session, response: ResponseHead, ctx: object) -> None:
+        response.headers["server"] = "pingora"
+
+
+class Lines(TcpProxy):
+    def connection_filter(self, session: TcpSession) -> bytes | None:
+        return b"220 no\r\n" if session.client_address.startswith("203.") else None
+
+
+server = Server()
+server.add_proxy(Typed(), listen="127.0.0.1:0")
+server.add_proxy(Plain(), listen="127.0.0.1:0")
+server.add_proxy(Lines(), listen="127.0.0.1:0")
