@@ -36,20 +36,20 @@ def settle(proxy):
         assert proxy.exchange(b"?\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
-def narrow(peer):
-    """Let the kernel take only a few KiB from the sockets of this process that are connected to `peer`, (host, port).
+def narrow(address):
+    """Let the kernel take only a few KiB from the sockets of this process that are connected to or from `address`.
 
-    What is sent there beyond stays in the proxy until the peer reads.
+    What is sent there beyond stays with the sender until the other end reads.
     """
     n = 0
     for path in Path("/proc/self/fd").iterdir():
         if not path.is_socket():
             continue  # a copy of it would stay open
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as end:
-            if end.getpeername() == peer:
+            if address in (end.getpeername(), end.getsockname()):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
                 n += 1
-    assert n, f"nothing is connected to {peer}"
+    assert n, f"nothing is connected to {address}"
 
 
 def narrow_client(proxy):
