@@ -123,6 +123,7 @@ EXTENSIONS = [
     "proxy.websocket",
     "proxy.relay",
     "proxy.phases",
+    "proxy.attempts",
     "proxy.exchange",
     "proxy.session",
     "proxy.service",

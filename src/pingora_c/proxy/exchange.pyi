@@ -1,6 +1,6 @@
 from typing import final
 
-from pingora_c.proxy.phases import Phases
+from pingora_c.proxy.attempts import Attempts
 
 @final
-class Exchange(Phases): ...
+class Exchange(Attempts): ...

@@ -1,6 +1,6 @@
 """Running the hooks of a session's phases: synchronous ones in place, coroutines as one task at a time with a limit,
-and what follows from a result, an exception or a cancellation. Which phase comes next is decided in the subclass,
-Exchange.
+and what follows from a result, an exception or a cancellation. Which phase comes next is decided in the subclasses,
+Attempts and Exchange.
 """
 from libc.stdint cimport uint8_t, uint32_t
 from pingora_c.http.message cimport RequestHead

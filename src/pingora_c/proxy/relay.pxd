@@ -1,6 +1,7 @@
 """The relay pump: body bytes from one side of a session to the other, whatever the protocols, at the pace of the
 receiver. Filters, replay and `read_body` are stages on the way; phases and retries are decided in its subclasses,
-Phases and Exchange: three concerns of one object, since an object for each would cost an allocation and a cycle.
+Phases, Attempts and Exchange: four concerns of one object, since an object for each would cost an allocation and a
+cycle.
 
     client -> (replay) -> (read_body | request filter) -> upstream
     upstream -> (response filter) -> client

@@ -1,0 +1,3 @@
+from pingora_c.proxy.phases import Phases
+
+class Attempts(Phases): ...
