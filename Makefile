@@ -52,8 +52,8 @@ fuzz: ## fuzz the decoders, the whole connection and TLS, 60 seconds each
 annotate: ## write Cython's annotated sources to build/annotate
 	@tools/setup.sh && exec .venv/bin/python tools/annotate.py
 
-docs: ## check the links between the documents, then build them as a site into build/site
-	@$(PYTHON) tools/docs.py && tools/setup.sh docs && NO_MKDOCS_2_WARNING=1 exec .venv/bin/python -m mkdocs build --strict
+docs: ## check the links between the documents, then build them and the reference as a site into build/site
+	@$(PYTHON) tools/docs.py && tools/setup.sh docs && tools/build.sh && NO_MKDOCS_2_WARNING=1 exec .venv/bin/python -m mkdocs build --strict
 
 clean: ## remove everything built; .venv stays
 	@tools/clean.sh

@@ -43,7 +43,7 @@ class ProxyHttp(Generic[Ctx]):
     `Limits.hook_timeout`; 0 is no limit.
     """
 
-    upstreams: LoadBalancer = None  # type: ignore[assignment]  # set where a hook asks it
+    upstreams: LoadBalancer = None  # type: ignore[assignment]  # chooses unless `upstream_peer` does
     modules: Sequence[HttpModule] = ()
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}

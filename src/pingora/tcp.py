@@ -26,7 +26,7 @@ class TcpProxy:
     `hook_timeouts` is as for ProxyHttp.
     """
 
-    upstreams: LoadBalancer = None  # type: ignore[assignment]  # set where a hook asks it
+    upstreams: LoadBalancer = None  # type: ignore[assignment]  # chooses unless `upstream_peer` does
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}
     reads_client_hello: bool = False

@@ -30,7 +30,7 @@ SPREAD = 0.1  # of an interval, so that processes do not ask in step
 class BalancerService(BackgroundService):
     """Runs the discovery and the health checks of a balancer that is no proxy's `upstreams`; see Server.add_service."""
 
-    where: ClassVar[str] = "worker"
+    where: ClassVar[str] = "worker"  # the health checks of all workers run in one process
 
     def __init__(self, balancer: LoadBalancer) -> None:
         if not isinstance(balancer, LoadBalancer):

@@ -35,7 +35,7 @@ class Certificate:
     ocsp_der: bytes | None = field(init=False, repr=False)
     names: frozenset[str] = field(init=False, compare=False)  # DNS names, lower case, also "*.example.com"
     kind: str = field(init=False, compare=False)  # of the key: "RSA", "EC", "Ed25519" …
-    not_after: datetime.datetime = field(init=False, compare=False)
+    not_after: datetime.datetime = field(init=False, compare=False)  # when it expires
 
     def __post_init__(self) -> None:
         """Read and check."""

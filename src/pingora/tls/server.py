@@ -57,7 +57,8 @@ class TlsSettings:
     policy than that of its connection is answered 421, with `strict_host` also one for a name that the certificate
     shown is not for.
 
-    Versions are "1.2" and "1.3"; `ciphers` (TLS 1.2), `cipher_suites` (1.3) and `groups` are lists as OpenSSL writes
+    `alpn` are the protocols that are offered, of "h2" and "http/1.1". Versions, `min_version` and `max_version`, are
+    "1.2" and "1.3"; `ciphers` (TLS 1.2), `cipher_suites` (1.3) and `groups` are lists as OpenSSL writes
     them. Sessions can be resumed by `tickets` for `ticket_lifetime` seconds; `ticket_secret` shares them with other
     hosts and over restarts. With `ja4`, `session.tls.ja4` is the fingerprint of the client's software.
 

@@ -25,6 +25,10 @@ class UpstreamTls:
     revocation lists. `server_name` is sent as SNI and must be in the certificate, or `alternative_name` must; without
     a name the certificate must be for the IP address. `certificate` is shown to upstreams that ask for one.
 
+    `alpn` is what is offered where `protocol` of an HttpPeer does not ask for HTTP/2. Versions, `min_version` and
+    `max_version`, are "1.2" and "1.3"; `ciphers` (TLS 1.2), `cipher_suites` (1.3) and `groups` are lists as OpenSSL
+    writes them.
+
     Raises ValueError that names the file or the setting.
     """
 

@@ -6,8 +6,8 @@ class DropMessage: ...
 DROP: DropMessage
 
 class WebSocketClose:
-    code: int
-    reason: str
+    code: int  # 1000 to 1003, 1007 to 1014 or 3000 to 4999 (RFC 6455 §7.4)
+    reason: str  # at most 123 bytes of UTF-8
     def __init__(self, code: int = 1000, reason: str = "") -> None: ...
 
 class MessageOwner: ...

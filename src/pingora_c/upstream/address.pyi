@@ -3,7 +3,7 @@ from typing import final
 @final
 class Address:
     text: str
-    is_unix: bool
+    is_unix: bool  # whether it is a Unix socket
     is_dual_stack: bool
     port: int
     @property

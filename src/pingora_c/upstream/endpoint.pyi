@@ -33,7 +33,7 @@ class Endpoint:
     is_enabled: bool
     is_healthy: bool
     @property
-    def address(self) -> Address: ...
+    def address(self) -> Address: ...  # where it is
     @property
     def name(self) -> str: ...
     @property
@@ -55,7 +55,7 @@ class Endpoint:
     @property
     def is_available(self) -> bool: ...
     @property
-    def failures_in_row(self) -> int: ...
+    def failures_in_row(self) -> int: ...  # since its last good answer
     @property
     def outages(self) -> int: ...
     @property
