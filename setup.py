@@ -1,6 +1,8 @@
 """Build of the compiled core.
 
-The extensions are one table, the Cython directives one place. PINGORA_BUILD chooses the kind of build:
+The modules are one table, the Cython directives one place. All modules but two are linked into one library,
+pingora_c.core, which makes Python modules of them: a library each costs a dlopen and a dozen pages of memory.
+PINGORA_BUILD chooses the kind of build:
 release (default), debug (Cython's own checks, object counts), asan (AddressSanitizer and UBSan),
 fuzz (libFuzzer instrumentation, needs CC=clang), coverage (line tracing) or none (metadata only: tools/build.sh links
 the tree into .venv with it and compiles in place).
@@ -8,7 +10,9 @@ the tree into .venv with it and compiles in place).
 
 import os
 import sys
+import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 if not sys.platform.startswith("linux"):
@@ -18,18 +22,19 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 ROOT = Path(__file__).parent
 KIND = os.environ.get("PINGORA_BUILD", "release")
+GENERATED = Path(f"build/cython-{KIND}")
 
-# One row per extension module below src/pingora_c; a module that only has a .pxd has no row.
-EXTENSIONS = [
+# One row per module below src/pingora_c that is linked into the core; a module that only has a .pxd has no row.
+MODULES = [
     "base.clock",
     "base.linked",
     "mem.buffer_pool",
     "mem.byte_queue",
     "stats.histogram",
-    "stats.reading",
     "stats.counters",
     "http.field",
     "http.authority",
@@ -75,7 +80,6 @@ EXTENSIONS = [
     "net.tls_info",
     "net.tls_server",
     "net.tls_client",
-    "upstream.address",
     "upstream.endpoint",
     "upstream.balancer",
     "upstream.select.round_robin",
@@ -131,15 +135,15 @@ EXTENSIONS = [
     "proxy.tcp_session",
     "proxy.tcp_service",
 ]
-CHECKED_EXTENSIONS = ["base.lifetimes"]  # of debug and asan builds
-
-# What the modules whose names begin so are linked with.
-LIBRARIES = {
-    "base.linked": ["ssl", "crypto", "nghttp2", "z"],
-    "net.tls": ["ssl", "crypto"],
-    "h2.": ["nghttp2"],
-    "ws.deflate": ["z"],
-}
+if KIND in ("debug", "asan"):
+    MODULES.append("base.lifetimes")
+# A supervisor maps these, and neither the rest nor what that is linked with.
+ALONE = [
+    "stats.reading",
+    "upstream.address",
+]
+CORE = "pingora_c.core"
+LIBRARIES = ["ssl", "crypto", "nghttp2", "z"]  # what the core is linked with
 
 DIRECTIVES = {
     "language_level": 3,
@@ -181,31 +185,92 @@ KINDS = {
 }
 
 
+def extension(name: str, source: str, cflags: list[str], ldflags: list[str], libraries: list[str]) -> Extension:
+    return Extension(
+        name,
+        [source],
+        include_dirs=["src/pingora_c/lib", str(GENERATED)],
+        depends=[str(header) for header in Path("src/pingora_c/lib").glob("*.h")],
+        extra_compile_args=["-fvisibility=hidden", *WARNINGS, *cflags],
+        extra_link_args=ldflags,
+        libraries=libraries,
+    )
+
+
 def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
-    """Make one Extension for each row of the table."""
-    if KIND == "none":
-        return []
+    """Make one Extension for the core, for each module alone, and for each module that the core holds."""
     return [
-        Extension(
-            f"pingora_c.{name}",
-            [f"src/pingora_c/{name.replace('.', '/')}.pyx"],
-            include_dirs=["src/pingora_c/lib"],
-            depends=[str(header) for header in Path("src/pingora_c/lib").glob("*.h")],
-            extra_compile_args=[*WARNINGS, *cflags],
-            extra_link_args=ldflags,
-            libraries=[library for start, of in LIBRARIES.items() if name.startswith(start) for library in of],
-        )
-        for name in EXTENSIONS + (CHECKED_EXTENSIONS if KIND in ("debug", "asan") else [])
+        extension(f"pingora_c.{name}", f"src/pingora_c/{name.replace('.', '/')}.pyx", cflags, ldflags, libraries)
+        for name, libraries in [("core", LIBRARIES), *((name, []) for name in ALONE + MODULES)]
     ]
 
 
+def initializer(name: str) -> str:
+    """Name the C function that a module of the core begins with: Cython's own has only the last part of the name."""
+    return "PyInit_" + name.replace(".", "_")
+
+
+def write_table(names: list[str]) -> None:
+    """Write the header that src/pingora_c/core.pyx reads: the modules of the core and where each begins."""
+    declared = "".join(f"PyObject *{initializer(name)}(void);\n" for name in names)
+    rows = "".join(f'    {{"pingora_c.{name}", {initializer(name)}}},\n' for name in names)
+    row = "typedef struct { const char *name; PyObject *(*begin)(void); } CoreModule;\n"
+    text = f"{declared}\n{row}static const CoreModule core_modules[] = {{\n{rows}    {{NULL, NULL}},\n}};\n"
+    table = GENERATED / "core_modules.h"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    if not table.exists() or table.read_text() != text:
+        table.write_text(text)
+
+
 class Build(build_ext):
-    """build_ext that compiles the modules side by side and leaves the generated C below build/."""
+    """build_ext that compiles the modules of the core side by side and links them into one library."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
         self.force = self.force or KIND != "release"
+
+    def run(self) -> None:
+        super().run()
+        if self.extensions:
+            self.remove_strays()
+
+    def build_extensions(self) -> None:
+        """Compile what the core holds, then build the core and the modules alone, as any extension."""
+        libraries = {CORE, *(f"pingora_c.{name}" for name in ALONE)}
+        held = [module for module in self.extensions if module.name not in libraries]
+        self.extensions = [library for library in self.extensions if library.name in libraries]
+        with ThreadPoolExecutor(self.parallel) as compilers:
+            objects = list(compilers.map(self.compile, held))
+        for library in self.extensions:
+            if library.name == CORE:
+                library.extra_objects = objects
+                library.depends += [*objects, str(GENERATED / "core_modules.h")]
+        super().build_extensions()
+
+    def compile(self, module: Extension) -> str:
+        """Compile one module, if it changed, and give its object file."""
+        directory = os.path.join(self.build_temp, "core")
+        [compiled] = self.compiler.object_filenames(module.sources, output_dir=directory)
+        if self.force or newer_group(module.sources + module.depends, compiled):
+            name = module.name.removeprefix("pingora_c.")
+            self.compiler.compile(
+                module.sources,
+                output_dir=directory,
+                include_dirs=module.include_dirs,
+                macros=[("CYTHON_NO_PYINIT_EXPORT", "1"), (initializer(name.rpartition(".")[2]), initializer(name))],
+                extra_postargs=module.extra_compile_args,
+            )
+        return compiled
+
+    def remove_strays(self) -> None:
+        """Remove libraries that this build does not make: Python would find them before what the core holds."""
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        built = {self.get_ext_filename(library.name) for library in self.extensions}
+        for root in (Path(self.build_lib), Path("src")):
+            for library in root.glob(f"pingora_c/**/*{suffix}"):
+                if str(library.relative_to(root)) not in built:
+                    library.unlink()
 
 
 def translate(modules: list[Extension], directives: dict[str, object]) -> list[Extension]:
@@ -222,7 +287,7 @@ def translate(modules: list[Extension], directives: dict[str, object]) -> list[E
             translated = cythonize(
                 modules,
                 compiler_directives=DIRECTIVES | directives,
-                build_dir=f"build/cython-{KIND}",
+                build_dir=str(GENERATED),
                 show_all_warnings=is_strict,
                 emit_linenums=KIND != "release",
                 force=KIND != "release",
@@ -245,6 +310,7 @@ def main() -> None:
         sys.exit(f"pingora: PINGORA_BUILD={KIND!r} is unknown, expected one of {', '.join(KINDS)}")
     directives, cflags, ldflags = KINDS[KIND]
     os.chdir(ROOT)
+    write_table(MODULES)
     setup(ext_modules=translate(extensions(cflags, ldflags), directives), cmdclass={"build_ext": Build})
 
 

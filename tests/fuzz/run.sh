@@ -28,7 +28,7 @@ copy_tree() {
     mkdir -p "$TREE/src/pingora_c"
     cp pyproject.toml README.md LICENSE "$TREE"
     sed -E "/^    \"($(IFS='|' && echo "${PACKAGES[*]}"))\./! { /^    \"[a-z0-9_.]+\",\$/d }" setup.py >"$TREE/setup.py"
-    cp src/pingora_c/__init__.* "$TREE/src/pingora_c"
+    cp src/pingora_c/{__init__,core}.* "$TREE/src/pingora_c"
     for package in "${PACKAGES[@]}"; do
         cp -r "src/pingora_c/$package" "$TREE/src/pingora_c"
     done

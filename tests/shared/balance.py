@@ -2,12 +2,11 @@
 
 import gc
 import importlib
-import pkgutil
 import time
 
 import pytest
 
-import pingora_c
+from pingora_c import core
 from pingora_c.base import lifetimes
 from pingora_c.http import header_block
 from pingora_c.mem import buffer_pool
@@ -18,8 +17,8 @@ PATIENCE_S = 5  # for threads of the test that end by themselves
 
 def count_all():
     """Let every class of the core be counted from now on."""
-    for found in pkgutil.walk_packages(pingora_c.__path__, "pingora_c."):
-        module = importlib.import_module(found.name)
+    for name in core.names():
+        module = importlib.import_module(name)
         for thing in vars(module).values():
             if isinstance(thing, type) and thing.__module__ == module.__name__ and thing.__name__ not in KEPT:
                 lifetimes.count(thing)
