@@ -1,6 +1,7 @@
 """The proxies that are compared: how each is configured and started."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +14,9 @@ from .processes import Cpus, Started, free_port, workers
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-RELAY = ROOT / "build" / "side_by_side" / "relay"
+BUILT = ROOT / "build" / "side_by_side"
+RELAY = BUILT / "relay"
+CRATE = ROOT / "benches" / "peers" / "pingora"
 GATEWAY_PORT = 8080  # fixed in examples/gateway.py
 GATEWAY_HEADERS = ("x-api-key: secret",)
 
@@ -215,6 +218,21 @@ def haproxy(
     return prepare
 
 
+def pingora_rs(protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[str]]:
+    """Run the minimal proxy on the framework in Rust, with the OpenSSL of the system; cargo builds it if need be."""
+
+    def prepare(place: Place) -> list[str]:
+        if shutil.which("cargo") is None:
+            raise OSError("cargo is not installed")
+        target = BUILT / "pingora-rs"
+        command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)]
+        subprocess.run(command, check=True, cwd=CRATE, env={**os.environ, "OPENSSL_NO_VENDOR": "1"})
+        files = [str(path) for path in certificate(place.work)] if protocol is Protocol.TLS else []
+        return [str(target / "release" / "peer"), str(place.port), str(place.origin_port), *files]
+
+    return prepare
+
+
 def pingora(*arguments: str) -> Callable[[Place], list[str]]:
     """Run the command line; `{port}`, `{origin}`, `{cert}` and `{key}` in an argument are replaced."""
 
@@ -246,6 +264,7 @@ PEERS = {
         Peer("nginx-tuned", nginx("nginx-tuned", NGINX_TUNING)),
         Peer("haproxy", haproxy("haproxy")),
         Peer("haproxy-tuned", haproxy("haproxy-tuned", "    tune.bufsize 65536", "    option splice-auto")),
+        Peer("pingora-rs", pingora_rs()),
         Peer(
             "pingora",
             pingora("--from", "127.0.0.1:{port}", "--to", "http://127.0.0.1:{origin}"),
@@ -264,6 +283,7 @@ PINGORA_GATEWAY = Peer(
 TLS_PEERS = {
     "nginx": Peer("nginx", nginx("nginx-tls", protocol=Protocol.TLS), protocol=Protocol.TLS),
     "haproxy": Peer("haproxy", haproxy("haproxy-tls", protocol=Protocol.TLS), protocol=Protocol.TLS),
+    "pingora-rs": Peer("pingora-rs", pingora_rs(Protocol.TLS), protocol=Protocol.TLS),
     "pingora": Peer(
         "pingora",
         pingora("--from", "tls://127.0.0.1:{port}?cert={cert}&key={key}", "--to", "http://127.0.0.1:{origin}"),
@@ -274,6 +294,7 @@ TLS_PEERS = {
 H2_PEERS = {
     "nginx": Peer("nginx", nginx("nginx-h2", protocol=Protocol.H2C), protocol=Protocol.H2C),
     "haproxy": Peer("haproxy", haproxy("haproxy-h2", protocol=Protocol.H2C), protocol=Protocol.H2C),
+    "pingora-rs": Peer("pingora-rs", pingora_rs(Protocol.H2C), protocol=Protocol.H2C),
     "pingora": Peer(
         "pingora",
         pingora("--from", "127.0.0.1:{port}", "--to", "http://127.0.0.1:{origin}"),
@@ -281,4 +302,7 @@ H2_PEERS = {
         protocol=Protocol.H2C,
     ),
 }
-DEFAULT_PEERS = ("relay", "nginx", "nginx-tuned", "haproxy", "haproxy-tuned", "pingora")
+DEFAULT_PEERS = (
+    *("relay", "nginx", "nginx-tuned", "haproxy", "haproxy-tuned", "pingora"),
+    *(("pingora-rs",) if shutil.which("cargo") else ()),
+)

@@ -1,0 +1,60 @@
+//! A reverse proxy on the framework Pingora: peer LISTEN_PORT ORIGIN_PORT [CERT KEY].
+//!
+//! One thread, a pool of 1,024 upstream connections, and X-Forwarded-For, which every proxy here writes that
+//! writes anything. Without a certificate it also takes HTTP/2 with prior knowledge.
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
+use pingora::http::RequestHeader;
+use pingora::prelude::*;
+use pingora::server::configuration::ServerConf;
+
+struct Forward {
+    origin: String,
+}
+
+#[async_trait]
+impl ProxyHttp for Forward {
+    type CTX = ();
+
+    fn new_ctx(&self) {}
+
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(HttpPeer::new(self.origin.as_str(), false, String::new())))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        _ctx: &mut (),
+    ) -> Result<()> {
+        match session.client_addr().and_then(|address| address.as_inet()) {
+            Some(address) => request.insert_header("X-Forwarded-For", address.ip().to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [port, origin, tls @ ..] = arguments.as_slice() else {
+        eprintln!("usage: peer LISTEN_PORT ORIGIN_PORT [CERT KEY]");
+        std::process::exit(2);
+    };
+    let listen = format!("127.0.0.1:{port}");
+    let configuration = ServerConf { threads: 1, upstream_keepalive_pool_size: 1024, ..ServerConf::default() };
+    let mut server = Server::new_with_opt_and_conf(None, configuration);
+    server.bootstrap();
+    let forward = Forward { origin: format!("127.0.0.1:{origin}") };
+    let mut service = http_proxy_service(&server.configuration, forward);
+    let mut options = HttpServerOptions::default();
+    options.h2c = tls.is_empty();
+    service.app_logic_mut().expect("a service has its application").server_options = Some(options);
+    match tls {
+        [cert, key] => service.add_tls(&listen, cert, key).expect("a certificate and its key"),
+        _ => service.add_tcp(&listen),
+    }
+    server.add_service(service);
+    server.run_forever();
+}
