@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 export PYTHON
 
-.PHONY: help setup build run test test-matrix wheel lint debug asan bench bench-micro bench-reload fuzz annotate docs clean
+.PHONY: help setup build run test test-matrix wheel stranger lint debug asan bench bench-micro bench-reload fuzz annotate docs clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -27,6 +27,9 @@ test-matrix: ## build the wheel and run the suite on every Python from 3.11 on t
 
 wheel: ## build the wheel, repair it, and run the suite with it in a clean environment (ARGS=none: no suite)
 	@tools/wheel.sh $(ARGS)
+
+stranger: ## follow the tutorial and the README as written, with the wheel in a clean environment (ARGS=FILE.whl)
+	@tools/stranger.sh $(ARGS)
 
 lint: ## ruff, mypy, pyright, stubtest, cython-lint and our own rules
 	@tools/lint.sh

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from conversations import GET
+from pki import Authority
+from walkthrough import blocks_of as fences_of
 
 from pingora import ProxyHttp
 from pingora_c.proxy.plan import PHASES
@@ -49,8 +51,10 @@ PROGRAMS = [block for block in BLOCKS if "def test_" not in block.text]
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
-def test_a_block_runs_and_its_proxies_serve(proxy_factory, origin_factory, caplog, block):
+def test_a_block_runs_and_its_proxies_serve(proxy_factory, origin_factory, tmp_path, monkeypatch, caplog, block):
     origins = {}
+    write_certificates(tmp_path, block.text)
+    monkeypatch.chdir(tmp_path)
 
     def origin(match):
         return origins.setdefault(match[0], origin_factory(JSON)).address
@@ -69,6 +73,18 @@ def test_a_block_runs_and_its_proxies_serve(proxy_factory, origin_factory, caplo
         if client := vars(proxy).get("client"):
             running.call((client.aclose if hasattr(client, "aclose") else client.close)())
     assert caplog.text == ""
+
+
+def write_certificates(directory, text):
+    """Write the files that a block names: www.pem is a certificate and its key, www.key that key, staff-ca.pem a CA."""
+    authority = Authority()
+    issued = {}
+    for stem, suffix in re.findall(r'"([\w-]+)\.(pem|key|crl)"', text):
+        name = "chain" if stem == "key" else stem
+        one = issued.setdefault(name, authority.issue(f"{name}.example.com", kind="RSA" if name == "rsa" else "EC"))
+        content = {"pem": one.chain + one.key, "key": one.key, "crl": authority.crl()}[suffix]
+        content = authority.chain if stem.endswith("-ca") else one.key if stem == "key" else content
+        (directory / f"{stem}.{suffix}").write_bytes(content)
 
 
 def parameters(kind, name):
@@ -112,3 +128,16 @@ def test_every_reason_of_a_failure_is_in_the_table_with_its_status():
 
     assert len(rows) > 15
     assert [reason for status, reason, where in rows if reason != "ok" and not is_told(status, reason, where)] == []
+
+
+# Where blocks of a language are looked at: here, or as walkthroughs, or as files that are shown.
+LOOKED_AT = {"python", "console", "toml", "nginx"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_each_block_is_run_or_says_why_not(path):
+    page = path.read_text()
+    others = [block for block in fences_of(page) if block.language not in LOOKED_AT]
+    assert [block.line for block in others if block.language != "text" and not block.is_left_out] == []
+    assert [block.line for block in fences_of(page) if block.language == "python" and block.is_left_out] == []
+    assert re.findall(r"\n\n    \S.*", FENCE.sub("", page)) == []  # commands in no block at all

@@ -5,15 +5,13 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
 from configured import PINGORA, Connection, starting
 
-from pingora.config.reader import keys_of, read_config
+from pingora.config.reader import keys_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (?:`([^`]*)`|(none)?) ?\|", re.MULTILINE)
-FILES = re.findall(r"^```toml\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -35,11 +33,6 @@ def test_every_key_is_described_with_its_default():
     }
     del described["listeners"], described["upstreams.endpoints"]  # arrays of tables, whose keys follow
     assert described == keys
-
-
-@pytest.mark.parametrize("text", FILES)
-def test_the_files_shown_are_right(text):
-    read_config("shown.toml", text)
 
 
 def test_the_example_is_right_and_serves(tmp_path, origin_factory):

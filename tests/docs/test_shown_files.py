@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pingora.config.reader import keys_of
+from pingora.config.reader import keys_of, read_config
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(toml|python|nginx)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -44,6 +44,19 @@ def test_check_accepts_what_is_shown(tmp_path, name, summary):
     (tmp_path / "pingora.toml").write_text(configurations[0])
     checked = pingora(tmp_path, "check", "pingora.toml")
     assert (checked.stdout, checked.stderr) == (f"pingora.toml: ok, {summary}\n", "")
+
+
+SHOWN = [
+    pytest.param(text, id=path.name)
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for kind, text in FENCE.findall(path.read_text())
+    if kind == "toml"
+]
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_each_configuration_has_keys_and_values_that_exist(text):
+    read_config("shown.toml", text)
 
 
 @pytest.mark.parametrize("name", ["from_nginx.md", "from_pingora.md"])

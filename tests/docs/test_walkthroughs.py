@@ -1,0 +1,88 @@
+"""What pages show on a console is what happens."""
+
+import os
+import re
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from walkthrough import PORTS, Failed, Reader, blocks_of, is_as_shown
+
+from pingora.cli.demo import GATEWAY
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHOWING = [
+    page
+    for page in PAGES
+    if any(one.language == "console" and not one.is_left_out for one in blocks_of(page.read_text()))
+]
+DEMO = "[ $1 = run ] || exit 0\nexec {python} -m pingora.cli.demo --port {8080} --origins {9001} {9002}"
+
+
+def free_ports(numbers):
+    """Find a free port for each of the usual ones."""
+    sockets = {number: socket.create_server(("127.0.0.1", 0)) for number in numbers}
+    ports = {number: one.getsockname()[1] for number, one in sockets.items()}
+    for one in sockets.values():
+        one.close()
+    return ports
+
+
+def program(directory, name, script):
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def reader(tmp_path):
+    ports = free_ports(re.findall(r"\d+", PORTS.pattern))
+    programs, home = tmp_path / "bin", tmp_path / "home"
+    programs.mkdir()
+    home.mkdir()
+    python = shlex.quote(sys.executable)
+    for name in ("pingora", "pytest"):
+        program(programs, name, f'exec {python} -m {name} "$@"')
+    program(programs, "python3", f'exec {python} "$@"')
+    program(programs, "pip", "exit 0")  # what it would install is here
+    words = {"{python}": python} | {f"{{{shown}}}": str(port) for shown, port in ports.items()}
+    program(programs, "make", re.sub(r"\{\w+\}", lambda match: words[match[0]], DEMO))
+    (programs / ".curlrc").write_text("silent\nshow-error\n")  # its progress is for terminals only
+    environment = os.environ | {
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "PYTHONPATH": ":".join(path for path in sys.path if path),
+        "PYTHONUNBUFFERED": "1",
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "CURL_HOME": str(programs),
+    }
+    reader = Reader(home, environment, ports)
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("page", SHOWING, ids=lambda page: page.name)
+def test_commands_do_what_is_shown(reader, page):
+    if page.name == "README.md" and not GATEWAY.is_file():
+        pytest.skip("the demonstration runs from a checkout")
+    assert reader.follow(page.read_text()) > 0
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "is_right"),
+    [
+        ("one\n…\nlast\n", "one\ntwo\nthree\nlast\n", True),
+        ("one\n…\nlast\n", "one\ntwo\nthree\n", False),
+        ("with 1 worker, process 4711\n", "with 1 worker, process 12\r\n", True),
+        ("with 1 worker, process 4711\n", "with 2 workers, process 12\n", False),
+    ],
+)
+def test_outputs_are_compared(shown, output, is_right):
+    assert is_as_shown(shown, output) == is_right
+
+
+def test_a_command_that_does_something_else_is_told(reader):
+    with pytest.raises(Failed, match="shown is:\nhi\n\nwhat came:\nho"):
+        reader.follow("```console\n$ echo ho\nhi\n```\n")
