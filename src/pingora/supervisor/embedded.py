@@ -5,6 +5,7 @@ there it becomes the next generation. An upgrade runs it again as the next super
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -51,8 +52,11 @@ def supervise(server: Server, workers: int, grace: float) -> None:
     try:
         started = [fork_zygote(server, mask, predecessor)]
 
-        def start(_tickets: int, _given: GivenFiles) -> tuple[Channel, int]:
-            return started.pop() if started else run_again()
+        def start(tickets: int, _given: GivenFiles) -> tuple[Channel, int]:
+            channel, pid = started.pop() if started else run_again()
+            with contextlib.suppress(OSError):  # it has ended, which shows next
+                channel.send("tickets", [tickets])
+            return channel, pid
 
         async def run() -> int:
             supervisor = Supervisor(options, start, predecessor, is_embedded=True)

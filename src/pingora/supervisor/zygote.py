@@ -34,6 +34,7 @@ from pingora.supervisor.statistics import Statistics, open_all
 from pingora.supervisor.system import give_memory_back
 from pingora.supervisor.totals import begin
 from pingora.tls import files, ticket_store
+from pingora.tls.server import follow_tickets
 from pingora.tls.ticket_store import TicketStore
 from pingora.usage import ConfigError, UsageError
 from pingora_c.stats.counters import Counters
@@ -109,6 +110,8 @@ class Zygote:
                 take(self._sockets, message)
             elif message.kind == "options":
                 self._options = message["options"]
+            elif message.kind == "tickets":
+                follow_tickets(TicketStore(message.fds[0]))
             elif message.kind == "probes":
                 take(self._probes, message)
             elif message.kind == "roles":

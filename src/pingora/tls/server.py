@@ -144,6 +144,13 @@ def ticket_keys(lifetime: int, secret: bytes | None) -> TicketKeys:
     return process_tickets[lifetime]
 
 
+def follow_tickets(store: ticket_store.TicketStore) -> None:
+    """Make all tickets of this process, and of its forks, with what `store` keeps. Raises OSError."""
+    ticket_store.shared = store
+    for keys in process_tickets.values():
+        keys.follow(store)
+
+
 class Hosts:
     """Makes the contexts of virtual hosts: one for each set of certificates and policy."""
 

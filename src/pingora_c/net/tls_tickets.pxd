@@ -27,5 +27,6 @@ cdef class TicketKeys:
     cdef int handle(self, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                     bint is_new) noexcept
     cdef int64_t now(self) noexcept
+    cdef int begin(self) except -1       # with `epoch` and its secret
     cdef int advance(self) except -1
     cdef bytes secret_of(self, int64_t epoch)

@@ -40,17 +40,29 @@ cdef class TicketKeys:
     def __init__(self, int64_t lifetime, bytes secret=None, store=None):
         self.lifetime = lifetime
         self.is_given = secret is not None
-        self.store = store
+        if store is not None and not self.is_given:
+            self.follow(store)
+            return
         self.epoch = self.now() - 1
+        self.secret = hashlib.sha256(secret).digest() if self.is_given else os.urandom(32)
+        self.begin()
+
+    def follow(self, store not None) -> None:
+        """Make keys from what `store` keeps from now on. Raises OSError if it fails, ValueError if a secret was given.
+
+        Tickets that were made before are not opened any more.
+        """
         if self.is_given:
-            self.secret = hashlib.sha256(secret).digest()
-        elif store is None:
-            self.secret = os.urandom(32)
-        else:
-            self.epoch, self.secret = store.secret(lifetime, self.epoch)
+            raise ValueError("these keys are made from a secret that was given")
+        self.epoch, self.secret = store.secret(self.lifetime, self.now() - 1)
+        self.store = store
+        self.begin()
+
+    cdef int begin(self) except -1:
         fill(&self.current, self.secret_of(self.epoch))
         self.previous = self.current     # of which there is none if the store is ahead of our clock
         self.advance()
+        return 0
 
     cdef int64_t now(self) noexcept:
         cdef timespec time

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from conversations import wait_until
+from own_supervisor import App
 from running import PROGRAM, TCP_SOURCE, Running
 
 from pingora.supervisor.control import ask
@@ -44,3 +45,13 @@ def proxy(start, tmp_path):
         return running
 
     return start_proxy
+
+
+@pytest.fixture
+def app(tmp_path):
+    app = App(tmp_path)
+    yield app
+    if app.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(app.process.pid, signal.SIGKILL)
+        app.process.communicate(timeout=60)

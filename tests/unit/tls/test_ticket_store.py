@@ -47,6 +47,18 @@ def test_the_keys_of_a_later_process_are_those_of_an_earlier_one(fd):
     assert TicketKeys(lifetime).names != first.names
 
 
+def test_keys_that_begin_to_follow_a_store_are_those_of_others_who_do(fd):
+    later = TicketKeys(604800)
+    before = later.names
+    later.follow(TicketStore(fd))
+    assert later.names == TicketKeys(604800, store=TicketStore(fd)).names != before
+
+
+def test_keys_of_a_given_secret_follow_no_store(fd):
+    with pytest.raises(ValueError, match="secret that was given"):
+        TicketKeys(604800, b"s" * 32).follow(TicketStore(fd))
+
+
 def test_keys_behind_the_store_have_no_key_of_before(fd):
     class Ahead:
         def secret(self, lifetime, epoch):
