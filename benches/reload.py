@@ -22,6 +22,8 @@ from conversations import wait_until
 from instances import WORKERS, Instance
 from load import EchoOrigin, Load
 
+from pingora.supervisor.elders import ELDERS_MOST
+
 CONNECTIONS_MOST = 16  # of one worker, which its death may cost
 TAKEN_AGAIN_S = 0.2  # a dead worker's place
 WAIT_S = 0.3  # of a new connection while workers die or are stuck
@@ -66,6 +68,7 @@ def code_reloads(instance, load, scale, report):
 
 def upgrades(instance, load, scale, report):
     for _ in times(20, scale):
+        wait_until(lambda: len(instance.status["draining"]) < ELDERS_MOST)  # as with generations
         instance.ask("upgrade")
         load.wait_for_answers(200)
 

@@ -43,9 +43,9 @@ class App:
     def write(self, text, workers=1, source=APP):
         self.file.write_text(source.replace("TEXT", text).replace("WORKERS", str(workers)))
 
-    def start(self, *command, source=None):
+    def start(self, *command, source=None, prefix=()):
         self.process = subprocess.Popen(
-            [sys.executable, *(command or ["app.py"]), "given", str(self.path)],
+            [*prefix, sys.executable, *(command or ["app.py"]), "given", str(self.path)],
             cwd=self.file.parent,
             env={**os.environ, "PINGORA_CONTROL": str(self.control)},
             stdin=source or subprocess.DEVNULL,

@@ -12,11 +12,13 @@ from typing import Any, NoReturn
 
 from pingora.program import Program
 from pingora.supervisor.options import Options
+from pingora.supervisor.process_one import ProcessOne
 from pingora.usage import UsageError
 
 
 def start() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Run what the command line asks for; return the exit code. Does not return in process 1 of a container."""
+    process_one = ProcessOne.find()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -36,7 +38,7 @@ def start() -> int:
     program, options = Program.from_message(fields["program"]), Options(**fields["options"])
     if not options.workers:
         return serve_here(program, options)
-    return supervise(program, options, fields["given"], fields["files"])
+    return supervise(program, options, fields["given"], fields["files"], process_one)
 
 
 def read_command_line(pipe: int) -> NoReturn:
@@ -58,7 +60,13 @@ def read_command_line(pipe: int) -> NoReturn:
     sys.exit()
 
 
-def supervise(program: Program, options: Options, given: dict[str, Any], files: dict[str, Any]) -> int:
+def supervise(
+    program: Program,
+    options: Options,
+    given: dict[str, Any],
+    files: dict[str, Any],
+    process_one: ProcessOne | None = None,
+) -> int:
     """Become the supervisor; return the exit code."""
     # asyncio does without ssl, which nothing here speaks: OpenSSL would be a fifth of this process's memory.
     sys.modules["ssl"] = None  # type: ignore[assignment]
@@ -68,7 +76,7 @@ def supervise(program: Program, options: Options, given: dict[str, Any], files: 
     from pingora.supervisor.given_files import GivenFiles
     from pingora.supervisor.main import run_instance
 
-    return run_instance(program, options, given, GivenFiles.from_message(files))
+    return run_instance(program, options, given, GivenFiles.from_message(files), process_one)
 
 
 def serve_here(program: Program, options: Options) -> int:

@@ -8,11 +8,14 @@
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
 | `reloads`, `in_place` | a reload; that of a configuration by the processes that run | supervisor |
 | `published` | what the agent published | supervisor |
+| `places` | which workers are started, replaced and let go | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |
 | `stuck` | workers without a sign of life | supervisor |
 | `daemon` | `--daemon` | supervisor, and the command that started it |
 | `agent`, `health` | services and probes, once per instance | agent |
 | `handover` | who comes before and after it in an upgrade | supervisor |
+| `elders` | those before it whose workers still drain | supervisor |
+| `process_one` | process 1 of a container, which upgrades leave alone | process 1, supervisor |
 | `upgrade` | both sides of an upgrade | old and new supervisor |
 | `notify` | systemd | supervisor |
 | `operators`, `control`, `paths` | the socket for operators, and where it is | supervisor, command line |

@@ -22,6 +22,7 @@ from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.life import ignore_supervisor_signals
 from pingora.supervisor.options import Options
+from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.sockets import keys_of, places_of
 from pingora.supervisor.system import adopt_orphans
 from pingora.supervisor.upgrade import Predecessor
@@ -44,13 +45,14 @@ def supervise(server: Server, workers: int, grace: float) -> None:
         if predecessor is not None:
             predecessor.refuse(str(error))
         sys.exit(2)
+    process_one = ProcessOne.find()
     options = Options(workers=workers, grace=grace, name=Path(sys.argv[0]).stem or "pingora")
     runs.append(options.name)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     adopt_orphans()
     try:
-        started = [fork_zygote(server, mask, predecessor)]
+        started = [fork_zygote(server, mask, predecessor, process_one)]
 
         def start(tickets: int, _given: GivenFiles) -> tuple[Channel, int]:
             channel, pid = started.pop() if started else run_again()
@@ -59,7 +61,7 @@ def supervise(server: Server, workers: int, grace: float) -> None:
             return channel, pid
 
         async def run() -> int:
-            supervisor = Supervisor(options, start, predecessor, is_embedded=True)
+            supervisor = Supervisor(options, start, predecessor, is_embedded=True, process_one=process_one)
             supervisor.command_line = command_line
             supervisor.sockets.adopt(take_sockets(server))
             return await supervisor.run()
@@ -138,8 +140,8 @@ def take_sockets(server: Server) -> dict[str, list[socket.socket]]:
     return taken
 
 
-def fork_zygote(server: Server, mask: Iterable[int], predecessor: Predecessor | None) -> tuple[Channel, int]:
-    """Make the generation: a copy of this process that only forks workers, without its channel to `predecessor`."""
+def fork_zygote(server: Server, mask: Iterable[int], *others: Predecessor | ProcessOne | None) -> tuple[Channel, int]:
+    """Make the generation: a copy of this process that only forks workers, without its ways to `others`."""
     channel, theirs = Channel.pair()
     pid = os.fork()
     if pid:
@@ -148,8 +150,9 @@ def fork_zygote(server: Server, mask: Iterable[int], predecessor: Predecessor | 
     code = 1
     try:
         channel.close()
-        if predecessor is not None:
-            predecessor.close()
+        for one in others:
+            if one is not None:
+                one.close()
         ignore_supervisor_signals()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

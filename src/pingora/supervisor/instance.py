@@ -8,41 +8,32 @@ import contextlib
 import os
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from pingora.program import Program
-from pingora.supervisor import Refused, describe, say
-from pingora.supervisor.backoff import Backoff
+from pingora.supervisor import Refused, say
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
 from pingora.supervisor.daemon import Daemon
-from pingora.supervisor.generation import Generation, all_ready, reap_strangers
+from pingora.supervisor.generation import Generation, reap_strangers
 from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.handover import Handover
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
 from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
+from pingora.supervisor.places import MARGIN_S, Places
 from pingora.supervisor.ports import Ports
-from pingora.supervisor.published import Published
+from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.reloads import Reloads
 from pingora.supervisor.scaling import Scaling, n_workers_text
 from pingora.supervisor.settings import Settings
 from pingora.supervisor.sockets import SlotSockets
-from pingora.supervisor.statistics import (
-    AGENTS_DIED,
-    GENERATION,
-    GENERATION_PID,
-    HAS_ENDED,
-    WORKERS_DIED,
-    Statistics,
-    open_all,
-)
+from pingora.supervisor.statistics import GENERATION, GENERATION_PID, HAS_ENDED, Statistics, drop_absorbed, open_all
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.system import give_memory_back
@@ -51,8 +42,6 @@ from pingora.supervisor.worker import Worker
 from pingora.usage import UsageError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
-MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
-AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
 RETIRED_MOST = 4  # generations that drain at the same time
 
 
@@ -73,6 +62,7 @@ class Supervisor:
         is_embedded: bool = False,
         program: Program | None = None,
         given: Mapping[str, Any] = MappingProxyType({}),
+        process_one: ProcessOne | None = None,
     ) -> None:
         self.options = options
         self.program = program
@@ -84,7 +74,7 @@ class Supervisor:
         self.reloads = Reloads(self)
         self.scaling = Scaling(self)
         self.settings = Settings(self)
-        self.handover = Handover(self, predecessor)
+        self.handover = Handover(self, predecessor, process_one)
         self.is_embedded = is_embedded
         self.notifier = Notifier()
         self.operators = Operators(options, self._commands())
@@ -97,8 +87,7 @@ class Supervisor:
         self.generation: Generation | None = None
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
         self._n_generations = 0
-        self._backoff: defaultdict[int, Backoff] = defaultdict(Backoff)  # by the worker's number
-        self._published = Published()
+        self.places = Places(self)
         self.busy = asyncio.Lock()  # held by the operation that runs
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
@@ -128,12 +117,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the loop's handlers end with it
 
     def _on_signal(self, number: int, action: Callable[[], object]) -> None:
-        """Act; once somebody else has taken over, the signal is for him, and he ends us by ending."""
-        if number != signal.SIGCHLD and self.handover.has_happened and self.handover.successor is not None:
-            self.handover.successor.kill(number)
-            if number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                return
-        action()
+        """Act; once somebody else has taken over, the signal is for him, and he tells us what we need to know."""
+        if number == signal.SIGCHLD or not self.handover.pass_on(number):
+            action()
 
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -205,7 +191,7 @@ class Supervisor:
         self.take_over(await self.load(None, self.reloads.loaded))
         for name in self.sockets.close_unclaimed():
             say(f"the socket on {name} that was passed to us is used by nobody, closing it")
-        self.fill_places()
+        self.places.fill()
 
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
@@ -221,18 +207,17 @@ class Supervisor:
         self.ports.sockets.adopt(probes)
         self.sockets.adopt(sockets)
         generation = await self.load(None, self.reloads.loaded)
-        await self.start_workers(generation, range(self.options.workers))
-        self.drop_absorbed()
+        await self.places.start(generation, range(self.options.workers))
+        drop_absorbed(self.statistics)
         await predecessor.ready(self.statistics[0].fd)
         await self.operators.open()
         self.take_over(generation)
         generation.accept()
         self._on_serving()
-        predecessor.serving()
-        predecessor.close_at_end()
+        self.handover.take_over(predecessor)
         self.sockets.keep_only(generation.addresses)
         self.ports.keep_only(self.options, generation)
-        self.start_agent()
+        self.places.start_agent()
 
     async def load(self, timeout: float | None, given: GivenFiles) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""
@@ -265,81 +250,15 @@ class Supervisor:
         self.generation = generation
         self.statistics[0].set_word(GENERATION, generation.number)
         self.statistics[0].set_word(GENERATION_PID, generation.pid)
-        self._backoff.clear()
-
-    def drop_absorbed(self) -> None:
-        """Close the statistics whose numbers are in others that we have."""
-        absorbed = set[int]().union(*(one.absorbed for one in self.statistics))
-        gone = [one for one in self.statistics[1:] if one.identity in absorbed]
-        self.statistics = [one for one in self.statistics if one not in gone]
-        for one in gone:
-            one.close()
+        self.places.forgive()
 
     def discard(self, generation: Generation) -> None:
         """Kill what never served."""
         generation.stop(0.0)
         generation.kill(signal.SIGKILL)
 
-    def _start_worker(self, number: int) -> None:
-        """Start a worker of the present generation; it accepts as soon as it is ready."""
-        generation = self.generation
-        if generation is None or self.is_stopping or self.reloads.is_in_place:
-            return
-        if number == AGENT and not self.wants_agent:
-            return
-        if number != AGENT and number >= self.options.workers:
-            return
-        if any(one.number == number and (number == AGENT or not one.is_leaving) for one in generation.workers):
-            return
-        self._fork(generation, number, self._on_ready)
-
-    async def start_workers(self, generation: Generation, numbers: Iterable[int]) -> list[Worker]:
-        """Start workers that accept nobody yet and wait until they are ready. Raises Refused, and then ends them."""
-        started = [generation.fork(number) for number in numbers]
-        try:
-            for worker in started:
-                self._published.give_all(worker)
-            await all_ready(started)
-        except BaseException:
-            for worker in started:
-                worker.is_leaving = True
-                worker.doom()
-            raise
-        return started
-
-    def _fork(self, generation: Generation, number: int, on_ready: Callable[[Worker], None]) -> None:
-        worker = generation.fork(number)
-        self._published.give_all(worker)
-        worker.ready.add_done_callback(lambda future: on_ready(worker) if future.exception() is None else None)
-
-    def fill_places(self) -> None:
-        """Start a worker at each place that has none, and the agent."""
-        for number in range(self.options.workers):
-            self._start_worker(number)
-        self.start_agent()
-
-    def start_agent(self) -> None:
-        """Start the agent of the present generation, if there is work for one."""
-        if self.wants_agent:
-            self._start_worker(AGENT)
-
-    @property
-    def wants_agent(self) -> bool:
-        """Whether there is work for an agent."""
-        if self.generation is None:
-            return False
-        return self.generation.has_agent or bool(self.ports.wanted(self.options, self.generation.metrics))
-
-    def renew_agent(self) -> None:
-        """Put one with the present configuration in place of the agent, if there is work for one; never two at once."""
-        running = [one for one in self.generation.workers if one.number == AGENT] if self.generation is not None else []
-        for worker in running:
-            self.let_go(worker, AGENT_STOP_S)
-        if not running:
-            self.start_agent()
-
-    def _on_ready(self, worker: Worker) -> None:
-        worker.accept()
+    def on_accepting(self) -> None:
+        """Look whether all workers serve, after one has begun to."""
         if self.generation is not None and all(worker.is_serving for worker in self.generation.workers):
             self._on_serving()
 
@@ -364,35 +283,14 @@ class Supervisor:
             self._on_child()
         elif message.kind == "publish" and worker.number == AGENT and generation is self.generation:
             workers = (worker for generation in self.generations for worker in generation.servers)
-            self._published.take(message, workers)
+            self.places.published.take(message, workers)
         elif message.kind == "recycle" and generation is self.generation and not self.is_stopping:
-            self._recycle(generation, worker, message["why"])
-
-    def _recycle(self, generation: Generation, worker: Worker, why: str) -> None:
-        """Replace a worker that did enough: another one takes its place first."""
-
-        def take_place(successor: Worker) -> None:
-            self._on_ready(successor)
-            self.let_go(worker, self.options.drain)
-
-        say(f"worker {worker.pid} {why}, replacing it")
-        self._fork(generation, worker.number, take_place)
-
-    def let_go(self, worker: Worker, seconds: float) -> None:
-        """Let a worker of the present generation end, for whose place there is another one, or which has none."""
-        worker.leave(seconds)
-
-        def kill() -> None:
-            if any(worker in generation.workers for generation in self.generations):
-                say(f"worker {worker.pid} does not end, killing it")
-                worker.doom()
-
-        asyncio.get_running_loop().call_later(seconds + MARGIN_S, kill)
+            self.places.recycle(generation, worker, message["why"])
 
     def _on_child(self) -> None:
         for generation in self.generations:
             for worker, status in generation.reap():
-                self._on_worker_ended(generation, worker, status)
+                self.places.on_ended(generation, worker, status)
         lost = self.generation
         if lost is not None and lost.is_gone and not lost.is_retired:
             say(f"generation {lost.number} died, loading the program again")
@@ -404,23 +302,6 @@ class Supervisor:
             ours = set[int]().union(*(generation.pids for generation in self.generations))
             reap_strangers(ours | self.handover.pids)
         self.check_ended()
-
-    def _on_worker_ended(self, generation: Generation, worker: Worker, status: int | None) -> None:
-        is_present = generation is self.generation
-        if is_present and worker.is_serving:
-            self.board.clear(worker.number)
-        if not is_present or self.is_stopping:
-            return
-        if worker.is_leaving:
-            if worker.number == AGENT:
-                self.start_agent()
-            return
-        delay = self._backoff[worker.number].delay_after(worker.is_serving)
-        if worker.pid and status is not None:
-            self.statistics[0].count(AGENTS_DIED if worker.number == AGENT else WORKERS_DIED)
-            when = f"in {delay:.1f} s" if delay else "now"
-            say(f"worker {worker.pid} {describe(status)}, starting another {when}")
-        asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
 
     async def _look(self) -> None:
         watch = StuckWatch(self.board)
@@ -466,17 +347,19 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         if self.board.is_ready and seconds and self.options.ready_delay:
             self.board.is_ready = False
-            self._delayed_stop = loop.call_later(self.options.ready_delay, self._stop_now, seconds)
+            self._delayed_stop = loop.call_later(self.options.ready_delay, self.stop_now, seconds)
             return
         if self._delayed_stop is not None:
             self._delayed_stop.cancel()
-        self._stop_now(0.0 if self.is_stopping or self._delayed_stop is not None else seconds)
+        self.stop_now(0.0 if self.is_stopping or self._delayed_stop is not None else seconds)
 
-    def _stop_now(self, seconds: float) -> None:
+    def stop_now(self, seconds: float) -> None:
+        """Stop, requests have `seconds`. Another call gives them another time."""
         self.is_stopping = True
         self.board.is_ready = False
-        self.notifier.send(STOPPING=1)
-        self.handover.leave()
+        if not self.handover.has_happened:
+            self.notifier.send(STOPPING=1)
+        self.handover.stop(seconds)
         if self.handover.successor is None:
             self._close_sockets()
         elif self.generation is not None:

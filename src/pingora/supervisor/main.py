@@ -16,15 +16,23 @@ from pingora.supervisor.instance import SIGNALS, Supervisor
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import take_listen_fds
 from pingora.supervisor.options import Options
+from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.system import adopt_orphans, rights_of
 from pingora.supervisor.upgrade import Predecessor
 from pingora.usage import UsageError
 
 
-def run_instance(program: Program, options: Options, given: Mapping[str, Any], files: GivenFiles) -> int:
+def run_instance(
+    program: Program,
+    options: Options,
+    given: Mapping[str, Any],
+    files: GivenFiles,
+    process_one: ProcessOne | None = None,
+) -> int:
     """Serve a program until told to stop; return the exit code.
 
-    `given` are the options of the command line, `files` what was read for the program.
+    `given` are the options of the command line, `files` what was read for the program; `process_one` is above us in a
+    container.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there are handlers
     predecessor = Predecessor.from_environment()
@@ -46,6 +54,7 @@ def run_instance(program: Program, options: Options, given: Mapping[str, Any], f
             predecessor,
             program=program,
             given=given,
+            process_one=process_one,
         )
         supervisor.daemon = daemon
         supervisor.reloads.loaded = files

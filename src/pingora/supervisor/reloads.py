@@ -73,11 +73,11 @@ class Reloads:
         try:
             is_changed = await change_in_place(ours.generation, ours.sockets, file, given)
             if is_changed and (had_agent or ours.generation.has_agent):
-                ours.renew_agent()
+                ours.places.renew_agent()
             return is_changed
         finally:
             self.is_in_place = False
-            ours.fill_places()  # of those that died meanwhile
+            ours.places.fill()  # of those that died meanwhile
 
     async def _change_generation(self, given: GivenFiles) -> None:
         ours = self._supervisor
@@ -85,7 +85,7 @@ class Reloads:
             raise Refused("the instance is not running")
         old, new = ours.generation, await ours.load(LOAD_S, given)
         try:
-            await ours.start_workers(new, range(ours.options.workers))
+            await ours.places.start(new, range(ours.options.workers))
             if ours.is_stopping:
                 raise Refused("the instance is being stopped")
         except BaseException:
@@ -97,7 +97,7 @@ class Reloads:
         ours.retire(old)
         await old.refuses()
         ours.sockets.keep_only(new.addresses)
-        ours.start_agent()
+        ours.places.start_agent()
 
     async def replace_lost(self, lost: Generation) -> None:
         """Replace a generation that cannot fork any more; its workers serve on meanwhile.

@@ -56,7 +56,7 @@ class Scaling:
         generation.add_slots(new)
         started = []
         if not generation.is_retired:  # else the one that comes after it starts as many
-            started = await ours.start_workers(generation, range(ours.options.workers, number))
+            started = await ours.places.start(generation, range(ours.options.workers, number))
         if ours.is_stopping:
             raise Refused("the instance is being stopped")
         self._set(number)
@@ -70,7 +70,7 @@ class Scaling:
         assert ours.generation is not None
         for worker in ours.generation.servers:
             if worker.number >= number and not worker.is_leaving:
-                ours.let_go(worker, ours.options.drain)
+                ours.places.let_go(worker, ours.options.drain)
 
     def _set(self, number: int) -> None:
         ours = self._supervisor

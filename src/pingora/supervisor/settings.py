@@ -74,7 +74,7 @@ class Settings:
         if (ours.options.health, ours.options.metrics) != (before.health, before.metrics):
             with contextlib.suppress(Refused):  # it has ended, and is replaced
                 ours.ports.give(ours.options, ours.generation)
-            ours.renew_agent()
+            ours.places.renew_agent()
 
     def _later(self, wanted: Options) -> list[str]:
         """Give the keys that say something else than what holds, now that all has changed that can."""

@@ -126,6 +126,10 @@ class Statistics:
             self._blocks[number] = mmap.mmap(self.fd, BLOCK_BYTES, offset=BLOCKS_AT + number * BLOCK_BYTES)
         return self._blocks[number]
 
+    def unmap(self, number: int) -> None:
+        """Let go of the memory of a block, which this process uses no more."""
+        self._blocks.pop(number, None)
+
     def blocks(self) -> Iterable[mmap.mmap]:
         """Give all blocks."""
         return (self.block(number) for number in range(self._page[N_BLOCKS]))
@@ -193,3 +197,11 @@ def open_all(fds: Iterable[int]) -> list[Statistics]:
         except (ValueError, OSError):
             os.close(fd)
     return opened
+
+
+def drop_absorbed(statistics: list[Statistics]) -> None:
+    """Close those whose numbers are in others of them, and take them out."""
+    absorbed = set[int]().union(*(one.absorbed for one in statistics))
+    for one in [one for one in statistics[1:] if one.identity in absorbed]:
+        statistics.remove(one)
+        one.close()

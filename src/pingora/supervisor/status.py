@@ -25,6 +25,7 @@ def describe_instance(supervisor: "Supervisor") -> dict[str, Any]:
         "reloads": supervisor.reloads.n_done,
         "counters": sums(supervisor.statistics),
         "listeners": supervisor.sockets.names(),
+        "draining": supervisor.handover.elders.pids,
         "generations": [
             describe_generation(generation, supervisor) for generation in supervisor.generations if generation.is_loaded
         ],
@@ -78,6 +79,7 @@ def render(status: dict[str, Any]) -> str:
         f"{status['reloads']} reloads",
         *(f"  listens on {name}" for name in status["listeners"]),
     ]
+    lines += [f"  supervisor {pid}, from before an upgrade, drains" for pid in status["draining"]]
     for generation in status["generations"]:
         lines.append(f"  generation {generation['number']}, {generation['state']}")
         for worker in generation["workers"]:

@@ -4,8 +4,10 @@
     old: the sockets, inherit ──► new: loads, its workers become ready, ready        (or refused: the old one goes on)
     old: lets go of the control socket, go ──► new: takes it, accepts, serving
     old: its workers retire; if the new one dies within PROBATION_S, it starts workers again
+    new, when it is told to stop: stop ──► old: its workers have the same time
 
-Whatever fails before `serving` leaves the old one as it was.
+Whatever fails before `serving` leaves the old one as it was. The channel stays until the old one ends, and is passed on
+in the next upgrade: whoever serves has one to each supervisor whose workers still drain (`elders`).
 """
 
 import asyncio
@@ -15,11 +17,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pingora.supervisor import Refused
 from pingora.supervisor.channel import Channel, Message, next_message
+from pingora.supervisor.elders import Elders
+from pingora.supervisor.process_one import VARIABLE as PROCESS_ONE
+from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.sockets import SlotSockets, take
 
 VARIABLE = "PINGORA_UPGRADE"  # names the descriptor of the new program's channel
@@ -38,12 +43,17 @@ def command_line(program: str | None) -> list[str]:
 class Successor:
     """The new program as the old supervisor sees it."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: list[str], environment: Mapping[str, str], process_one: ProcessOne | None) -> None:
         self._channel, theirs = Channel.pair()
         with theirs:
             fd = theirs.fileno()
+            given = {**os.environ, **environment, VARIABLE: str(fd)}
+            fds = [fd]
+            if process_one is not None:
+                given[PROCESS_ONE] = process_one.variable
+                fds.append(process_one.fd)
             try:
-                process = subprocess.Popen(command, pass_fds=[fd], env={**os.environ, **environment, VARIABLE: str(fd)})
+                process = subprocess.Popen(command, pass_fds=fds, env=given)
             except OSError as error:
                 self._channel.close()
                 raise Refused(f"cannot start {command[0]}: {error.strerror}") from None
@@ -51,6 +61,8 @@ class Successor:
         self.pid = process.pid
         self.has_ended = False
         self.statistics: list[int] = []  # where it counts: a descriptor, once it is ready
+        # Whether its end, once it serves, is in order: it was told to, or has a successor of its own.
+        self._is_in_order: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def expect(self, kind: str) -> Message:
         """Wait until it says `kind`. Raises Refused if it says or does something else."""
@@ -65,33 +77,47 @@ class Successor:
         return message
 
     async def prepare(
-        self, sockets: SlotSockets, probes: SlotSockets, fds: Sequence[int], stays: bool, n_workers: int | None
+        self,
+        sockets: SlotSockets,
+        probes: SlotSockets,
+        fds: Sequence[int],
+        elders: Elders,
+        n_workers: int | None,
     ) -> None:
         """Give it the sockets, those of the agent, the TicketStore and the Statistics; wait until it is ready.
 
-        `stays`, `n_workers`: see Predecessor. Raises Refused.
+        `elders`, `n_workers`: see Predecessor. Raises Refused.
         """
         await self.expect("hello")
         try:
             sockets.send(self._channel)
             probes.send(self._channel, kind="probes")
-            self._channel.send("inherit", fds, stays=stays, n_workers=n_workers)
+            self._channel.send("elders", elders.fds)
+            self._channel.send("inherit", fds, n_workers=n_workers)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None
         self.statistics = (await self.expect("ready")).fds
 
-    async def go(self) -> None:
-        """Let it serve. Raises Refused if it does not."""
+    async def go(self, on_stop: Callable[[float], None]) -> None:
+        """Let it serve. Raises Refused if it does not. `on_stop` is called when it wants us to stop within seconds."""
         with contextlib.suppress(OSError):  # it is gone, which shows next
             self._channel.send("go")
         await self.expect("serving")
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._read, on_stop)
+
+    def _read(self, on_stop: Callable[[float], None]) -> None:
+        for message in self._channel.receive_all():
+            if not self._is_in_order.done():
+                self._is_in_order.set_result(message is not None)
+            if message is None:
+                self.close()
+            elif message.kind == "stop":
+                on_stop(message["seconds"])
 
     async def survives(self) -> bool:
         """Say whether it lives through its first seconds, or ends because it was told to."""
-        try:
-            return await next_message(self._channel, PROBATION_S) is not None
-        except TimeoutError:
-            return True
+        await asyncio.wait([self._is_in_order], timeout=PROBATION_S)
+        return self._is_in_order.result() if self._is_in_order.done() else not self.has_ended
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal, by default the end; its own children end with it."""
@@ -100,19 +126,21 @@ class Successor:
                 os.kill(self.pid, number)
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the channel; may be called twice."""
+        if (fd := self._channel.fileno()) >= 0:
+            asyncio.get_running_loop().remove_reader(fd)
+            self._channel.close()
 
 
 class Predecessor:
-    """The old supervisor as the new program sees it. `stays`: it ends only after us, process 1 is among its parents."""
+    """The old supervisor as the new program sees it. `elders`: channels to those before it that drain, oldest first."""
 
     def __init__(self, fd: int) -> None:
-        self.stays = False
+        self.elders: list[Channel] = []
         self.n_workers: int | None = None  # that an operator has asked for, in place of what the file says
         self.tickets: int | None = None  # descriptor of the TicketStore; an older supervisor has none
         self.statistics: list[int] = []  # descriptors of what the old one counts, and those before it
-        self._channel = Channel(socket.socket(fileno=fd))
+        self.channel = Channel(socket.socket(fileno=fd))
 
     @classmethod
     def from_environment(cls) -> "Predecessor | None":
@@ -122,52 +150,42 @@ class Predecessor:
 
     def inherit(self) -> tuple[dict[str, list[socket.socket]], dict[str, list[socket.socket]]]:
         """Take the sockets, those of health probes apart, and the TicketStore."""
-        self._channel.send("hello")
+        self.channel.send("hello")
         sockets: dict[str, list[socket.socket]] = {}
         probes: dict[str, list[socket.socket]] = {}
-        while (message := self._channel.receive()) is not None:
-            if message.kind == "inherit":
-                self.stays = message["stays"]
+        while (message := self.channel.receive()) is not None:
+            if message.kind == "elders":
+                self.elders = [Channel(socket.socket(fileno=fd)) for fd in message.fds]
+            elif message.kind == "inherit":
                 self.n_workers = message.fields.get("n_workers")
                 self.tickets = message.fds[0] if message.fds else None
                 self.statistics = message.fds[1:]
                 return sockets, probes
-            take(probes if message.kind == "probes" else sockets, message)
+            else:
+                take(probes if message.kind == "probes" else sockets, message)
         raise Refused("the old supervisor ended in the middle of an upgrade")
 
     async def ready(self, statistics: int) -> None:
         """Say that everything is ready, and wait until it may begin. Raises Refused: it may not."""
-        self._channel.send("ready", [statistics])
-        if await next_message(self._channel, None) is None:
+        self.channel.send("ready", [statistics])
+        if await next_message(self.channel, None) is None:
             raise Refused("the old supervisor gave the upgrade up")
 
     def serving(self) -> None:
         """Say that we serve."""
         with contextlib.suppress(OSError):  # the old one is gone: so be it
-            self._channel.send("serving")
-
-    def close_at_end(self) -> None:
-        """Close the channel when the old one does: from then on it does not mind what becomes of us."""
-        loop = asyncio.get_running_loop()
-
-        def read() -> None:
-            for message in self._channel.receive_all():
-                if message is None:
-                    loop.remove_reader(self._channel.fileno())
-                    self._channel.close()
-
-        loop.add_reader(self._channel.fileno(), read)
+            self.channel.send("serving")
 
     def leaving(self) -> None:
         """Say that we were told to stop, or to hand over: our end is not one to be made good."""
         with contextlib.suppress(OSError):  # the old one is gone: so be it
-            self._channel.send("leaving")
+            self.channel.send("leaving")
 
     def close(self) -> None:
         """Close the channel, in a child that is no supervisor."""
-        self._channel.close()
+        self.channel.close()
 
     def refuse(self, text: str) -> None:
         """Say why we do not."""
         with contextlib.suppress(OSError):
-            self._channel.send("refused", text=text)
+            self.channel.send("refused", text=text)

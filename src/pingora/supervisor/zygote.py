@@ -30,7 +30,7 @@ from pingora.supervisor.follower import shortened
 from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
-from pingora.supervisor.statistics import Statistics, open_all
+from pingora.supervisor.statistics import Statistics, drop_absorbed, open_all
 from pingora.supervisor.system import give_memory_back
 from pingora.supervisor.totals import begin
 from pingora.tls import files, ticket_store
@@ -105,6 +105,7 @@ class Zygote:
                 self._board = Board(message.fds[0])
                 self._statistics = open_all(message.fds[1:])
                 begin(self._statistics[0], self._statistics[1:])
+                drop_absorbed(self._statistics)
                 self._options = message["options"]
             elif message.kind == "sockets":
                 take(self._sockets, message)

@@ -23,9 +23,12 @@ class Answers(ProxyHttp):
 server = Server()
 server.add_proxy(Answers(), "127.0.0.1:0", tls=TlsSettings(Certificate({chain!r}, {key!r})))
 """
-OWN = SOURCE + """
+OWN = (
+    SOURCE
+    + """
 server.run(workers=2)
 """
+)
 GET = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 

@@ -1,18 +1,19 @@
 """Upgrade: another supervisor takes over the sockets, or nothing changes."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conversations import wait_until
 from load import Load
-from running import is_running
+from running import PROGRAM, is_running
 
 from pingora.supervisor import Refused
+from pingora.supervisor.elders import ELDERS_MOST
 
 
 def test_upgrades_lose_nothing(proxy):
@@ -175,24 +176,43 @@ def test_sockets_that_systemd_opened_are_used(tmp_path):
     assert "Address already in use" not in errors
 
 
-UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
-    reason="needs root and namespaces",
-)
-def test_as_process_1_it_stays_after_an_upgrade_passes_signals_on_and_ends_last(proxy):
-    running = proxy("--workers", "2", prefix=UNSHARE)
-    first = running.ask("status")["status"]["pid"]
-    assert first == 1
-    with Load(running.port) as load:
+def test_what_drains_has_the_grace_too_when_the_instance_is_stopped(proxy):
+    running = proxy("--grace", "30")
+    with running.connect("/download") as client:
+        answer = client.recv(100)
         running.ask("upgrade")
-        assert running.ask("status")["status"]["pid"] != 1
-        load.wait_for_answers(50)
-    assert (load.outcome.lost, load.outcome.reasons) == (0, [])
-    pid = running.process.pid
-    (inside,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(int(inside), signal.SIGTERM)  # as a container's stop does
-    assert running.process.wait(60) == 0
-    assert running.is_refusing_port()
+        running.ask("upgrade")
+        assert len(running.ask("status")["status"]["draining"]) >= 1
+        assert running.ask("stop")["text"] == "stopped"
+        assert running.process.wait(60) == 0, "the first supervisor has ended with its worker"
+        while more := client.recv(65536):
+            answer += more
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_a_stop_now_cuts_what_drains(proxy):
+    running = proxy(source=PROGRAM.replace('"unix:PATH"', '"127.0.0.1:0"'))
+    with running.connect("/slow") as client:
+        assert running.process.stdout.readline() == "slow\n"
+        running.ask("upgrade")
+        running.ask("stop", now=True)
+        assert client.recv(1) == b""
+        assert running.process.wait(60) == 0
+
+
+def test_of_the_supervisors_that_drain_the_oldest_is_cut(proxy):
+    running = proxy(source=PROGRAM.replace('"unix:PATH"', '"127.0.0.1:0"'))
+    with contextlib.ExitStack() as clients:
+        slow = []
+        for _ in range(ELDERS_MOST + 1):
+            slow.append(clients.enter_context(running.connect("/slow")))
+            assert running.process.stdout.readline() == "slow\n"
+            draining = running.ask("status")["status"]["draining"]
+            running.ask("upgrade")
+        assert len(draining) == ELDERS_MOST
+        assert slow[0].recv(1) == b""
+        wait_until(lambda: len(running.ask("status")["status"]["draining"]) == ELDERS_MOST)
+        slow[-1].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            slow[-1].recv(1)
+        running.ask("stop", now=True)

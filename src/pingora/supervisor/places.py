@@ -1,0 +1,141 @@
+"""The workers and the agent of the present generation by their places: who is started, replaced, and let go."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from pingora.supervisor import describe, say
+from pingora.supervisor.backoff import Backoff
+from pingora.supervisor.board import AGENT
+from pingora.supervisor.generation import Generation, all_ready
+from pingora.supervisor.published import Published
+from pingora.supervisor.statistics import AGENTS_DIED, WORKERS_DIED
+from pingora.supervisor.worker import Worker
+
+if TYPE_CHECKING:
+    from pingora.supervisor.instance import Supervisor
+
+MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
+AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
+
+
+class Places:
+    """Starts and replaces workers of a supervisor; `published` is what each of them is given first."""
+
+    def __init__(self, supervisor: "Supervisor") -> None:
+        self._supervisor = supervisor
+        self._backoff: defaultdict[int, Backoff] = defaultdict(Backoff)  # by the worker's number
+        self.published = Published()
+
+    def forgive(self) -> None:
+        """Forget who died: another generation begins."""
+        self._backoff.clear()
+
+    def _start_worker(self, number: int) -> None:
+        """Start a worker of the present generation; it accepts as soon as it is ready."""
+        ours = self._supervisor
+        generation = ours.generation
+        if generation is None or ours.is_stopping or ours.reloads.is_in_place:
+            return
+        if number == AGENT and not self.wants_agent:
+            return
+        if number != AGENT and number >= ours.options.workers:
+            return
+        if any(one.number == number and (number == AGENT or not one.is_leaving) for one in generation.workers):
+            return
+        self._fork(generation, number, self._on_ready)
+
+    async def start(self, generation: Generation, numbers: Iterable[int]) -> list[Worker]:
+        """Start workers that accept nobody yet and wait until they are ready. Raises Refused, and then ends them."""
+        started = [generation.fork(number) for number in numbers]
+        try:
+            for worker in started:
+                self.published.give_all(worker)
+            await all_ready(started)
+        except BaseException:
+            for worker in started:
+                worker.is_leaving = True
+                worker.doom()
+            raise
+        return started
+
+    def _fork(self, generation: Generation, number: int, on_ready: Callable[[Worker], None]) -> None:
+        worker = generation.fork(number)
+        self.published.give_all(worker)
+        worker.ready.add_done_callback(lambda future: on_ready(worker) if future.exception() is None else None)
+
+    def fill(self) -> None:
+        """Start a worker at each place that has none, and the agent."""
+        ours = self._supervisor
+        for number in range(ours.options.workers):
+            self._start_worker(number)
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        """Start the agent of the present generation, if there is work for one."""
+        if self.wants_agent:
+            self._start_worker(AGENT)
+
+    @property
+    def wants_agent(self) -> bool:
+        """Whether there is work for an agent."""
+        ours = self._supervisor
+        if ours.generation is None:
+            return False
+        return ours.generation.has_agent or bool(ours.ports.wanted(ours.options, ours.generation.metrics))
+
+    def renew_agent(self) -> None:
+        """Put one with the present configuration in place of the agent, if there is work for one; never two at once."""
+        ours = self._supervisor
+        running = [one for one in ours.generation.workers if one.number == AGENT] if ours.generation is not None else []
+        for worker in running:
+            self.let_go(worker, AGENT_STOP_S)
+        if not running:
+            self.start_agent()
+
+    def _on_ready(self, worker: Worker) -> None:
+        worker.accept()
+        self._supervisor.on_accepting()
+
+    def recycle(self, generation: Generation, worker: Worker, why: str) -> None:
+        """Replace a worker that did enough: another one takes its place first."""
+        ours = self._supervisor
+
+        def take_place(successor: Worker) -> None:
+            self._on_ready(successor)
+            self.let_go(worker, ours.options.drain)
+
+        say(f"worker {worker.pid} {why}, replacing it")
+        self._fork(generation, worker.number, take_place)
+
+    def let_go(self, worker: Worker, seconds: float) -> None:
+        """Let a worker of the present generation end, for whose place there is another one, or which has none."""
+        ours = self._supervisor
+        worker.leave(seconds)
+
+        def kill() -> None:
+            if any(worker in generation.workers for generation in ours.generations):
+                say(f"worker {worker.pid} does not end, killing it")
+                worker.doom()
+
+        asyncio.get_running_loop().call_later(seconds + MARGIN_S, kill)
+
+    def on_ended(self, generation: Generation, worker: Worker, status: int | None) -> None:
+        """Start another one in place of a worker that has ended, with a wait status if it is known, if one is due."""
+        ours = self._supervisor
+        is_present = generation is ours.generation
+        if is_present and worker.is_serving:
+            ours.board.clear(worker.number)
+        if not is_present or ours.is_stopping:
+            return
+        if worker.is_leaving:
+            if worker.number == AGENT:
+                self.start_agent()
+            return
+        delay = self._backoff[worker.number].delay_after(worker.is_serving)
+        if worker.pid and status is not None:
+            ours.statistics[0].count(AGENTS_DIED if worker.number == AGENT else WORKERS_DIED)
+            when = f"in {delay:.1f} s" if delay else "now"
+            say(f"worker {worker.pid} {describe(status)}, starting another {when}")
+        asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
