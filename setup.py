@@ -57,6 +57,7 @@ MODULES = [
     "h2.guard",
     "h2.session",
     "h2.answer",
+    "h2.handshake",
     "h2.probe",
     "prelude.proxy_header",
     "prelude.client_hello",

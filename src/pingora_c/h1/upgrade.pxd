@@ -9,5 +9,8 @@ from pingora_c.http.header_block cimport HeaderBlock
 # switch further requests would pass unread, so it is never forwarded.
 cdef int read_protocols(const char* text, size_t size, uint32_t* n, bint* is_http) noexcept nogil
 
+# Whether the first Upgrade field is `websocket`, and no other protocol.
+cdef bint names_websocket(const HeaderBlock* block) noexcept nogil
+
 # Whether all protocols that a 101 names were offered by the request (RFC 9110 §7.8).
 cdef bint are_offered(const HeaderBlock* request, const HeaderBlock* response) noexcept nogil

@@ -33,6 +33,15 @@ cdef int read_protocols(const char* text, size_t size, uint32_t* n, bint* is_htt
     return HEAD_OK
 
 
+cdef bint names_websocket(const HeaderBlock* block) noexcept nogil:
+    cdef Py_ssize_t row = block_find_known(block, NAME_UPGRADE, 0)
+    cdef const Field* field
+    if row < 0:
+        return False
+    field = block_field(block, <uint32_t>row)
+    return field.value_size == 9 and equals_nocase(block.base + field.value_at, b"websocket", 9)
+
+
 cdef bint is_offered(const HeaderBlock* request, const char* protocol, size_t size) noexcept nogil:
     cdef size_t at, start = 0, member_size = 0
     cdef Py_ssize_t row = block_find_known(request, NAME_UPGRADE, 0)

@@ -9,10 +9,10 @@ from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport Method, is_idempotent
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
-from pingora_c.proxy.connector cimport open_stream
+from pingora_c.proxy.connector cimport open_stream, switch_of
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CALL_TIMEOUT, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPSTREAM, OK, UPSTREAM_CLOSED,
-    UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, is_upstream_failure, make_error,
+    BODY_TOO_LARGE, CALL_TIMEOUT, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPGRADE, NO_UPSTREAM, OK,
+    UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, is_upstream_failure, make_error,
 )
 from pingora_c.proxy.grpc cimport grpc_timeout_ms, is_grpc
 from pingora_c.proxy.outage cimport note_answer, note_use
@@ -66,7 +66,8 @@ cdef class Attempts(Phases):
 
     cdef void connect(self) noexcept:
         cdef int opened
-        cdef bint may_reuse, to_upgrade
+        cdef bint may_reuse = not self.reuse_failed
+        cdef int switch = switch_of(self.request_head, self.down.framing.upgrade)
         cdef uint64_t limit_ms
         self.n_attempts += 1
         self.is_connected = self.is_bad_answer = self.request_sent = False
@@ -84,8 +85,7 @@ cdef class Attempts(Phases):
         if (self.chosen.spoken != PEER_H1 and self.replay is None and self.received_bytes == 0
                 and self.down.framing.kind != BODY_NONE):
             self.keep_body()     # the upstream may say that it did not process the request, whatever its method
-        may_reuse, to_upgrade = not self.reuse_failed, self.down.framing.upgrade
-        opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, may_reuse, to_upgrade)
+        opened = open_stream(self.plan.reactor, self.plan.pool, self.chosen, self, may_reuse, switch)
         self.up = self.opened
         self.opened = None
         self.is_reused = opened == 1
@@ -180,7 +180,7 @@ cdef class Attempts(Phases):
             self.first_failure = kind
         if is_stale:
             self.reuse_failed = True
-        elif kind == UPSTREAM_REFUSED:
+        elif kind == UPSTREAM_REFUSED or kind == NO_UPGRADE:
             is_stale = True      # nothing is wrong with the endpoint: another connection, or this one later, will do
         elif self.endpoint is not None:
             if self.scope is None:

@@ -1,12 +1,21 @@
 """The door to upstreams: which protocol a stream is opened over."""
+from pingora_c.http.message cimport RequestHead
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.proxy.stream cimport StreamOwner
 from pingora_c.upstream.peer cimport HttpPeer
 from pingora_c.upstream.pool cimport Pool
 
+cdef enum Switch:
+    SWITCH_NONE = 0
+    SWITCH_WEBSOCKET = 1     # HTTP/2 has a way for it, too, where the upstream announces it (RFC 8441)
+    SWITCH_OTHER = 2         # only HTTP/1.1 has
+
+# What a request asks for; `to_upgrade`: its fields make it one to upgrade.
+cdef int switch_of(RequestHead head, bint to_upgrade) noexcept
+
 # Open a stream to `peer` into owner.opened: over a connection that is there if `may_reuse` (1: it is ready at once),
 # else 0: on_connected or on_failure follows. -1 if no socket could be made or the connect failed at once, -3 if there
-# is no descriptor for one. `to_upgrade`: the request asks for another protocol, which HTTP/1.1 has a way for.
+# is no descriptor for one. `switch`: the protocol that the request asks to go over to.
 cdef int open_stream(
-    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, bint to_upgrade,
+    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, int switch,
 ) noexcept

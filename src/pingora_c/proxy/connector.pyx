@@ -1,31 +1,38 @@
 """Opening streams by the protocol of a peer. Owns nothing."""
+from pingora_c.h1.upgrade cimport names_websocket
 from pingora_c.proxy.h2_client cimport H2Group, group_of
 from pingora_c.proxy.h2_client_stream cimport open_h2_stream
 from pingora_c.proxy.upstream_leg cimport open_h1_stream, reuse_h1
 from pingora_c.upstream.peer cimport PEER_H1, PEER_H2H1
 
 
+cdef int switch_of(RequestHead head, bint to_upgrade) noexcept:
+    if not to_upgrade:
+        return SWITCH_NONE
+    return SWITCH_WEBSOCKET if names_websocket(&head.block) else SWITCH_OTHER
+
+
 cdef int open_or_raise(
-    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, bint to_upgrade,
+    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, int switch,
 ) except -2:
     cdef H2Group group
     if peer.spoken == PEER_H1:
         return open_h1_stream(reactor, pool, peer, owner, may_reuse, False)
     if peer.spoken == PEER_H2H1:
-        if to_upgrade:
-            return open_h1_stream(reactor, pool, peer, owner, may_reuse, True)
         group = group_of(reactor, pool, peer, owner.greeting)
+        if switch and not (switch == SWITCH_WEBSOCKET and group.takes_connect()):
+            return open_h1_stream(reactor, pool, peer, owner, may_reuse, True)
         if may_reuse and (group.speaks_h1 or group.requires_h1) and reuse_h1(pool, peer, owner):
             return 1
-    return open_h2_stream(reactor, pool, peer, owner)
+    return open_h2_stream(reactor, pool, peer, owner, switch == SWITCH_WEBSOCKET)
 
 
 cdef int open_stream(
-    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, bint to_upgrade,
+    Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, int switch,
 ) noexcept:
     cdef int result = -1
     try:
-        result = open_or_raise(reactor, pool, peer, owner, may_reuse, to_upgrade)
+        result = open_or_raise(reactor, pool, peer, owner, may_reuse, switch)
     except:
         pass   # ignored: no memory for the connection, the caller answers
     return result

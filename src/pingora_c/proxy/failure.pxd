@@ -9,6 +9,7 @@ cdef enum FailureKind:
     CLIENT_STALLED          # no answer is possible: it took nothing for Limits.write_timeout
     CLIENT_BAD_HELLO        # its first TLS message is malformed; nothing is answered
     CLIENT_BAD_BODY         # 400
+    CLIENT_BAD_UPGRADE      # 400  no handshake of WebSocket
     CLIENT_TRUNCATED        # 400  it ended its side within the body
     CLIENT_TIMEOUT          # 408  the body stopped coming
     CLIENT_TOO_SLOW         # 408  the body came more slowly than Limits.body_rate

@@ -36,6 +36,7 @@ cdef class H2Group(ConnectionGroup):
     cdef bint requires_h1        # it answered HTTP_1_1_REQUIRED: nothing else is offered any more
 
     cdef H2Client free_client(self)                  # with room for a stream, or None
+    cdef bint takes_connect(self) except -1          # whether that one's origin takes extended CONNECT
     # Open connections until everybody who waits has one to wait for: 0, or the last one's code of open_stream.
     cdef int open_connections(self, HttpPeer peer) except -2
     cdef int open_connection(self, HttpPeer peer) except -2
@@ -58,9 +59,12 @@ cdef class H2Carried(Stream):
     cdef H2Stream h2
     cdef bint is_response_ended  # END_STREAM came
     cdef bint is_drained_next    # what is held goes on in the connection's next turn
+    cdef bint awaits_settings    # it may begin when the origin has said what it takes: on_settled follows
     cdef bint is_told_full       # is_full() said so: on_writable follows
     # -- overridden
-    cdef void begin(self, H2Client client) noexcept        # it has a connection; on_connected follows
+    # It has a connection; on_connected follows, or first on_settled.
+    cdef void begin(self, H2Client client) noexcept
+    cdef void on_settled(self) noexcept                    # the origin's SETTINGS came
     cdef void take_section(self, bint is_end) noexcept     # a head or trailers, in client.session.section
     cdef void take_data(self, const char* data, size_t size) noexcept
     cdef void take_end(self, Trailers trailers) noexcept
@@ -99,6 +103,7 @@ cdef class H2Client(Connection):
     cdef void link(self, H2Carried stream) noexcept
     cdef void unlink(self, H2Carried stream) noexcept
     cdef void tell_writable(self) noexcept
+    cdef void tell_settled(self) noexcept
     cdef void open_more(self) noexcept
     cdef void surrender(self) noexcept               # the transport is another connection's from now on
 

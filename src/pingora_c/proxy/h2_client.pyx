@@ -36,6 +36,10 @@ cdef class H2Group:
                 return client
         return None
 
+    cdef bint takes_connect(self) except -1:
+        cdef H2Client client = self.free_client()
+        return client is not None and client.session.peer_takes_connect()
+
     cdef int open_connections(self, HttpPeer peer) except -2:
         cdef int code = 0
         while len(self.waiting) > self.n_expected():
@@ -77,7 +81,7 @@ cdef class H2Group:
             while self.waiting and client.has_capacity():
                 stream = <H2Carried>self.waiting.pop(0)
                 stream.begin(client)
-                if stream.owner is not None:
+                if stream.owner is not None and not stream.awaits_settings:
                     stream.owner.on_connected()
         except:
             pass   # ignored: nothing above allocates; who waits has a timeout
@@ -149,6 +153,9 @@ cdef class H2Carried(Stream):
     cdef void begin(self, H2Client client) noexcept:
         pass
 
+    cdef void on_settled(self) noexcept:
+        pass
+
     cdef void take_section(self, bint is_end) noexcept:
         pass
 
@@ -207,6 +214,7 @@ cdef class H2ClientSession(H2Session):
         if client.group is not None:
             client.group.capacity = max(<uint32_t>1, self.peer_max_streams())
             client.reactor.make_late(client)
+        client.tell_settled()
 
     cdef void on_goaway(self, uint32_t code) noexcept:
         cdef H2Client client = <H2Client>self.client
@@ -394,6 +402,16 @@ cdef class H2Client(Connection):
                 self.n_full -= 1
                 if stream.owner is not None:
                     stream.owner.on_writable(False)
+            stream = following
+
+    cdef void tell_settled(self) noexcept:
+        cdef H2Carried stream = self.first
+        cdef H2Carried following
+        while stream is not None:
+            following = stream.next
+            if stream.awaits_settings:
+                stream.awaits_settings = False
+                stream.on_settled()
             stream = following
 
     # -- time

@@ -1,10 +1,13 @@
 """Streams of HTTP/2 to origins. Own what came while their session did not read; know it only as StreamOwner."""
 cimport cython
 
+from libc.stdint cimport uint16_t
 from libc.string cimport memset
 from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
-from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE
+from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
+from pingora_c.h1.upgrade cimport names_websocket
+from pingora_c.h2.handshake cimport accept_of, become_switch
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.h2.session cimport (
     H2_CANCEL, H2_HTTP_1_1_REQUIRED, H2_NO_ERROR, H2_REFUSED_STREAM, H2Stream, h2_code_name,
@@ -15,8 +18,8 @@ from pingora_c.http.message cimport METHOD_HEAD, RequestHead
 from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.failure cimport (
-    CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, NO_UPGRADE, UPSTREAM_BAD_BODY, UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED,
-    UPSTREAM_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
+    CLIENT_BAD_UPGRADE, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, NO_UPGRADE, UPSTREAM_BAD_BODY,
+    UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
 from pingora_c.proxy.h2_client cimport H2ClientSession, H2Group, group_of
 from pingora_c.proxy.h2_request cimport RequestFields, request_fields
@@ -48,22 +51,50 @@ cdef class H2ClientStream(H2Carried):
 
     cdef void begin(self, H2Client client) noexcept:
         self.group = None
-        timer_clear(&self.timer)
         client.link(self)
+        self.awaits_settings = self.asks_websocket and not client.session.has_settings
+        if not self.awaits_settings:
+            timer_clear(&self.timer)
+
+    cdef void on_settled(self) noexcept:
+        timer_clear(&self.timer)
+        if self.owner is not None:
+            self.owner.on_connected()
 
     # -- the request
 
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept:
-        cdef RequestFields made
-        cdef int code
-        cdef bint has_body = how.framing == FRAME_CHUNKED or (how.framing == FRAME_LENGTH and how.length != 0)
+        cdef int code = -1
         if self.client is None:
             return 0      # it failed meanwhile
-        if how.is_upgrade:
+        if not how.is_upgrade:
+            self.to_head = head.method_id == METHOD_HEAD
+            return self.submit(head, how, NULL, how.framing == FRAME_CHUNKED or (
+                how.framing == FRAME_LENGTH and how.length != 0))
+        try:
+            code = self.ask_websocket(head, how)
+        except:
+            pass   # ignored: no memory, reported as -1
+        return code
+
+    cdef int ask_websocket(self, RequestHead head, const Outgoing* how) except -1:
+        if not names_websocket(&head.block) or not self.client.session.peer_takes_connect():
+            self.trouble = "the upstream does not announce extended CONNECT"
             self.fail(NO_UPGRADE)
             return 0
-        self.to_head = head.method_id == METHOD_HEAD
-        if request_fields(head, how, self.client.transport.is_secure, NULL, &made) < 0:
+        self.accept = accept_of(head)
+        if self.accept is None:
+            self.trouble = "a WebSocket handshake has one Sec-WebSocket-Key"
+            self.fail(CLIENT_BAD_UPGRADE)
+            return 0
+        if self.submit(head, how, b"websocket", True) < 0:
+            raise MemoryError
+        return 0
+
+    cdef int submit(self, RequestHead head, const Outgoing* how, const char* protocol, bint has_body) noexcept:
+        cdef RequestFields made
+        cdef int code
+        if request_fields(head, how, self.client.transport.is_secure, protocol, &made) < 0:
             return -1
         code = self.client.session.submit_request(&self.h2, made.fields, made.n, has_body)
         if code == -1:
@@ -83,8 +114,8 @@ cdef class H2ClientStream(H2Carried):
 
     cdef int send_end(self, Trailers trailers) noexcept:
         cdef const HeaderBlock* block
-        if self.client is None or self.h2.id == 0:
-            return 0
+        if self.client is None or self.h2.id == 0 or self.accept is not None and not self.head_done:
+            return 0      # before it is a tunnel a WebSocket has no end
         self.trailers_out = trailers
         block = NULL if trailers is None else &trailers.block
         self.client.session.send_end(&self.h2, block)
@@ -129,6 +160,7 @@ cdef class H2ClientStream(H2Carried):
         cdef Trailers trailers = None
         cdef Span none = Span(0, 0)
         cdef int status = section.status
+        cdef bint is_switch = self.accept is not None and 200 <= status < 300
         if status == 0:
             if section.n:
                 trailers = Trailers.of(section.bytes, section.used, section.fields, section.n)
@@ -137,10 +169,14 @@ cdef class H2ClientStream(H2Carried):
         if status < 100 or status > 599 or status == 101 or self.head_done:
             self.fail(UPSTREAM_BAD_HEAD)
             return 0
-        head = ResponseHead.new(section.status)
-        if head.load(section.bytes, section.used, section.status, none, 1, section.fields, section.n) < 0:
+        if is_switch:
+            status = 101
+        head = ResponseHead.new(<uint16_t>status)
+        if head.load(section.bytes, section.used, <uint16_t>status, none, 1, section.fields, section.n) < 0:
             raise MemoryError
-        if status < 200:
+        if is_switch:
+            become_switch(head, self.accept)
+        elif status < 200:
             self.n_interim += 1
             if self.n_interim > INTERIM_MAX:
                 self.fail(UPSTREAM_BAD_HEAD)
@@ -149,6 +185,11 @@ cdef class H2ClientStream(H2Carried):
             return 0
         self.head_done = True
         self.frame(head, is_end)
+        if is_switch:
+            self.is_tunnel = True
+            self.framing.kind = BODY_TUNNEL
+        elif self.accept is not None:
+            self.client.session.send_end(&self.h2, NULL)     # it is no tunnel: nothing of the client's follows
         self.is_response_ended = is_end
         self.owner.on_response(head, &self.framing)
         if is_end and self.owner is not None:
@@ -246,6 +287,8 @@ cdef class H2ClientStream(H2Carried):
         if self.is_response_ended:
             if self.body_done and client is not None:
                 client.unlink(self)
+            if self.is_tunnel and self.owner is not None:
+                self.owner.on_writable(False)      # all that was for the origin has gone
             return
         if client is None:
             return
@@ -277,8 +320,10 @@ cdef class H2ClientStream(H2Carried):
             self.client.reactor.set_timer(&self.timer, self.wait_ms)
 
     cdef void on_timeout(self) noexcept:
-        if self.client is None:
+        if self.client is None or self.awaits_settings:
             self.fail(CONNECT_TIMEOUT)
+        elif self.is_tunnel and not (self.is_response_ended and self.h2.out.size):
+            self.wait()      # the client's side watches; it has ended only if nobody is left who would notice
         elif self.body_paused or not self.h2.out_ended and not self.h2.out.size:
             self.wait()      # it is us who do not read, or do not send
         elif self.h2.out.size or self.client.is_blocked:
@@ -327,21 +372,29 @@ cdef class H2ClientStream(H2Carried):
 
     cdef void release(self, bint is_complete) noexcept:
         self.owner = None
+        if self.is_tunnel and is_complete and self.client is not None and not self.client.is_closed:
+            if self.is_response_ended:
+                self.client.session.send_end(&self.h2, NULL)
+            self.client.session.pump()       # RST_STREAM would overtake what waits
         self.let_go()
 
 
-cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner) except -2:
+cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint asks_websocket) except -2:
     cdef H2Group group = group_of(reactor, pool, peer, owner.greeting)
     cdef H2ClientStream stream = H2ClientStream.__new__(H2ClientStream)
     cdef H2Client client = group.free_client()
     cdef int code
     stream.owner = owner
     stream.peer = peer
+    stream.asks_websocket = asks_websocket
     stream.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)
     if client is not None:
         stream.begin(client)
         owner.opened = stream
-        return 1
+        if not stream.awaits_settings:
+            return 1
+        reactor.set_timer(&stream.timer, peer.connect_timeout_ms)
+        return 0
     stream.group = group
     group.waiting.append(stream)
     code = group.open_connections(peer)

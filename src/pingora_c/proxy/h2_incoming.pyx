@@ -1,8 +1,4 @@
 """Reading of HTTP/2 requests. Owns nothing; never repairs, never chooses between two hosts."""
-import base64
-import os
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 from pingora_c.base.ascii cimport equals_nocase, is_token
 from pingora_c.base.span cimport Span
@@ -10,13 +6,14 @@ from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_NONE, request_framing
 from pingora_c.h1.head cimport H1_BAD_METHOD, H1_BAD_TARGET, H1_METHOD_TOO_LONG, H1_TARGET_TOO_LONG
 from pingora_c.h1.target cimport check_host, check_target, settle_host
 from pingora_c.h1.verdict cimport BAD_HOST, BAD_TARGET_FORM, HEAD_OK, MANY_HOSTS, WRONG_SCHEME
+from pingora_c.h2.handshake cimport become_upgrade
 from pingora_c.http.authority cimport is_valid_authority
 from pingora_c.http.field cimport NAME_COOKIE, NAME_EXPECT, NAME_HOST, NAME_TE, Field
 from pingora_c.http.header_block cimport (
-    BLOCK_OK, HeaderBlock, block_add, block_append_bytes, block_field, block_find_known, block_may_hold, block_set,
+    BLOCK_OK, HeaderBlock, block_append_bytes, block_field, block_find_known, block_may_hold, block_set,
     remove_row,
 )
-from pingora_c.http.message cimport HTTP2_MINOR, METHOD_GET
+from pingora_c.http.message cimport HTTP2_MINOR
 from pingora_c.proxy.refusal cimport REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY
 
 cdef enum:
@@ -94,18 +91,6 @@ cdef int join_cookies(HeaderBlock* block) noexcept nogil:
     field = block_field(block, <uint32_t>first)
     field.value_at = whole.at
     field.value_size = whole.size
-    return 0
-
-
-cdef int become_upgrade(RequestHead head) except -1:
-    """The handshake of HTTP/1 that an extended CONNECT stands for (RFC 8441 §5.1, RFC 6455 §4.1)."""
-    cdef bytes key = base64.b64encode(os.urandom(16))
-    if (block_append_bytes(&head.block, b"GET", 3, &head.method) != BLOCK_OK
-            or block_add(&head.block, b"Upgrade", 7, b"websocket", 9) != BLOCK_OK
-            or block_set(&head.block, b"Sec-WebSocket-Key", 17, PyBytes_AS_STRING(key),
-                         <uint32_t>PyBytes_GET_SIZE(key)) != BLOCK_OK):
-        raise MemoryError
-    head.method_id = METHOD_GET
     return 0
 
 

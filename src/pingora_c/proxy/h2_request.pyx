@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, strlen
 
-from pingora_c.base.ascii cimport put_decimal
+from pingora_c.base.ascii cimport equals_nocase, put_decimal
 from pingora_c.h1.encode cimport FRAME_LENGTH, put_added, put_target, request_room, request_skips
 from pingora_c.http.field cimport NAME_HOST, NAME_OTHER, Field, is_forwarding_name
 from pingora_c.http.header_block cimport HeaderBlock, block_field, block_find_known, is_live
@@ -52,7 +52,14 @@ cdef void add_lines(RequestFields* made, const char* line, const char* end) noex
         line = stop + 2
 
 
-cdef bint add_block(RequestFields* made, const HeaderBlock* block, uint64_t skip, bint drop_aliases) noexcept:
+cdef bint is_key(const char* name, size_t size) noexcept nogil:
+    """Of WebSocket's handshake over HTTP/1.1, which HTTP/2 does without (RFC 8441 §5)."""
+    return size == 17 and equals_nocase(name, b"sec-websocket-key", 17)
+
+
+cdef bint add_block(
+    RequestFields* made, const HeaderBlock* block, uint64_t skip, bint drop_aliases, bint drop_key,
+) noexcept:
     cdef Field* field
     cdef uint32_t i
     for i in range(block.n):
@@ -61,6 +68,8 @@ cdef bint add_block(RequestFields* made, const HeaderBlock* block, uint64_t skip
             continue
         if field.known == NAME_OTHER and drop_aliases and is_forwarding_name(
                 block.base + field.name_at, field.name_size):
+            continue
+        if drop_key and is_key(block.base + field.name_at, field.name_size):
             continue
         if made.n == TABLE_SIZE:
             return False
@@ -95,7 +104,7 @@ cdef int request_fields(
     elif how.host != NULL:
         add(made, b":authority", 10, how.host, how.host_size)
     add(made, b":path", 5, text, out - text)
-    if not add_block(made, &head.block, skip, drop_aliases) or made.n + 8 > TABLE_SIZE:
+    if not add_block(made, &head.block, skip, drop_aliases, protocol != NULL) or made.n + 8 > TABLE_SIZE:
         return -1
     start = out
     out = put_added(out, head, how, hops)

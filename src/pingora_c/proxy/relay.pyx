@@ -149,8 +149,8 @@ cdef class Relay(StreamOwner):
         self.upstream_ended = True
         if self.down.send_end(trailers) < 0:
             self.fail(NO_MEMORY)
-        elif not self.down.is_tunnel or self.down.body_done:
-            self.finish()
+        elif not self.down.is_tunnel or self.down.body_done and (self.up is None or not self.up.unsent()):
+            self.finish()       # else when the origin has taken what waits: on_writable
 
     # -- from body filters and from the filters of messages
 

@@ -5,6 +5,8 @@ so it is known where a frame ends, whether messages move, and whether somebody c
 two MessageFilters.
 
     RUNNING -> LEAVING (our Close frames left, the answers are waited for) -> ended; a failure ends it from anywhere
+
+Ends that have sent their Close frames to each other have the same time to end their connections.
 """
 cimport cython
 from libc.stddef cimport size_t
@@ -66,6 +68,7 @@ cdef class WebSocket(MessageOwner):
     cdef void send_close(self, bint is_request) noexcept
     cdef bytes close_frame(self, bint is_request)
     cdef void check_left(self) noexcept
+    cdef bint is_over(self) noexcept         # both sides have sent their Close frames
     cdef void watch(self) noexcept
     cdef void on_timer(self) noexcept
     cdef void arm(self, uint64_t delay_ms) noexcept

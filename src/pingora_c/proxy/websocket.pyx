@@ -2,10 +2,10 @@
 cimport cython
 
 from libc.string cimport memset
-from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.base.span cimport Span
-from pingora_c.http.field cimport NAME_UPGRADE, Field
-from pingora_c.http.header_block cimport HeaderBlock, block_field, block_find_known
+from pingora_c.h1.upgrade cimport names_websocket
+from pingora_c.http.field cimport NAME_UPGRADE
+from pingora_c.http.header_block cimport block_find_known
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.failure cimport CLIENT_BAD_FRAME, NO_MEMORY, TUNNEL_TIMEOUT, UPSTREAM_BAD_FRAME
 from pingora_c.proxy.plan cimport WEBSOCKET_MESSAGE
@@ -30,16 +30,6 @@ cdef str EXTENSIONS = "sec-websocket-extensions"
 
 cdef void fire_timer(void* owner) noexcept:
     (<WebSocket>owner).on_timer()
-
-
-cdef bint names_websocket(const HeaderBlock* block) noexcept nogil:
-    """Whether the first Upgrade field is `websocket`, and no other protocol."""
-    cdef Py_ssize_t row = block_find_known(block, NAME_UPGRADE, 0)
-    cdef const Field* field
-    if row < 0:
-        return False
-    field = block_field(block, <uint32_t>row)
-    return field.value_size == 9 and equals_nocase(block.base + field.value_at, b"websocket", 9)
 
 
 cdef RequestHead with_known_extensions(RequestHead head):
@@ -145,6 +135,8 @@ cdef class WebSocket(MessageOwner):
             elif result == WS_END and way.frames.opcode == WS_CLOSE:
                 way.was_answered = True
                 way.has_closed |= not way.is_cut
+                if self.is_over():
+                    self.arm(LEAVING_MS)
             elif result == WS_MORE:
                 return size
             elif result < 0:
@@ -197,6 +189,8 @@ cdef class WebSocket(MessageOwner):
             way.has_closed = True
         if self.is_leaving:
             self.check_left()
+        elif self.is_over():
+            self.arm(LEAVING_MS)
 
     cdef void on_bad_message(self, bint is_request, int event) noexcept:
         cdef int kind = CLIENT_BAD_FRAME if is_request else UPSTREAM_BAD_FRAME
@@ -290,11 +284,14 @@ cdef class WebSocket(MessageOwner):
                 self.up.has_closed and self.down.has_closed):
             self.arm(0)
 
+    cdef bint is_over(self) noexcept:
+        return self.up.has_closed and self.down.has_closed and not self.is_leaving
+
     cdef void on_timer(self) noexcept:
         cdef StreamOwner owner = self.owner
         if owner is None:
             return
-        if self.is_leaving:
+        if self.is_leaving or self.is_over():
             owner.on_left()
         else:
             self.watch()
