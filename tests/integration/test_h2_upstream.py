@@ -369,10 +369,11 @@ def test_one_streams_failure_does_not_touch_its_neighbour(proxy_factory, h2_orig
 
 
 def test_a_client_that_leaves_cancels_its_stream_only(proxy_factory, h2_origin):
-    cancelled = threading.Event()
+    asked, cancelled = threading.Event(), threading.Event()
 
     def script(peer, number):
         stream = peer.start()
+        asked.set()
         assert peer.next(RstStreamFrame).stream_id == stream
         cancelled.set()
         peer.answer(peer.request(), b"next")
@@ -383,7 +384,7 @@ def test_a_client_that_leaves_cancels_its_stream_only(proxy_factory, h2_origin):
     with socket.create_connection((proxy.host, proxy.port), timeout=20) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        wait_until(lambda: origin.connections)
+        assert asked.wait(20)
     assert cancelled.wait(20)
     assert b"next" in ask(proxy)
     assert len(origin.connections) == 1
