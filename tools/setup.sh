@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv: tools/setup.sh [test] [fuzz] [bench] [docs]. Without a word: what building and running needs.
+# Make .venv: tools/setup.sh [test] [fuzz] [bench] [docs] [browser]. Without a word: what building and running needs.
 # The second call is answered by a stamp in build/stamps.
 # shellcheck source=tools/common.sh
 source "$(dirname "$0")/common.sh"
@@ -134,6 +134,7 @@ main() {
         case $extra in
         test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk openssl:openssl slowhttptest:slowhttptest sslscan:sslscan testssl:testssl.sh ;;
         docs) extras+=(docs) ;;
+        browser) check_programs chromium:chromium chromedriver:chromium-driver ;;
         fuzz) extras+=(fuzz) && check_fuzzer ;;
         bench) check_programs h2load:nghttp2-client strace:strace ;;
         *) fail "unknown set of requirements: $extra" ;;
