@@ -91,9 +91,9 @@ class Source:
     @classmethod
     def of(cls, module: types.ModuleType) -> "Source":
         """Read it."""
-        path = Path(module.__file__ or "")
-        if path.suffix == ".so":
-            path = path.with_name(f"{path.name.partition('.')[0]}.pyi")
+        package, _, rest = module.__name__.partition(".")
+        stub = Path(importlib.import_module(package).__path__[0], *rest.split(".")).with_suffix(".pyi")
+        path = stub if stub.exists() else Path(module.__file__ or "")  # all compiled modules may be in one file
         text = path.read_text()
         tree = ast.parse(text)
         pxd = path.with_suffix(".pxd")

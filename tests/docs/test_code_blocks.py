@@ -13,7 +13,7 @@ from conversations import GET
 from pki import Authority
 from walkthrough import blocks_of as fences_of
 
-from pingora import ProxyHttp
+from pingora import LoadBalancer, ProxyHttp
 from pingora_c.proxy.plan import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,8 @@ def test_a_block_runs_and_its_proxies_serve(proxy_factory, origin_factory, tmp_p
             continue
         assert [name for name in PHASES if parameters(kind, name) != parameters(ProxyHttp, name)] == []
         proxy = kind()
+        if proxy.upstreams is None and kind.upstream_peer is ProxyHttp.upstream_peer:  # it gets them by a configuration
+            proxy.upstreams = LoadBalancer([origin_factory(JSON).address])
         running = proxy_factory(proxy)
         answer = running.exchange(GET.replace(b"Host", b"X-Api-Key: secret\r\nHost"))
         assert answer.startswith(b"HTTP/1.1 200 "), answer
