@@ -30,7 +30,8 @@ def listening_address(text: str) -> Address:
     try:
         return parse_address(text, is_listen=True)
     except ValueError as error:
-        raise UsageError(f"cannot listen on {text!r}: {error}") from None
+        remedy = "; write 127.0.0.1" if text.startswith("localhost:") else f"; write :{text}" if text.isdigit() else ""
+        raise UsageError(f"cannot listen on {text!r}: {error}{remedy}") from None
 
 
 def name_of(sock: socket.socket) -> str:

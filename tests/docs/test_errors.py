@@ -36,7 +36,8 @@ COMMANDS = {
     "cannot listen on '…': No such file or directory; make its directory first": [
         *("run", "--from", "unix:/no/such/directory", *PLAIN)
     ],
-    "cannot listen on '8080': address '8080': expected 'host:port'": ["run", "--from", "8080", *PLAIN],
+    "cannot listen on '8080': address '8080': expected 'host:port'…; write :8080": ["run", "--from", "8080", *PLAIN],
+    "not 'localhost'; write 127.0.0.1": ["run", "--from", "localhost:8080", *PLAIN],
     "port 80800 is outside …": ["run", "--from", ":80800", *PLAIN],
     "cannot resolve '…'": ["run", "--from", ":0", "--to", "http://app.invalid:80"],
     "certificate …: No such file or directory; give the path of a PEM file": [
@@ -138,9 +139,11 @@ class Nobody(Proxy):
 
 
 HOOKS = {
-    "request_filter: expected None or a Response, got 'hello'": ReturnsText,
-    "upstream_peer: expected an HttpPeer, got '127.0.0.1:9001'": ReturnsAddress,
-    "response_body_filter: expected None or bytes, got str": FiltersToText,
+    "request_filter: expected None or a Response, got 'hello'; "
+    "return a Response to answer, nothing to go on": ReturnsText,
+    "upstream_peer: expected an HttpPeer, got '127.0.0.1:9001'; "
+    'return HttpPeer("127.0.0.1:9001"), or an endpoint in it': ReturnsAddress,
+    "response_body_filter: expected None or bytes, got str; return bytes in its place": FiltersToText,
     "is an await missing?": ForgetsAwait,
     "value of a header must be str or bytes, not int": WritesNumber,
     "header 'content-length' cannot be written": WritesLength,
@@ -205,6 +208,17 @@ def test_a_mistake_in_a_hook_is_told_in_the_error_log(proxy_factory, origin_fact
     served.exchange(GET)
     wait_until(lambda: says(caplog.text, message))
     assert caplog.text.count(" is no hook") == isinstance(proxy, Misspelt)
+
+
+def test_a_result_that_will_not_do_is_told_in_one_line_and_a_traceback_begins_in_the_hook(proxy_factory, caplog):
+    proxy_factory(ReturnsText("127.0.0.1:1")).exchange(GET)
+    wait_until(lambda: "hook_raised" in caplog.text)
+    assert "Traceback" not in caplog.text
+    proxy_factory(LacksArgument("127.0.0.1:1")).exchange(GET)
+    proxy_factory(ForgetsAwait("127.0.0.1:1")).exchange(GET)
+    wait_until(lambda: caplog.text.count("hook_raised") == 3)
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info[2].tb_frame.f_code.co_name == "request_filter"
 
 
 def test_a_request_without_host_is_told_in_the_error_log(proxy_factory, caplog):

@@ -1,10 +1,19 @@
 """What goes wrong with requests, as lines of the error log."""
 
 import logging
+from types import TracebackType
 
 from pingora_c.proxy.failure import ProxyError
 
 log = logging.getLogger("pingora")
+
+
+# What to do about a result of a hook, by what was expected.
+REMEDIES = {
+    "expected None or a Response": "return a Response to answer, nothing to go on",
+    "expected an HttpPeer": 'return HttpPeer("127.0.0.1:9001"), or an endpoint in it',
+    "expected None or bytes": "return bytes in its place (.encode() makes them of text), nothing to leave it as it is",
+}
 
 
 def is_awaitable_misused(error: BaseException) -> bool:
@@ -12,13 +21,31 @@ def is_awaitable_misused(error: BaseException) -> bool:
     return isinstance(error, (TypeError, AttributeError)) and ("coroutine" in str(error) or "Future" in str(error))
 
 
+def remedy_for(error: BaseException) -> str:
+    """Say what to do, as the end of a message; "" if that is for the author to know."""
+    if is_awaitable_misused(error):
+        return "; is an await missing?"
+    text = str(error)
+    return next((f"; {remedy}" for expected, remedy in REMEDIES.items() if expected in text), "")
+
+
+def from_the_hook_on(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out how the core came to call the hook; None if the hook was over."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.endswith(".pyx"):
+        trace = trace.tb_next
+    return trace
+
+
 class Report:
     """Where the core tells what went wrong with a request: the error log."""
 
     def hook_raised(self, hook: str, request: str, error: BaseException) -> None:
-        """Log the traceback of a hook that raised."""
-        hint = "; is an await missing?" if is_awaitable_misused(error) else ""
-        log.error("hook %s raised for %s%s", hook, request, hint, exc_info=error)
+        """Log a hook that raised with its traceback, or in one line that what it returned will not do."""
+        trace = from_the_hook_on(error.__traceback__)
+        if trace is None:
+            log.error("%s: %s%s", request, error, remedy_for(error))
+            return
+        log.error("hook %s raised for %s%s", hook, request, remedy_for(error), exc_info=(type(error), error, trace))
 
     def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None:
         """Log a request that failed."""
