@@ -49,7 +49,7 @@ bench-micro: ## measure parts of the core with pytest-benchmark
 bench-reload: ## count what clients lose in reloads, upgrades and crashes (ARGS="--scale 0.1" for a tenth)
 	@tools/setup.sh test && tools/build.sh && exec .venv/bin/python benches/reload.py $(ARGS)
 
-fuzz: ## fuzz the decoders, the whole connection and TLS, 60 seconds each
+fuzz: ## fuzz the decoders, HTTP/2, the whole connection and TLS, 60 seconds each
 	@tools/setup.sh test fuzz && exec tests/fuzz/run.sh $(ARGS)
 
 annotate: ## write Cython's annotated sources to build/annotate

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Fuzz the decoders, the whole connection and TLS one after the other: tests/fuzz/run.sh [TARGET…].
+# Fuzz the decoders, HTTP/2, the whole connection and TLS one after the other: tests/fuzz/run.sh [TARGET…].
 # FUZZ_SECONDS (60) is the time for each.
 # What is found is kept in build/fuzz/findings; tests/fuzz/run.sh NAME FILE… runs these inputs again.
 # shellcheck source=tools/common.sh
 source "$(dirname "$0")/../../tools/common.sh"
 
-TARGETS=(head chunked websocket proxy_header client_hello connection tls)
+TARGETS=(head chunked h2 websocket proxy_header client_hello connection tls)
 TREE=$ROOT/build/fuzz/tree
 FINDINGS=$ROOT/build/fuzz/findings
-PACKAGES=(lib base mem http h1 ws prelude) # a codec has nothing else below it
+PACKAGES=(lib base mem http h1 h2 ws prelude) # a codec has nothing else below it
 
 find_clang() {
     local compiler

@@ -41,6 +41,7 @@ cdef struct FrameGuard:
     uint32_t n_continuations     # of the present field section
     uint32_t skip            # bytes of a payload, or of the preface, before the next head
     uint32_t n_head          # bytes of `head` that are here, < FRAME_HEAD_SIZE
+    uint32_t n_compared      # bytes of a PRIORITY's payload that are still to be compared with the id in `head`
     uint8_t head[9]          # of a frame that is split
     bint is_server           # DATA is shown before it is passed on: see guard_read
     bint is_shown            # the frame whose head comes next was

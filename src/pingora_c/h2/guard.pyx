@@ -3,6 +3,7 @@ from libc.string cimport memcpy
 
 cdef enum:
     FLAG_END_STREAM = 1
+    ID_SIZE = 4
     TOKEN = 1000
     UPDATES_MAX = 1000000000
     PROTOCOL_ERROR = 1
@@ -29,7 +30,7 @@ cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_serv
     guard.tokens_milli = <uint64_t>limits.burst * TOKEN
     guard.at_ms = now_ms
     guard.updates_left = limits.updates
-    guard.n_empty = guard.n_continuations = guard.n_head = 0
+    guard.n_empty = guard.n_continuations = guard.n_head = guard.n_compared = 0
     guard.skip = PREFACE_SIZE if is_server else 0
     guard.is_server = is_server
     guard.is_shown = False
@@ -65,21 +66,36 @@ cdef uint32_t judge(
     return 0 if pay(guard, limits, now_ms) else ENHANCE_YOUR_CALM
 
 
-cdef uint32_t judge_priority(const uint8_t* head, const uint8_t* payload, size_t size) noexcept nogil:
-    """What RFC 7540 §5.3.1 and §6.3 refuse and nghttp2, which is told to ignore priorities, passes over.
+cdef uint32_t stream_of(const uint8_t* id) noexcept nogil:
+    return <uint32_t>(id[0] & 127) << 24 | <uint32_t>id[1] << 16 | <uint32_t>id[2] << 8 | id[3]
 
-    A payload that came apart from its head is not looked at: nothing depends on it.
-    """
-    cdef uint32_t i, bits
-    if (head[5] & 127 | head[6] | head[7] | head[8]) == 0:
+
+# What RFC 7540 §5.3.1 and §6.3 refuse and nghttp2, which is told to ignore priorities, passes over.
+
+cdef uint32_t judge_priority(FrameGuard* guard, const uint8_t* head, uint32_t size) noexcept nogil:
+    if stream_of(head + 5) == 0:
         return PROTOCOL_ERROR
-    if size < 4:
-        return 0
-    for i in range(4):
-        bits = 127 if i == 0 else 255
-        if (payload[i] & bits) != (head[5 + i] & bits):
+    if size >= ID_SIZE:
+        guard.head[5] = head[5] & 127
+        memcpy(guard.head + 6, head + 6, ID_SIZE - 1)
+        guard.n_compared = ID_SIZE
+    return 0
+
+
+cdef uint32_t judge_dependency(FrameGuard* guard, const uint8_t* payload, size_t size) noexcept nogil:
+    """A stream that depends on itself; the payload may come in pieces."""
+    cdef uint8_t bits
+    while size and guard.n_compared:
+        bits = 127 if guard.n_compared == ID_SIZE else 255
+        if (payload[0] & bits) != guard.head[FRAME_HEAD_SIZE - guard.n_compared]:
+            guard.n_compared = 0
             return 0
-    return PROTOCOL_ERROR
+        guard.n_compared -= 1
+        if guard.n_compared == 0:
+            return PROTOCOL_ERROR
+        payload += 1
+        size -= 1
+    return 0
 
 
 cdef uint32_t guard_read(
@@ -94,6 +110,8 @@ cdef uint32_t guard_read(
     while at < size:
         if guard.skip:
             part = guard.skip if guard.skip < size - at else size - at
+            if guard.n_compared and judge_dependency(guard, <const uint8_t*>data + at, part):
+                return PROTOCOL_ERROR
             guard.skip -= <uint32_t>part
             at += part
             continue
@@ -112,7 +130,7 @@ cdef uint32_t guard_read(
         if head[3] == FRAME_DATA and guard.is_server and not guard.is_shown:
             guard.is_shown = True
             used[0] = at
-            stream_id[0] = <uint32_t>(head[5] & 127) << 24 | <uint32_t>head[6] << 16 | <uint32_t>head[7] << 8 | head[8]
+            stream_id[0] = stream_of(head + 5)
             return 0
         guard.is_shown = False
         guard.n_head = 0
@@ -120,7 +138,7 @@ cdef uint32_t guard_read(
         length = (<uint32_t>head[0] << 16) | (<uint32_t>head[1] << 8) | head[2]
         code = judge(guard, limits, head[3], head[4], length, now_ms)
         if code == 0 and head[3] == FRAME_PRIORITY:
-            code = judge_priority(head, <const uint8_t*>data + at, size - at)
+            code = judge_priority(guard, head, length)
         if code:
             return code
         guard.skip = length

@@ -3,11 +3,13 @@
 No part of the proxy uses it.
 """
 cimport cython
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
-
 from pingora_c.base.span cimport Span
+from pingora_c.h2.guard cimport FrameGuard, GuardLimits, guard_begin, guard_read
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.h2.session cimport H2Session, H2Stream
 from pingora_c.http.field cimport Field
@@ -36,6 +38,7 @@ cdef class Probe(H2Session):
     cdef readonly list events
     cdef ByteQueue out
     cdef dict streams
+    cdef list closed             # until the next call, as the layer above keeps them to the end of its turn
     cdef public bint holds
     cdef public size_t room      # bytes of output beyond which nothing is framed
 
@@ -49,16 +52,11 @@ cdef class Probe(H2Session):
         self.limits.connects = True
         self.limits.resets = 200
         self.limits.resets_per_second = 33
-        self.limits.guard.burst = burst
-        self.limits.guard.per_second = 10
-        self.limits.guard.empty_data = 10
-        self.limits.guard.continuations = 8
-        self.limits.guard.updates = 100
-        self.limits.guard.updates_per_data = 10
-        self.limits.guard.earns_by_head = not is_server
+        set_guard(&self.limits.guard, is_server, burst)
         self.now_ms = now_ms
         self.events = []
         self.streams = {}
+        self.closed = []
         self.room = 1 << 40
         self.begin(is_server)
 
@@ -67,10 +65,12 @@ cdef class Probe(H2Session):
 
     def feed(self, bytes data not None):
         """Show bytes; False if the connection has to end."""
+        self.closed = []
         return self.receive(data, len(data)) == 0
 
     def drain(self):
         """Frame what may leave; give it and forget it."""
+        self.closed = []
         if self.pump() < 0:
             self.events.append(("broken",))
         cdef list parts = []
@@ -124,9 +124,9 @@ cdef class Probe(H2Session):
 
     def cancel(self, int32_t stream_id, uint32_t code=8):
         """Reset a stream, and hear no more of it."""
-        cdef H2Stream* stream = self.stream_of(stream_id)
-        self.reset(stream, code)
-        self.detach(stream)
+        cdef ProbeStream cancelled = self.streams.pop(stream_id)
+        self.reset(&cancelled.stream, code)
+        self.detach(&cancelled.stream)
 
     def waiting(self, int32_t stream_id):
         """Bytes of a body that wait for a window."""
@@ -142,6 +142,11 @@ cdef class Probe(H2Session):
             self.announce_goaway()
         else:
             self.terminate(code)
+
+    @property
+    def open_streams(self):
+        """Ids of the streams that are attached."""
+        return list(self.streams)
 
     @property
     def state(self):
@@ -207,6 +212,7 @@ cdef class Probe(H2Session):
             for key, value in list(self.streams.items()):
                 if value is closed:
                     self.events.append(("closed", key, code))
+                    self.closed.append(self.streams.pop(key))
         except:
             pass   # ignored: without memory a test fails by what is missing
 
@@ -227,6 +233,49 @@ cdef class Probe(H2Session):
             self.events.append(("pong",))
         except:
             pass   # ignored: without memory a test fails by what is missing
+
+
+cdef void set_guard(GuardLimits* limits, bint is_server, uint32_t burst) noexcept:
+    limits.burst = burst
+    limits.per_second = 10
+    limits.empty_data = 10
+    limits.continuations = 8
+    limits.updates = 100
+    limits.updates_per_data = 10
+    limits.earns_by_head = not is_server
+
+
+@cython.final
+cdef class GuardProbe:
+    """A frame guard alone. `shown` has the streams of the DATA frames that it stopped before."""
+    cdef FrameGuard guard
+    cdef GuardLimits limits
+    cdef readonly list shown
+
+    def __init__(self, bint is_server, *, uint32_t burst=100):
+        set_guard(&self.limits, is_server, burst)
+        guard_begin(&self.guard, &self.limits, is_server, 1000)
+        self.shown = []
+
+    def read(self, piece):
+        """Show bytes; the code that the connection ends with, or 0."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
+        try:
+            return self.read_all(<const char*>view.buf, <size_t>view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef uint32_t read_all(self, const char* data, size_t size) except? 99:
+        cdef size_t used = 0
+        cdef uint32_t code = 0, stream_id = 0
+        while size and code == 0:
+            code = guard_read(&self.guard, &self.limits, data, size, 1000, &used, &stream_id)
+            if code == 0 and stream_id:
+                self.shown.append(stream_id)
+            data += used
+            size -= used
+        return code
 
 
 cdef Py_ssize_t fill(nghttp2_nv* rows, list fields) except -1:

@@ -127,7 +127,7 @@ cdef class H2Session:
     cdef void on_data(self, H2Stream* stream, const char* data, size_t size) noexcept     # consume it
     cdef void on_end(self, H2Stream* stream) noexcept      # END_STREAM came with DATA
     # Both sides are done, or RST_STREAM was sent or came, or GOAWAY says that it will not be served
-    # (H2_REFUSED_STREAM). It is detached.
+    # (H2_REFUSED_STREAM). It is detached; its memory stays until the call that this comes from has returned.
     cdef void on_closed(self, H2Stream* stream, uint32_t code) noexcept
     cdef void on_settings(self) noexcept
     cdef void on_goaway(self, uint32_t code) noexcept

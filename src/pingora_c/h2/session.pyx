@@ -470,7 +470,7 @@ cdef class H2Session:
         stream.span_size = size
         self.resume(stream)
         code = self.pump()
-        if code == 0 and stream.span_size:
+        if code == 0 and stream.span_size and stream.id:
             code = queue_push(&stream.out, stream.span, stream.span_size)
         stream.span = NULL
         stream.span_size = 0
