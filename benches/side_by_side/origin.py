@@ -1,4 +1,4 @@
-"""The origin that every proxy forwards to: one nginx worker with bodies of fixed size."""
+"""The origin that every proxy forwards to: one nginx worker with bodies of fixed size, over HTTP/1.1 and HTTP/2."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,14 @@ http {{
 
 @dataclass(frozen=True)
 class Origin:
-    """A running origin; `port` serves every path of the benchmark, and so do the gateway's ports if asked for."""
+    """A running origin; `port` serves every path of the benchmark, and so do the gateway's ports if asked for.
+
+    `h2c_port` serves the same over HTTP/2 without TLS.
+    """
 
     process: Started
     port: int
+    h2c_port: int
 
     @classmethod
     def start(cls, work: Path, cpus: Cpus, *, serves_gateway: bool) -> "Origin":
@@ -53,15 +57,17 @@ class Origin:
         for path, size in FILES.items():
             with (files / path[1:]).open("wb") as body:
                 body.truncate(size)
-        port = free_port()
-        listens = [port, *(GATEWAY_PORTS if serves_gateway else ())]
+        port, h2c_port = free_port(), free_port()
+        ports = [port, *(GATEWAY_PORTS if serves_gateway else ())]
+        listens = [f"        listen 127.0.0.1:{number} backlog=4096;" for number in ports]
+        listens.append(f"        listen 127.0.0.1:{h2c_port} backlog=4096 http2;")
         config = work / "origin.conf"
         config.write_text(
             CONFIG.format(
                 work=work,
                 chunk=SENDFILE_CHUNK,
                 user=run_as_owner(work),
-                listens="\n".join(f"        listen 127.0.0.1:{number} backlog=4096;" for number in listens),
+                listens="\n".join(listens),
                 small=SMALL_BODY.replace("\n", "\\n"),
             )
         )
@@ -71,7 +77,7 @@ class Origin:
         except BaseException:
             process.stop()
             raise
-        return cls(process, port)
+        return cls(process, port, h2c_port)
 
     def stop(self) -> None:
         self.process.stop()

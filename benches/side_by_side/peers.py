@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .client import NotServed, Protocol, wait_until_served
-from .origin import run_as_owner
+from .origin import Origin, run_as_owner
 from .processes import Cpus, Started, free_port, workers
 
 HERE = Path(__file__).parent
@@ -43,13 +43,14 @@ http {{
         listen 127.0.0.1:{port} backlog=4096{listen};
         {tls}
         location / {{
-            proxy_pass http://origin;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            {forward}
         }}
     }}
 }}
 """
+NGINX_TO_HTTP1 = 'proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection "";'
+# nginx 1.22 speaks HTTP/2 to upstreams of gRPC only, one request at a time on a connection; others take it as well.
+NGINX_TO_H2C = "grpc_pass grpc://origin;"
 NGINX_TUNING = (
     "proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0; "
     "tcp_nodelay on;"
@@ -69,7 +70,7 @@ defaults
 {options}
 listen proxy
     bind 127.0.0.1:{port} backlog 4096{bind}
-    server origin 127.0.0.1:{origin}
+    server origin 127.0.0.1:{origin}{speak}
 """
 
 
@@ -79,6 +80,7 @@ class Place:
 
     work: Path
     origin_port: int
+    h2c_port: int  # of the origin, for HTTP/2
     port: int
 
 
@@ -128,9 +130,9 @@ class Running:
         self.process.stop()
 
 
-def start(peer: Peer, work: Path, origin_port: int, cpus: Cpus) -> Running:
+def start(peer: Peer, work: Path, origin: Origin, cpus: Cpus) -> Running:
     """Start and wait for the first answer; NotServed says why there was none. Nothing is left running then."""
-    place = Place(work, origin_port, peer.port or free_port())
+    place = Place(work, origin.port, origin.h2c_port, peer.port or free_port())
     try:
         command = peer.prepare(place)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -173,7 +175,9 @@ def relay(*options: str) -> Callable[[Place], list[str]]:
     return prepare
 
 
-def nginx(name: str, tuning: str = "", protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[str]]:
+def nginx(
+    name: str, tuning: str = "", protocol: Protocol = Protocol.HTTP1, to_h2c: bool = False
+) -> Callable[[Place], list[str]]:
     def prepare(place: Place) -> list[str]:
         chain, key = certificate(place.work)
         config = place.work / f"{name}.conf"
@@ -183,8 +187,9 @@ def nginx(name: str, tuning: str = "", protocol: Protocol = Protocol.HTTP1) -> C
                 work=place.work,
                 user=run_as_owner(place.work),
                 tuning=tuning,
-                origin=place.origin_port,
+                origin=place.h2c_port if to_h2c else place.origin_port,
                 port=place.port,
+                forward=NGINX_TO_H2C if to_h2c else NGINX_TO_HTTP1,
                 listen={Protocol.HTTP1: "", Protocol.TLS: " ssl", Protocol.H2C: " http2"}[protocol],
                 tls=f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {chain}; ssl_certificate_key {key};"
                 if protocol is Protocol.TLS
@@ -197,7 +202,7 @@ def nginx(name: str, tuning: str = "", protocol: Protocol = Protocol.HTTP1) -> C
 
 
 def haproxy(
-    name: str, tuning: str = "", options: str = "", protocol: Protocol = Protocol.HTTP1
+    name: str, tuning: str = "", options: str = "", protocol: Protocol = Protocol.HTTP1, to_h2c: bool = False
 ) -> Callable[[Place], list[str]]:
     def prepare(place: Place) -> list[str]:
         chain, key = certificate(place.work)
@@ -208,7 +213,8 @@ def haproxy(
             HAPROXY.format(
                 tuning=tuning,
                 options=options,
-                origin=place.origin_port,
+                origin=place.h2c_port if to_h2c else place.origin_port,
+                speak=" proto h2" if to_h2c else "",
                 port=place.port,
                 bind={Protocol.HTTP1: "", Protocol.TLS: f" ssl crt {both}", Protocol.H2C: " proto h2"}[protocol],
             )
@@ -234,11 +240,12 @@ def pingora_rs(protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[st
 
 
 def pingora(*arguments: str) -> Callable[[Place], list[str]]:
-    """Run the command line; `{port}`, `{origin}`, `{cert}` and `{key}` in an argument are replaced."""
+    """Run the command line; `{port}`, `{origin}`, `{h2c}`, `{cert}` and `{key}` in an argument are replaced."""
 
     def prepare(place: Place) -> list[str]:
         chain, key = certificate(place.work)
-        values = {"port": place.port, "origin": place.origin_port, "cert": chain, "key": key}
+        values = {"port": place.port, "origin": place.origin_port, "h2c": place.h2c_port}
+        values |= {"cert": chain, "key": key}
         filled = [argument.format(**values) for argument in arguments]
         return [sys.executable, "-m", "pingora", "run", *filled, "--workers", "1", "--access-log", "off"]
 
@@ -301,6 +308,17 @@ H2_PEERS = {
         env=pingora_env,
         protocol=Protocol.H2C,
     ),
+}
+TO_H2C = pingora("--from", "127.0.0.1:{port}", "--to", "h2c://127.0.0.1:{h2c}")
+TO_H2C_PEERS = {
+    "nginx": Peer("nginx", nginx("nginx-to-h2c", to_h2c=True)),
+    "haproxy": Peer("haproxy", haproxy("haproxy-to-h2c", to_h2c=True)),
+    "pingora": Peer("pingora", TO_H2C, env=pingora_env),
+}
+H2_TO_H2C_PEERS = {
+    "nginx": Peer("nginx", nginx("nginx-h2-to-h2c", protocol=Protocol.H2C, to_h2c=True), protocol=Protocol.H2C),
+    "haproxy": Peer("haproxy", haproxy("haproxy-h2-to-h2c", protocol=Protocol.H2C, to_h2c=True), protocol=Protocol.H2C),
+    "pingora": Peer("pingora", TO_H2C, env=pingora_env, protocol=Protocol.H2C),
 }
 DEFAULT_PEERS = (
     *("relay", "nginx", "nginx-tuned", "haproxy", "haproxy-tuned", "pingora"),

@@ -67,6 +67,9 @@ WORKLOADS = {
         over(peers.TLS_PEERS, "handshakes", "/small", ("Connection: close",), "small answers, one TLS handshake each"),
         over(peers.H2_PEERS, "h2", "/small", title="small answers over HTTP/2, 16 streams a connection"),
         over(peers.H2_PEERS, "h264k", "/64k", title="64 KiB answers over HTTP/2, 16 streams a connection"),
+        over(peers.TO_H2C_PEERS, "toh2c", "/small", title="small answers, HTTP/1.1 to an origin of HTTP/2"),
+        over(peers.TO_H2C_PEERS, "toh2c64k", "/64k", title="64 KiB answers, HTTP/1.1 to an origin of HTTP/2"),
+        over(peers.H2_TO_H2C_PEERS, "h2toh2c", "/small", title="small answers, HTTP/2 to an origin of HTTP/2"),
     )
 }
 
@@ -84,7 +87,7 @@ class Bench:
     def start(self, peer: Peer) -> Running | None:
         """Start a peer; say and record why if it cannot be measured."""
         try:
-            return peers.start(peer, self.work, self.origin.port, self.cpus)
+            return peers.start(peer, self.work, self.origin, self.cpus)
         except NotServed as error:
             self.skip(str(peer), str(error))
             return None
