@@ -55,6 +55,7 @@ MODULES = [
     "h1.probe",
     "h2.section",
     "h2.guard",
+    "h2.memory",
     "h2.session",
     "h2.answer",
     "h2.handshake",

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from h2_upstream import h2_origin  # noqa: F401 - a fixture of several files
 from hypothesis import settings
 from tcp_peers import peer_factory  # noqa: F401 - a fixture of several files
 

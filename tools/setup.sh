@@ -132,7 +132,7 @@ main() {
     make_venv
     for extra in "$@"; do
         case $extra in
-        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk openssl:openssl slowhttptest:slowhttptest sslscan:sslscan testssl:testssl.sh ;;
+        test) extras+=(test) && check_programs nginx:nginx-light haproxy:haproxy curl:curl wrk:wrk openssl:openssl slowhttptest:slowhttptest sslscan:sslscan testssl:testssl.sh nghttpd:nghttp2-server nghttp:nghttp2-client ;;
         docs) extras+=(docs) ;;
         browser) check_programs chromium:chromium chromedriver:chromium-driver ;;
         fuzz) extras+=(fuzz) && check_fuzzer ;;

@@ -1,4 +1,7 @@
-"""A minimal client of the benchmark itself: first contact, validation, idle connections. HTTP/2 is left to curl."""
+"""A minimal client of the benchmark itself: first contact, validation, idle connections.
+
+HTTP/2 is left to curl, but for connections that stay open.
+"""
 
 import enum
 import socket
@@ -13,6 +16,9 @@ from .processes import Started
 START_SECONDS = 15.0
 POLL_SECONDS = 0.001
 TIMEOUT_SECONDS = 10.0
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADERS, SETTINGS = 1, 4
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
 
 
 class Protocol(enum.Enum):
@@ -64,11 +70,33 @@ def receive(connection: socket.socket) -> bytes:
 
 def connect(port: int, protocol: Protocol = Protocol.HTTP1) -> socket.socket:
     plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
-    if protocol is Protocol.HTTP1:
+    if protocol is not Protocol.TLS:
         return plain
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the benchmark's own certificate
     return context.wrap_socket(plain)
+
+
+def ask_h2(connection: socket.socket, path: str) -> None:
+    """Begin HTTP/2, send one GET and read to the end of its answer."""
+    block = b"\x82\x86\x41\x09127.0.0.1\x04" + bytes([len(path)]) + path.encode()  # RFC 7541: GET, http
+    connection.sendall(PREFACE + frame(SETTINGS) + frame(HEADERS, END_STREAM | END_HEADERS, 1, block))
+    received = b""
+    while True:
+        while len(received) < 9:
+            received += receive(connection)
+        size, kind, flags, stream = int.from_bytes(received[:3]), received[3], received[4], received[5:9]
+        while len(received) < 9 + size:
+            received += receive(connection)
+        received = received[9 + size :]
+        if kind == SETTINGS and not flags & ACK:
+            connection.sendall(frame(SETTINGS, ACK))
+        if int.from_bytes(stream) == 1 and flags & END_STREAM:
+            return
+
+
+def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
 
 
 def ask_once(port: int, path: str, headers: Iterable[str] = (), protocol: Protocol = Protocol.HTTP1) -> Answer:

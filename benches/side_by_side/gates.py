@@ -107,6 +107,7 @@ GATES: tuple[Callable[[Results], Verdict], ...] = (
     nginx_gate("system calls per request, 8 connections", rows.SYSTEM_CALLS.format(8)),
     nginx_gate("system calls per request, 64 connections", rows.SYSTEM_CALLS.format(64)),
     limit_gate("idle keep-alive connection", rows.IDLE, 0.6, "KiB"),
+    limit_gate("idle keep-alive connection over TLS", rows.IDLE_TLS, 15, "KiB"),
     limit_gate("memory of a fresh instance, 1 worker", rows.FRESH, 40, "MiB"),
     limit_gate("start to first served request", rows.START, 300, "ms"),
     nginx_gate("open loop at 80 % of nginx's maximum: p99, µs", rows.OPEN_LOOP_P99),

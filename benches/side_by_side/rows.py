@@ -6,10 +6,10 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 
-from .client import ask, connect
+from .client import Protocol, ask, ask_h2, connect
 from .load import LoadFailed, counted_requests, open_loop, pinned, url, wrk
 from .measure import CannotCount, Memory, count_system_calls
-from .peers import PEERS, Running
+from .peers import H2_PEERS, PEERS, TLS_PEERS, Peer, Running
 from .processes import Started, tree
 from .results import Results
 from .workloads import Bench, all_started
@@ -17,7 +17,9 @@ from .workloads import Bench, all_started
 COUNTED_CONNECTIONS = (1, 8, 64)
 COUNTED_REQUESTS = 10_000
 IDLE_CONNECTIONS = 2_000
+IDLE_OTHERS = 500  # over TLS, of HTTP/2
 IDLE_WARM_UP = 100
+IDLE_SECONDS = 2  # what is kept for the next request is given back by then
 STARTS = 5
 OPEN_LOOP_CONNECTIONS = 64
 OPEN_LOOP_SHARE = 0.8
@@ -27,6 +29,8 @@ ROW_ROUNDS = 5
 
 SYSTEM_CALLS = "system calls per request, connections: {}"
 IDLE = "KiB per idle keep-alive connection"
+IDLE_TLS = "KiB per idle keep-alive connection over TLS"
+IDLE_H2 = "KiB per idle connection of HTTP/2"
 START = "start to first served request, ms"
 FRESH = "memory of a fresh instance, MiB PSS"
 OPEN_LOOP_P50 = "open loop at 80 % of nginx's maximum: p50, µs"
@@ -63,15 +67,23 @@ def calls_per_request(bench: Bench, peer: Running, connections: int) -> float:
 def idle_memory(bench: Bench, names: Iterable[str], rounds: int, seconds: int) -> None:
     """Measure what a connection costs that has had one answer and waits for the next request."""
     allow_descriptors(IDLE_CONNECTIONS + IDLE_WARM_UP + 256)
-    with all_started(bench, [PEERS[name] for name in names]) as running:
+    kinds = ((IDLE, PEERS, IDLE_CONNECTIONS), (IDLE_TLS, TLS_PEERS, IDLE_OTHERS), (IDLE_H2, H2_PEERS, IDLE_OTHERS))
+    for row, peers, count in kinds:
+        measure_idle(bench, row, [peers[name] for name in names if name in peers], count)
+
+
+def measure_idle(bench: Bench, row: str, peers: list[Peer], count: int) -> None:
+    with all_started(bench, peers) as running:
         for peer in running:
             with contextlib.ExitStack() as stack:
-                open_idle(stack, peer.port, IDLE_WARM_UP)
-                before = Memory.of(peer.workers).pss_kib
-                open_idle(stack, peer.port, IDLE_CONNECTIONS)
-                value = (Memory.of(peer.workers).pss_kib - before) / IDLE_CONNECTIONS
-            bench.results.add(IDLE, peer.name, value)
-            bench.tell(f"idle connection: {peer.name}: {value:.2f} KiB")
+                open_idle(stack, peer, IDLE_WARM_UP)
+                time.sleep(IDLE_SECONDS)
+                before = Memory.of(peer.workers).rss_kib
+                open_idle(stack, peer, count)
+                time.sleep(IDLE_SECONDS)
+                value = (Memory.of(peer.workers).rss_kib - before) / count
+            bench.results.add(row, peer.name, value)
+            bench.tell(f"{row}: {peer.name}: {value:.2f}")
 
 
 def allow_descriptors(count: int) -> None:
@@ -80,11 +92,14 @@ def allow_descriptors(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
 
 
-def open_idle(stack: contextlib.ExitStack, port: int, count: int) -> list[socket.socket]:
+def open_idle(stack: contextlib.ExitStack, peer: Running, count: int) -> list[socket.socket]:
     opened = []
     for _ in range(count):
-        connection = stack.enter_context(connect(port))
-        ask(connection, "/small")
+        connection = stack.enter_context(connect(peer.port, peer.protocol))
+        if peer.protocol is Protocol.H2C:
+            ask_h2(connection, "/small")
+        else:
+            ask(connection, "/small")
         opened.append(connection)
     return opened
 

@@ -1,5 +1,6 @@
 """gRPC end to end: clients and servers of grpcio, over h2c and TLS."""
 
+import asyncio
 import threading
 import time
 from concurrent import futures
@@ -9,7 +10,7 @@ import pytest
 from conversations import proxy_to, wait_until
 from pki import Authority
 
-from pingora import Certificate, HttpPeer, ProxyHttp, Response, TlsSettings, UpstreamTls
+from pingora import Certificate, HttpPeer, Limits, ProxyHttp, Response, TlsSettings, UpstreamTls
 from pingora.testing import read_all
 
 SERVICE = "test.Echo"
@@ -180,6 +181,43 @@ def test_many_calls_at_once(channel):
     unary = channel.unary_unary(path("unary"))
     calls = [unary.future(b"%d" % n, timeout=60) for n in range(1000)]
     assert [call.result() for call in calls] == [b"%d" % n for n in range(1000)]
+
+
+def test_a_thousand_streams_are_open_at_once(proxy_factory):
+    """No answer comes before all of them are there."""
+
+    async def talk():
+        n_open, all_open = 0, asyncio.Event()
+
+        async def chat(requests, context):
+            nonlocal n_open
+            async for request in requests:
+                n_open += 1
+                if n_open == 1000:
+                    all_open.set()
+                await all_open.wait()
+                yield request.upper()
+
+        server = grpc.aio.server()
+        handlers = {"chat": grpc.stream_stream_rpc_method_handler(chat)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        proxy = proxy_factory(To(address, max_h2_streams=100), Limits(http2_streams=1000))
+        async with grpc.aio.insecure_channel(proxy.address) as channel:
+            calls = [channel.stream_stream(path("chat"))(timeout=60) for _ in range(1000)]
+            for number, call in enumerate(calls):
+                await call.write(b"a%d" % number)
+            answers = [await call.read() for call in calls]
+            for call in calls:
+                await call.done_writing()
+            assert [await call.code() for call in calls] == [grpc.StatusCode.OK] * 1000
+        await server.stop(0)
+        return answers, proxy.serving.counters["pingora_upstream_h2_connections_total"]
+
+    answers, n_connections = asyncio.run(talk())
+    assert answers == [b"A%d" % number for number in range(1000)]
+    assert n_connections >= 10
 
 
 def test_a_service_that_is_not_there_is_unavailable(proxy_factory, service):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from conversations import wait_until
-from h2_origin import H2Origin, RawOrigin
+from h2_upstream import To, ask, many
 from hyperframe.frame import (
     DataFrame,
     GoAwayFrame,
@@ -18,45 +18,8 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from pingora import HttpPeer, LoadBalancer, ProxyHttp, RetryPolicy
+from pingora import LoadBalancer, ProxyHttp, RetryPolicy
 from pingora.testing import read_all
-
-
-class To(ProxyHttp):
-    """Everything goes to one origin over HTTP/2."""
-
-    def __init__(self, address, retry=None, **options):
-        self.peer = HttpPeer(address, **{"protocol": "h2", **options})
-        if retry is not None:
-            self.retry = retry
-
-    def upstream_peer(self, session, ctx):
-        return self.peer
-
-
-@pytest.fixture
-def h2_origin():
-    """Make origins that end with the test."""
-    made = []
-
-    def make(*args, **options):
-        made.append(H2Origin(*args, **options))
-        return made[-1]
-
-    def make_raw(script):
-        made.append(RawOrigin(script))
-        return made[-1]
-
-    make.raw = make_raw
-    yield make
-    for origin in made:
-        origin.close()
-
-
-def ask(proxy, request=b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"):
-    with socket.create_connection((proxy.host, proxy.port), timeout=20) as client:
-        client.sendall(request)
-        return read_all(client)
 
 
 def test_a_request_arrives_as_http2_has_it(proxy_factory, h2_origin):
@@ -163,68 +126,6 @@ def test_large_bodies_arrive_whole_both_ways(proxy_factory, h2_origin):
             answer.begin()
             assert answer.read() == body
         sender.join()
-
-
-def many(proxy, n):
-    """Ask `n` times at once; the answers."""
-    clients = [socket.create_connection((proxy.host, proxy.port), timeout=30) for _ in range(n)]
-    with contextlib.ExitStack() as stack:
-        for client in clients:
-            stack.enter_context(client)
-        for client in clients:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        return [read_all(client) for client in clients]
-
-
-def test_concurrent_first_requests_share_one_connection(proxy_factory, h2_origin):
-    origin = h2_origin(lambda request: (200, [], b"hi", []))
-    proxy = proxy_factory(To(origin.address))
-    answers = many(proxy, 50)
-    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
-    assert len(origin.connections) == 1
-    assert proxy.serving.counters["pingora_upstream_h2_connections_total"] == 1
-
-
-def test_a_full_connection_is_joined_by_further_ones(proxy_factory, h2_origin):
-    gate = threading.Barrier(40, timeout=20)
-
-    def script(peer, number):
-        stream = peer.start()
-        open_streams = [stream]
-        while len(open_streams) < 10:
-            open_streams.append(peer.request())
-        for _ in open_streams:
-            pass
-        answering.release()
-        assert all_open.wait(20)
-        for stream in open_streams:
-            peer.answer(stream)
-        peer.rest()
-
-    answering, all_open = threading.Semaphore(0), threading.Event()
-    origin = h2_origin.raw(script)
-    proxy = proxy_factory(To(origin.address, max_h2_streams=10))
-
-    def release():
-        for _ in range(4):
-            assert answering.acquire(timeout=20)
-        all_open.set()
-
-    threading.Thread(target=release, daemon=True).start()
-    answers = many(proxy, 40)
-    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
-    assert len(origin.connections) == 4
-    gate.abort()
-
-
-def test_the_origins_own_limit_of_streams_holds(proxy_factory, h2_origin):
-    origin = h2_origin(lambda request: (200, [], b"hi", []), settings={3: 5})
-    proxy = proxy_factory(To(origin.address))
-    assert ask(proxy).startswith(b"HTTP/1.1 200 OK\r\n")
-    answers = many(proxy, 60)
-    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
-    assert 2 <= len(origin.connections) <= 13
-    assert proxy.serving.counters["pingora_upstream_h2_refused_streams_total"] == 0
 
 
 def test_streams_above_goaways_last_one_are_repeated_elsewhere_even_a_post(proxy_factory, h2_origin):

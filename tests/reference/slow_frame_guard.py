@@ -36,7 +36,7 @@ def stream_of(field: bytes) -> int:
 
 
 def judge_priority(stream: int, payload: bytes, size: int) -> None:
-    if stream == 0 or size >= 4 and len(payload) >= 4 and stream_of(payload[:4]) == stream:
+    if stream == 0 or (size >= 4 and len(payload) >= 4 and stream_of(payload[:4]) == stream):
         raise Refused(PROTOCOL_ERROR)
 
 

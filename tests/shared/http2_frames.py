@@ -33,17 +33,17 @@ def replaced(fields, **pseudo):
 class FrameClient:
     """A connection to `proxy`, in plain or over a socket that was given; `settings` are announced.
 
-    It answers SETTINGS and nothing else by itself.
+    It answers SETTINGS and nothing else by itself. `opening` is sent in place of preface and SETTINGS.
     """
 
-    def __init__(self, proxy=None, sock=None, settings=None, timeout=10):
+    def __init__(self, proxy=None, sock=None, settings=None, timeout=10, opening=None):
         self.sock = proxy.connect(timeout) if sock is None else sock
         self.sock.settimeout(timeout)
         self.encoder = Encoder()
         self.decoder = Decoder()
         self.buffer = b""
         self.is_over = False
-        self.sock.sendall(PREFACE + SettingsFrame(settings=settings or {}).serialize())
+        self.send(opening or PREFACE + SettingsFrame(settings=settings or {}).serialize())
 
     def __enter__(self):
         return self

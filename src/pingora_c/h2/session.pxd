@@ -14,6 +14,7 @@ stream is given back by `consume` as the layer above got rid of the bytes: so `w
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from pingora_c.h2.guard cimport FrameGuard, GuardLimits
+from pingora_c.h2.memory cimport SessionMemory
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.lib.nghttp2 cimport nghttp2_nv, nghttp2_session
@@ -64,6 +65,7 @@ cdef struct H2Stream:
 
 cdef class H2Session:
     cdef nghttp2_session* session  # owned
+    cdef SessionMemory memory      # it takes from here
     cdef bint is_server
     cdef H2Limits limits
     cdef FieldSection section
@@ -78,7 +80,7 @@ cdef class H2Session:
     cdef uint64_t resets_left_milli    # server: thousandths of resets that the client still has
     cdef uint64_t resets_at_ms         # when it was looked at last
     cdef bint is_exhausted             # it has none
-    cdef uint64_t reset_at_ms      # when we sent the last RST_STREAM, 0: never
+    cdef uint64_t reset_at_ms      # when we sent the last RST_STREAM, or had to submit it, 0: never
     cdef uint32_t sent_goaway_code     # of a GOAWAY that we sent for an error, else 0
 
     # `limits` is set: make the session and submit what it begins with. Raises MemoryError.
@@ -89,6 +91,8 @@ cdef class H2Session:
     cdef int pump(self) noexcept
     cdef bint wants_pump(self) noexcept        # something waits to be framed
     cdef bint wants_read(self) noexcept        # False: nothing that comes is looked at any more, the peer is told why
+    cdef void drop_section(self) noexcept      # nothing is received any more: give back what one has so far
+    cdef void rest(self) noexcept              # nothing is expected for a while: do with less memory until then
     cdef bint is_over(self) noexcept           # nothing more will come or go: close the connection
 
     # -- streams

@@ -1,5 +1,6 @@
 """HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
 from pingora_c.h2.guard cimport guard_begin, guard_read, guard_sent_data
+from pingora_c.h2.memory cimport memory_begin, memory_end, memory_rest
 from pingora_c.h2.section cimport section_add, section_begin, section_free
 from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport block_field, is_live
@@ -22,12 +23,13 @@ from pingora_c.lib.nghttp2 cimport (
     nghttp2_session_callbacks_set_on_begin_headers_callback,
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
     nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
     nghttp2_session_callbacks_set_send_data_callback, nghttp2_session_check_request_allowed,
-    nghttp2_session_client_new2, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
+    nghttp2_session_client_new3, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
     nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
     nghttp2_session_get_stream_remote_close, nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv,
-    nghttp2_session_mem_send, nghttp2_session_resume_data, nghttp2_session_server_new2,
+    nghttp2_session_mem_send, nghttp2_session_resume_data, nghttp2_session_server_new3,
     nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
     nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
     nghttp2_submit_headers, nghttp2_submit_ping, nghttp2_submit_request, nghttp2_submit_response,
@@ -100,6 +102,14 @@ cdef int bad_field_came(nghttp2_session* of, const nghttp2_frame* frame, const u
     """By default nghttp2 would leave the field out and go on."""
     nghttp2_submit_rst_stream(of, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_PROTOCOL_ERROR)
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+
+
+cdef int bad_frame_came(nghttp2_session* of, const nghttp2_frame* frame, int code, void* user) noexcept:
+    """HEADERS that opened no stream, as there are too many: its RST_STREAM waits, while its DATA may be here."""
+    cdef H2Session self = <H2Session>user
+    if frame.hd.type == NGHTTP2_HEADERS:
+        self.reset_at_ms = self.now_ms
+    return 0
 
 
 cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
@@ -260,6 +270,7 @@ cdef int make_callbacks() except -1:
     nghttp2_session_callbacks_set_on_header_callback(callbacks, field_came)
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, bad_field_came)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, frame_came)
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, bad_frame_came)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, data_came)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, stream_closed)
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, frame_sent)
@@ -271,6 +282,7 @@ cdef class H2Session:
     def __dealloc__(self):
         if self.session != NULL:
             nghttp2_session_del(self.session)
+        memory_end(&self.memory)
         section_free(&self.section)
 
     cdef int begin(self, bint is_server) except -1:
@@ -279,6 +291,7 @@ cdef class H2Session:
         guard_begin(&self.guard, &self.limits.guard, is_server, self.now_ms)
         self.resets_at_ms = self.now_ms
         self.resets_left_milli = <uint64_t>1000 * self.limits.resets
+        memory_begin(&self.memory)
         self.make()
         return self.settle()
 
@@ -298,10 +311,10 @@ cdef class H2Session:
             nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE)
             nghttp2_option_set_stream_reset_rate_limit(option, 2 * <uint64_t>self.limits.resets,
                                                        2 * <uint64_t>self.limits.resets_per_second)
-            code = nghttp2_session_server_new2(&self.session, callbacks, <void*>self, option)
+            code = nghttp2_session_server_new3(&self.session, callbacks, <void*>self, option, &self.memory.hooks)
         else:
             nghttp2_option_set_peer_max_concurrent_streams(option, self.limits.assumed_streams)
-            code = nghttp2_session_client_new2(&self.session, callbacks, <void*>self, option)
+            code = nghttp2_session_client_new3(&self.session, callbacks, <void*>self, option, &self.memory.hooks)
         nghttp2_option_del(option)
         if code != 0:
             raise MemoryError
@@ -407,6 +420,14 @@ cdef class H2Session:
                 break
         self.in_call = False
         return -1 if size < 0 else 0
+
+    cdef void drop_section(self) noexcept:
+        if not self.in_call:
+            section_free(&self.section)
+
+    cdef void rest(self) noexcept:
+        if not self.in_call and nghttp2_session_want_write(self.session) == 0:
+            memory_rest(&self.memory)
 
     cdef bint wants_pump(self) noexcept:
         return nghttp2_session_want_write(self.session) != 0

@@ -116,6 +116,13 @@ cdef extern from "<nghttp2/nghttp2.h>":
 
     ctypedef int nghttp2_settings_id
 
+    ctypedef struct nghttp2_mem:
+        void* mem_user_data
+        void* (*malloc)(size_t size, void* user) noexcept nogil
+        void (*free)(void* place, void* user) noexcept nogil
+        void* (*calloc)(size_t n, size_t size, void* user) noexcept nogil
+        void* (*realloc)(void* place, size_t size, void* user) noexcept nogil
+
     ctypedef struct nghttp2_nv:
         uint8_t* name
         uint8_t* value
@@ -248,11 +255,11 @@ cdef extern from "<nghttp2/nghttp2.h>":
     void nghttp2_option_set_server_fallback_rfc7540_priorities(nghttp2_option* option, int is_on)
     void nghttp2_option_set_builtin_recv_extension_type(nghttp2_option* option, uint8_t type)
 
-    # A session: one side of one connection
-    int nghttp2_session_client_new2(nghttp2_session** session, const nghttp2_session_callbacks* callbacks,
-                                    void* user_data, const nghttp2_option* option)
-    int nghttp2_session_server_new2(nghttp2_session** session, const nghttp2_session_callbacks* callbacks,
-                                    void* user_data, const nghttp2_option* option)
+    # A session: one side of one connection. `mem` is copied; its user data is given to each of its functions
+    int nghttp2_session_client_new3(nghttp2_session** session, const nghttp2_session_callbacks* callbacks,
+                                    void* user_data, const nghttp2_option* option, nghttp2_mem* mem)
+    int nghttp2_session_server_new3(nghttp2_session** session, const nghttp2_session_callbacks* callbacks,
+                                    void* user_data, const nghttp2_option* option, nghttp2_mem* mem)
     void nghttp2_session_del(nghttp2_session* session)
     ssize_t nghttp2_session_mem_recv(nghttp2_session* session, const uint8_t* data, size_t size)
     ssize_t nghttp2_session_mem_send(nghttp2_session* session, const uint8_t** data)

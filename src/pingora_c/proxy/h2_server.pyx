@@ -26,7 +26,7 @@ from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
-from pingora_c.proxy.server_connection cimport ServerLimits
+from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport (
     ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, HTTP2_CONNECTIONS,
@@ -455,6 +455,7 @@ cdef class H2Server(H2Carrier):
         if self.is_closed or self.state != H2_OPEN:
             return
         self.state = H2_FLUSHING
+        self.session.drop_section()
         timer_clear(&self.timer)
         if self.is_broken:
             self.close()
@@ -483,6 +484,17 @@ cdef class H2Server(H2Carrier):
     cdef void fail(self, int kind) noexcept:
         self.fail_streams(kind)
         self.close()
+
+    cdef void close(self) noexcept:
+        if self.is_closed:
+            return
+        ServerConnection.close(self)
+        self.session.drop_section()
+        try:       # they know us: without this the collector of cycles would have to find us
+            for streams in (self.streams, self.ending, self.relieved, self.resumed):
+                streams.clear()
+        except:
+            pass   # ignored: clearing allocates nothing
 
     cdef void fail_streams(self, int kind) noexcept:
         cdef H2ServerStream stream
@@ -539,6 +551,7 @@ cdef class H2Server(H2Carrier):
             self.sweep()
             return
         idle_ms = now_ms - self.idle_since_ms
+        self.session.rest()
         if idle_ms < self.application.limits.keep_alive_ms:
             self.arm(<uint32_t>(self.application.limits.keep_alive_ms - idle_ms))
         elif self.is_blocked:
