@@ -164,6 +164,16 @@ def check_externs(tree: Tree) -> Iterator[Problem]:
                 yield Problem(path, statement.line, "sources are modules with cimports, not included texts")
 
 
+def check_enums(tree: Tree) -> Iterator[Problem]:
+    """Cython 3.3 cannot translate sums of members of an enum with overflowcheck, which the debug build sets."""
+    for path in tree.compiled(".pxd"):
+        if "# cython: overflowcheck=False\n" in tree.texts[path]:
+            continue
+        for statement in tree.parsed[path]:
+            if re.match(r"[A-Z][A-Z_0-9]* = (?=.*[A-Z]).*\w *[-+*]", statement.text):
+                yield Problem(path, statement.line, "a sum of members breaks the debug build: see stats/layout.pxd")
+
+
 def check_sizes(tree: Tree) -> Iterator[Problem]:
     """One concept per file: past 400 lines a warning, past 600 an error."""
     for path, text in tree.texts.items():
@@ -225,6 +235,7 @@ CHECKS = [
     check_layers,
     check_contracts,
     check_externs,
+    check_enums,
     check_sizes,
     check_unfinished,
     check_stubs,

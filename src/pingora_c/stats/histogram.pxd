@@ -11,7 +11,7 @@ cdef enum:
     LONGEST_US = 4200000000
     BUCKETS = 763
     SUM = BUCKETS                  # the cell behind the buckets: microseconds of all
-    HISTOGRAM_CELLS = BUCKETS + 1
+    HISTOGRAM_CELLS
 
 
 cdef inline uint32_t bucket_of(uint64_t duration_us) noexcept nogil:

@@ -52,6 +52,21 @@ def test_imports_go_downward(tmp_path, name, text, found):
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param("cdef enum:\n    A = 1 << 20\n    B = -1\n    C = A\n    D\n", [], id="numbers and members"),
+        pytest.param("cdef enum:\n    A = 1\n    B = A + 1\n", [3], id="a sum"),
+        pytest.param("cdef enum:\n    A = 1\n    B = 2 * A\n", [3], id="a product"),
+        pytest.param("# cython: overflowcheck=False\ncdef enum:\n    A = 1\n    B = A + 1\n", [], id="without checks"),
+    ],
+)
+def test_a_sum_of_members_of_an_enum_needs_a_file_without_overflow_checks(tmp_path, text, found):
+    path = "src/pingora_c/h1/head.pxd"
+    said = "a sum of members breaks the debug build: see stats/layout.pxd"
+    assert problems(lint.check_enums, tmp_path, {path: text}) == [f"{path}:{line}: {said}" for line in found]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         pytest.param("cdef int f(int a) noexcept nogil:", id="noexcept"),
