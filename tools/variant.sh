@@ -31,11 +31,11 @@ use_sanitizer() {
     export LD_PRELOAD
 }
 
-# Other people's programs run without it: curl of Debian 12, for one, waits for ever in setlocale with it.
+# Other people's programs run without it: those of Debian 12 that call setlocale or textdomain wait there for ever with it.
 spare_other_programs() {
     local name path spared=$tree/build/bin
     mkdir -p "$spared"
-    for name in curl h2load haproxy nginx openssl wrk; do
+    for name in curl git h2load h2spec haproxy nginx openssl pgrep slowhttptest sslscan systemd-analyze testssl wrk; do
         path=$(command -v "$name") || continue
         printf '#!/bin/sh\nunset LD_PRELOAD\nexec %s "$@"\n' "$path" >"$spared/$name"
         chmod +x "$spared/$name"
