@@ -148,6 +148,14 @@ class TestTls:
     def test_a_certificate_that_is_right_passes(self, authority, origin, health):
         asyncio.run(health.check(self.endpoint(origin, UpstreamTls(ca=authority.chain))))
 
+    def test_another_authority_in_the_same_file_is_trusted(self, authority, origin, tmp_path):
+        file = tmp_path / "ca.pem"
+        file.write_bytes(Authority().chain)
+        with pytest.raises(ssl.SSLError):
+            asyncio.run(TcpHealthCheck().check(self.endpoint(origin, UpstreamTls(ca=file))))
+        file.write_bytes(authority.chain)
+        asyncio.run(TcpHealthCheck().check(self.endpoint(origin, UpstreamTls(ca=file))))
+
     def test_one_that_is_not_verified_passes(self, origin):
         asyncio.run(TcpHealthCheck().check(self.endpoint(origin, UpstreamTls(verify=False))))
 

@@ -1,21 +1,34 @@
 """The TLS of health checks: Python's, with what an UpstreamTls says."""
 
 import contextlib
-import functools
 import os
 import ssl
+import weakref
 from collections.abc import Iterator
 
 from pingora.tls import files
 from pingora.tls.certificate import Certificate
 from pingora.tls.upstream import UpstreamTls
+from pingora_c.net.tls_client import ClientContext
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-@functools.lru_cache(maxsize=256)
+# By the core's context, which is another one when a file's content is, and by whether names are checked.
+contexts: "weakref.WeakKeyDictionary[ClientContext, dict[bool, ssl.SSLContext]]" = weakref.WeakKeyDictionary()
+
+
 def ssl_context(tls: UpstreamTls) -> ssl.SSLContext:
-    """Make a context that trusts whom `tls` trusts; with an `alternative_name` it checks the chain and no name."""
+    """Give a context that trusts whom `tls` trusts; with an `alternative_name` it checks the chain and no name."""
+    made = contexts.setdefault(tls.context, {})
+    checks_names = tls.alternative_name is None
+    if checks_names not in made:
+        made[checks_names] = new_context(tls)
+    return made[checks_names]
+
+
+def new_context(tls: UpstreamTls) -> ssl.SSLContext:
+    """Make it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = VERSIONS[tls.min_version]
     context.maximum_version = VERSIONS[tls.max_version]
