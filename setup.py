@@ -201,6 +201,8 @@ def extension(name: str, source: str, cflags: list[str], ldflags: list[str], lib
 
 def extensions(cflags: list[str], ldflags: list[str]) -> list[Extension]:
     """Make one Extension for the core, for each module alone, and for each module that the core holds."""
+    if KIND == "none":
+        return []
     return [
         extension(f"pingora_c.{name}", f"src/pingora_c/{name.replace('.', '/')}.pyx", cflags, ldflags, libraries)
         for name, libraries in [("core", LIBRARIES), *((name, []) for name in ALONE + MODULES)]
@@ -224,18 +226,36 @@ def write_table(names: list[str]) -> None:
         table.write_text(text)
 
 
+BUILT_AS = Path("build/built_as")  # how the objects in this tree were made
+
+
+def how() -> str:
+    """Tell all that the objects depend on beside the sources; for those who look for faults, the whole of this file."""
+    flags = [os.environ.get(name) for name in ("CC", "CFLAGS", "LDFLAGS")]
+    return repr((KIND, flags, DIRECTIVES, KINDS[KIND] if KIND == "release" else Path(__file__).read_text()))
+
+
+def is_stale() -> bool:
+    """Whether what was built here before was built otherwise."""
+    return BUILT_AS.read_text() != how() if BUILT_AS.exists() else KIND != "release"
+
+
 class Build(build_ext):
     """build_ext that compiles the modules of the core side by side and links them into one library."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
-        self.force = self.force or KIND != "release"
+        self.force = self.force or is_stale()
 
     def run(self) -> None:
+        if not self.extensions:
+            return
+        if self.force:
+            BUILT_AS.write_text("")  # an end in between leaves objects of both kinds
         super().run()
-        if self.extensions:
-            self.remove_strays()
+        self.remove_strays()
+        BUILT_AS.write_text(how())
 
     def build_extensions(self) -> None:
         """Compile what the core holds, then build the core and the modules alone, as any extension."""
@@ -292,7 +312,7 @@ def translate(modules: list[Extension], directives: dict[str, object]) -> list[E
                 build_dir=str(GENERATED),
                 show_all_warnings=is_strict,
                 emit_linenums=KIND != "release",
-                force=KIND != "release",
+                force=is_stale(),
                 nthreads=0,
             )
         finally:

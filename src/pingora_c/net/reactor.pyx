@@ -15,7 +15,7 @@ from pingora_c.lib.epoll cimport (
 )
 from pingora_c.lib.time cimport CLOCK_MONOTONIC
 from pingora_c.lib.unistd cimport close, getpid, read
-from pingora_c.net.timer cimport timer_set, wheel_advance, wheel_init, wheel_next_ms
+from pingora_c.net.timer cimport timer_set, wheel_advance, wheel_end, wheel_init, wheel_next_ms
 
 import os
 import weakref
@@ -89,6 +89,8 @@ cdef class Reactor:
 
     def __cinit__(self, loop=None, Counters counters=None):
         cdef epoll_event event
+        self.now_ms = now_us() // 1000
+        wheel_init(&self.wheel, self.now_ms)
         self.counters = Counters() if counters is None else counters
         self.counted = self.counters.cells
         self.admission = Admission()
@@ -104,8 +106,6 @@ cdef class Reactor:
         if self.epoll_fd < 0 or self.timer_fd < 0:
             raise OSError("cannot create epoll or timerfd: out of descriptors")
         self.owner_pid = getpid()
-        self.now_ms = now_us() // 1000
-        wheel_init(&self.wheel, self.now_ms)
         event.events = EPOLLIN
         event.data.u64 = TIMER_KEY
         epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.timer_fd, &event)
@@ -118,6 +118,7 @@ cdef class Reactor:
 
     def __dealloc__(self):
         self.close_descriptors()
+        wheel_end(&self.wheel)
         drop_all(&self.graveyard)
         drop_all(&self.ready)
         drop_all(&self.late)

@@ -30,6 +30,10 @@ cdef struct Wheel:
     uint64_t now_ms       # time of the last advance
 
 cdef void wheel_init(Wheel* wheel, uint64_t now_ms) noexcept nogil
+
+# Take every timer out: owners may outlive the wheel, as the collector frees what refers to each other in any order.
+cdef void wheel_end(Wheel* wheel) noexcept nogil
+
 cdef void timer_init(Timer* timer, timer_fn fire, void* owner) noexcept nogil
 
 # Arm for `deadline_ms` (on the wheel's clock), whatever it was armed for before.

@@ -44,6 +44,13 @@ cdef void timer_unlink(Timer* timer) noexcept nogil:
     timer.deadline_ms = 0
 
 
+cdef void wheel_end(Wheel* wheel) noexcept nogil:
+    cdef int i
+    for i in range(WHEEL_SLOTS):
+        while wheel.slots[i].next != &wheel.slots[i]:
+            timer_unlink(wheel.slots[i].next)
+
+
 cdef void timer_set(Wheel* wheel, Timer* timer, uint64_t deadline_ms) noexcept nogil:
     timer.deadline_ms = deadline_ms
     if timer.next != NULL:
