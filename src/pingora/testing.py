@@ -83,10 +83,12 @@ class RunningProxy:
             await self._end.wait()
 
     def close(self) -> None:
-        """Stop serving and wait until it has ended."""
+        """Stop serving and wait until it has ended. Raises the exception that it ended with."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(10)
+        if self._problem is not None:
+            raise self._problem
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float = 5.0) -> T:
         """Run a coroutine on the proxy's loop and return its result."""
@@ -167,17 +169,16 @@ def read_all(client: socket.socket) -> bytes:
 @pytest.fixture
 def proxy_factory() -> Iterator[Callable[..., RunningProxy]]:
     """Start proxies: `proxy_factory(proxy, limits=None, tls=None, …)` gives a RunningProxy of these arguments."""
-    running: list[RunningProxy] = []
+    with contextlib.ExitStack() as running:
 
-    def start(
-        proxy: ProxyHttp | TcpProxy, limits: Limits | None = None, tls: TlsSettings | None = None, **options: Any
-    ) -> RunningProxy:
-        running.append(RunningProxy(proxy, limits, tls, **options))
-        return running[-1]
+        def start(
+            proxy: ProxyHttp | TcpProxy, limits: Limits | None = None, tls: TlsSettings | None = None, **options: Any
+        ) -> RunningProxy:
+            started = RunningProxy(proxy, limits, tls, **options)
+            running.callback(started.close)
+            return started
 
-    yield start
-    for proxy in running:
-        proxy.close()
+        yield start
 
 
 @pytest.fixture

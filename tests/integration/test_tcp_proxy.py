@@ -58,6 +58,24 @@ def test_bytes_go_both_ways_and_each_side_ends_on_its_own(proxy_factory, peer_fa
     is_over(proxy)
 
 
+def test_at_its_end_worker_stop_runs_and_nothing_is_served_any_more(proxy_factory, peer_factory):
+    ends = []
+
+    class Ends(TcpProxy):
+        async def worker_stop(self):
+            ends.append("worker_stop")
+
+    hooks = Ends()
+    hooks.upstreams = LoadBalancer([peer_factory(echo).address])
+    proxy = proxy_factory(hooks)
+    with proxy.connect(10) as client:
+        client.sendall(b"a")
+        assert client.recv(1) == b"a"
+        proxy.close()
+        assert read_all(client) == b""
+    assert ends == ["worker_stop"]
+
+
 def test_a_server_may_speak_first_and_end_first(proxy_factory, peer_factory):
     got = []
 

@@ -14,6 +14,9 @@ PHASES = (
 cdef class Plan:
     """Made by `make_plan` of pingora_c.proxy.service."""
 
+    def __cinit__(self):
+        self.websockets = set()
+
     cdef void tell_idle(self) noexcept:
         cdef object on_idle = self.on_idle
         self.on_idle = None

@@ -128,7 +128,6 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.has_retry_hooks = any(hooks[i] is not None for i in (FAIL_TO_CONNECT, ERROR_WHILE_PROXY))
     plan.keeps_body = plan.retry.any_method or hooks[<int>ERROR_WHILE_PROXY] is not None
     plan.reactor = reactor
-    plan.websockets = set()
     plan.balancer = balancer
     plan.loop = loop
     plan.tasks = TaskStarter(loop)
