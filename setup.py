@@ -34,6 +34,7 @@ MODULES = [
     "base.linked",
     "mem.buffer_pool",
     "mem.byte_queue",
+    "mem.shared_ring",
     "stats.histogram",
     "stats.counters",
     "http.field",

@@ -160,6 +160,8 @@ def run(name, scale):
             load.wait_for_answers(3000)
         if scenario is configuration_reloads:
             instance.ask("reload")  # the first one makes memory private that was shared since the fork
+        if scenario is upgrades:  # what the supervisor before has counted is read beside what the present one counts
+            instance.ask("upgrade")
         if scenario is scaling:
             for number in (8, WORKERS):  # listening sockets of a slot stay open
                 instance.ask("scale", workers=number)

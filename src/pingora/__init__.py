@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pingora.proxy import ProxyHttp
     from pingora.proxy_protocol import AcceptProxyProtocol
     from pingora.retry import RetryPolicy
+    from pingora.rings import Ring
     from pingora.server import Server
     from pingora.serving import serve
     from pingora.snapshots import publish, shared
@@ -76,6 +77,7 @@ else:
         "pingora.proxy": ("ProxyHttp",),
         "pingora.proxy_protocol": ("AcceptProxyProtocol",),
         "pingora.retry": ("RetryPolicy",),
+        "pingora.rings": ("Ring",),
         "pingora.server": ("Server",),
         "pingora.serving": ("serve",),
         "pingora.tcp": ("TcpProxy",),
@@ -139,6 +141,7 @@ __all__ = [
     "Response",
     "ResponseHead",
     "RetryPolicy",
+    "Ring",
     "RoundRobin",
     "Selection",
     "Server",

@@ -140,6 +140,8 @@ OF_COLLECTOR = Family(
     ("generation",),
     (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
 )
+RING_RECORDS = Family("pingora_ring_records_total", "counter", "Records that were put into a ring.", ("ring",))
+RING_DROPPED = Family("pingora_ring_dropped_total", "counter", "Records for which a ring had no room.", ("ring",))
 OF_INSTANCE = (
     Family("pingora_build_info", "gauge", "1, with the version as a label.", ("version", "python")),
     Family("pingora_start_time_seconds", "gauge", "When the instance was started, in Unix time."),
@@ -176,7 +178,16 @@ def plain_family(name: str) -> Family:
 
 
 DESCRIBED = {
-    family.name: family for family in (*OF_INSTANCE, *COUNTED, *OF_SERVICES, *OF_UPSTREAMS, OF_COLLECTOR, *OF_PROCESSES)
+    family.name: family
+    for part in (
+        OF_INSTANCE,
+        COUNTED,
+        OF_SERVICES,
+        OF_UPSTREAMS,
+        (OF_COLLECTOR, RING_RECORDS, RING_DROPPED),
+        OF_PROCESSES,
+    )
+    for family in part
 }
 FAMILIES = {family.name: family for family in map(plain_family, filter(None, COUNTER_NAMES))} | DESCRIBED
 

@@ -7,6 +7,7 @@
 | `sockets` | the listening sockets of all worker slots | supervisor |
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
 | `reloads`, `in_place` | a reload; that of a configuration by the processes that run | supervisor |
+| `kept_rings` | memory of rings | supervisor |
 | `published` | what the agent published | supervisor |
 | `places` | which workers are started, replaced and let go | supervisor |
 | `backoff` | when a worker that died is started again | supervisor |

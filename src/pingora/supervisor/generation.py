@@ -15,6 +15,7 @@ from pingora.supervisor import Refused, describe
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import PROTOCOL, Channel, Message, next_message
 from pingora.supervisor.given_files import GivenFiles
+from pingora.supervisor.kept_rings import KeptRings
 from pingora.supervisor.sockets import SlotSockets, send_sockets
 from pingora.supervisor.statistics import Statistics
 from pingora.supervisor.system import start_module
@@ -98,8 +99,8 @@ class Generation:
         self._statistics: Statistics | None = None
         self.metrics: str | None = None  # where the program wants its metrics shown
 
-    async def loaded(self) -> None:
-        """Wait until the program is loaded, and take the addresses it listens on. Raises Refused."""
+    async def loaded(self, rings: KeptRings) -> None:
+        """Wait until the program is loaded, and take the addresses it listens on and its rings. Raises Refused."""
         message = await next_message(self._channel, None)
         if message is None:
             raise Refused("the process that loads the program ended before it was done; the error log may say why")
@@ -113,6 +114,7 @@ class Generation:
         self.addresses = message["addresses"]
         self.has_agent = message["has_agent"]
         self.metrics = message.fields.get("metrics")
+        rings.take(message)
         self.is_loaded = True
 
     @property
@@ -126,12 +128,18 @@ class Generation:
         return [worker for worker in self.servers if not worker.is_leaving]
 
     def equip(
-        self, board: Board, statistics: Sequence[Statistics], sockets: SlotSockets, options: dict[str, Any]
+        self,
+        board: Board,
+        statistics: Sequence[Statistics],
+        rings: KeptRings,
+        sockets: SlotSockets,
+        options: dict[str, Any],
     ) -> None:
         """Give it what its workers inherit; its processes count in the first of `statistics`. Raises Refused."""
         self._statistics = statistics[0]
         with answering():
             self._channel.send("board", [board.fd, *(one.fd for one in statistics)], options=options)
+            rings.send(self._channel)
             sockets.send(self._channel)
 
     def send_probes(self, probes: SlotSockets, roles: dict[str, str]) -> None:

@@ -129,10 +129,8 @@ class Handover:
         ours = self._supervisor
         successor = Successor(ours.command_line(program), ours.notifier.environment, self.process_one)
         self.successor = successor
-        n_workers = ours.options.workers if ours.scaling.is_by_hand else None
         try:
-            fds = [ours.tickets, *(one.fd for one in ours.statistics)]
-            await successor.prepare(ours.sockets, ours.ports.sockets, fds, self.elders, n_workers)
+            await successor.prepare(ours)
             if ours.is_stopping:
                 raise Refused("the instance is being stopped")
             ours.operators.release()

@@ -22,6 +22,7 @@ from pingora.supervisor.daemon import Daemon
 from pingora.supervisor.generation import Generation, reap_strangers
 from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.handover import Handover
+from pingora.supervisor.kept_rings import KeptRings
 from pingora.supervisor.log_files import open_log_files
 from pingora.supervisor.notify import Notifier
 from pingora.supervisor.operators import Operators
@@ -83,6 +84,7 @@ class Supervisor:
         self.board.n_workers = options.workers
         self.sockets = SlotSockets(options.workers)
         self.ports = Ports()
+        self.rings = KeptRings()
         self.statistics = [Statistics.create()]  # ours, then those of supervisors before us that still matter
         self.generation: Generation | None = None
         self.others: list[Generation] = []  # that load, drain, or were discarded, until their processes are reaped
@@ -195,7 +197,7 @@ class Supervisor:
 
     async def _start_from(self, predecessor: Predecessor) -> None:
         """Take over what another supervisor serves. Raises Refused, and then nothing has changed."""
-        sockets, probes = predecessor.inherit()
+        sockets, probes = predecessor.inherit(self.rings)
         if predecessor.tickets is not None:
             os.close(self.tickets)
             self.tickets = predecessor.tickets
@@ -228,10 +230,10 @@ class Supervisor:
         new: list[str] = []
         new_ports: list[str] = []
         try:
-            await asyncio.wait_for(generation.loaded(), timeout)
+            await asyncio.wait_for(generation.loaded(self.rings), timeout)
             new = self.sockets.open(generation.addresses)
             new_ports = self.ports.open(self.options, generation.metrics)
-            generation.equip(self.board, self.statistics, self.sockets, self.options.for_workers)
+            generation.equip(self.board, self.statistics, self.rings, self.sockets, self.options.for_workers)
             self.ports.give(self.options, generation)
         except BaseException as error:
             self.sockets.close(new)

@@ -51,7 +51,6 @@ class Statistics:
         self._page = memoryview(mmap.mmap(fd, BLOCKS_AT)).cast("Q")
         if self._page[0] != MAGIC:
             raise ValueError("these are no statistics of this version")
-        self._blocks: dict[int, mmap.mmap] = {}
         self._free: list[int] = []
         self._schema: dict[str, Any] = {}
 
@@ -71,7 +70,6 @@ class Statistics:
     def close(self) -> None:
         """Let go of the memory, which stays with whoever else has it."""
         self._page.release()
-        self._blocks.clear()
         os.close(self.fd)
 
     def word(self, name: int) -> int:
@@ -121,14 +119,8 @@ class Statistics:
         self._free.append(number)
 
     def block(self, number: int) -> mmap.mmap:
-        """Give the memory of a block."""
-        if number not in self._blocks:
-            self._blocks[number] = mmap.mmap(self.fd, BLOCK_BYTES, offset=BLOCKS_AT + number * BLOCK_BYTES)
-        return self._blocks[number]
-
-    def unmap(self, number: int) -> None:
-        """Let go of the memory of a block, which this process uses no more."""
-        self._blocks.pop(number, None)
+        """Map the memory of a block, for as long as the caller keeps it: a mapping holds a descriptor."""
+        return mmap.mmap(self.fd, BLOCK_BYTES, offset=BLOCKS_AT + number * BLOCK_BYTES)
 
     def blocks(self) -> Iterable[mmap.mmap]:
         """Give all blocks."""

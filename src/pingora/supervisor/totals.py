@@ -73,7 +73,6 @@ def begin(present: Statistics, earlier: Iterable[Statistics]) -> None:
                 past.absorb(block)
             del past
             end_gauges(present.block(PAST))
-            present.unmap(PAST)
             for name in (RELOADS, REFUSED_RELOADS, WORKERS_DIED, AGENTS_DIED):
                 present.set_word(name, present.word(name) + one.word(name))
 

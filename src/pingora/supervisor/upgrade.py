@@ -17,15 +17,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pingora.supervisor import Refused
 from pingora.supervisor.channel import Channel, Message, next_message
-from pingora.supervisor.elders import Elders
+from pingora.supervisor.kept_rings import KeptRings
 from pingora.supervisor.process_one import VARIABLE as PROCESS_ONE
 from pingora.supervisor.process_one import ProcessOne
-from pingora.supervisor.sockets import SlotSockets, take
+from pingora.supervisor.sockets import take
+
+if TYPE_CHECKING:
+    from pingora.supervisor.instance import Supervisor
 
 VARIABLE = "PINGORA_UPGRADE"  # names the descriptor of the new program's channel
 START_S = 180.0  # that the new program may take until it is ready
@@ -76,24 +80,16 @@ class Successor:
             raise Refused(message.fields.get("text", f"the new program said {message.kind} instead of {kind}"))
         return message
 
-    async def prepare(
-        self,
-        sockets: SlotSockets,
-        probes: SlotSockets,
-        fds: Sequence[int],
-        elders: Elders,
-        n_workers: int | None,
-    ) -> None:
-        """Give it the sockets, those of the agent, the TicketStore and the Statistics; wait until it is ready.
-
-        `elders`, `n_workers`: see Predecessor. Raises Refused.
-        """
+    async def prepare(self, ours: "Supervisor") -> None:
+        """Give it what `ours` holds for all supervisors of the instance; wait until it is ready. Raises Refused."""
         await self.expect("hello")
+        fds = [ours.tickets, *(one.fd for one in ours.statistics)]
         try:
-            sockets.send(self._channel)
-            probes.send(self._channel, kind="probes")
-            self._channel.send("elders", elders.fds)
-            self._channel.send("inherit", fds, n_workers=n_workers)
+            ours.sockets.send(self._channel)
+            ours.ports.sockets.send(self._channel, kind="probes")
+            ours.rings.send(self._channel)
+            self._channel.send("elders", ours.handover.elders.fds)
+            self._channel.send("inherit", fds, n_workers=ours.options.workers if ours.scaling.is_by_hand else None)
         except OSError as error:
             raise Refused(f"the new program does not answer: {error}") from None
         self.statistics = (await self.expect("ready")).fds
@@ -148,13 +144,15 @@ class Predecessor:
         fd = os.environ.pop(VARIABLE, "")
         return cls(int(fd)) if fd else None
 
-    def inherit(self) -> tuple[dict[str, list[socket.socket]], dict[str, list[socket.socket]]]:
-        """Take the sockets, those of health probes apart, and the TicketStore."""
+    def inherit(self, rings: KeptRings) -> tuple[dict[str, list[socket.socket]], dict[str, list[socket.socket]]]:
+        """Take the sockets, those of health probes apart, the TicketStore, and `rings`."""
         self.channel.send("hello")
         sockets: dict[str, list[socket.socket]] = {}
         probes: dict[str, list[socket.socket]] = {}
         while (message := self.channel.receive()) is not None:
-            if message.kind == "elders":
+            if message.kind == "rings":
+                rings.take(message)
+            elif message.kind == "elders":
                 self.elders = [Channel(socket.socket(fileno=fd)) for fd in message.fds]
             elif message.kind == "inherit":
                 self.n_workers = message.fields.get("n_workers")

@@ -20,6 +20,7 @@ import pingora
 from pingora import metrics
 from pingora.loading import load
 from pingora.program import Program
+from pingora.rings import Memory, rings
 from pingora.server import Server
 from pingora.supervisor import say
 from pingora.supervisor.agent import Agent
@@ -28,6 +29,7 @@ from pingora.supervisor.channel import PROTOCOL, Channel, Message
 from pingora.supervisor.code import changed_files, imported_code
 from pingora.supervisor.follower import shortened
 from pingora.supervisor.given_files import GivenFiles
+from pingora.supervisor.kept_rings import offer, rings_of
 from pingora.supervisor.life import Birth, Life, ignore_supervisor_signals, replace_output
 from pingora.supervisor.sockets import keys_of, places_of, take
 from pingora.supervisor.statistics import Statistics, drop_absorbed, open_all
@@ -91,8 +93,10 @@ class Zygote:
     def run(self) -> None:
         """Report and serve the supervisor until it closes the channel. In a forked worker this does not return."""
         keys_of(self._server.addresses)  # the supervisor opens them, errors of use are found here
-        self._channel.send(
+        offer(
+            self._channel,
             "loaded",
+            {name: rings.memory(name) for name in rings.sizes},
             protocol=PROTOCOL,
             version=pingora.__version__,
             addresses=self._server.addresses,
@@ -111,6 +115,8 @@ class Zygote:
                 take(self._sockets, message)
             elif message.kind == "options":
                 self._options = message["options"]
+            elif message.kind == "rings":
+                rings.use({name: Memory(*fds) for name, (_, *fds) in rings_of(message).items()})
             elif message.kind == "tickets":
                 follow_tickets(TicketStore(message.fds[0]))
             elif message.kind == "probes":
@@ -144,6 +150,7 @@ class Zygote:
                 keys_of(addresses)
                 agent = has_agent(self._prepared)
                 check_threads()
+                changed = ["a ring that is new"] if rings.has_unknown else []
             except ConfigError as error:
                 problems = error.problems
             except UsageError as error:

@@ -232,6 +232,6 @@ def test_a_program_that_is_its_own_supervisor_stands_below_process_1_too(app):
         app.tell("upgrade")
         wait_until(lambda before=before: not is_running(before))
         assert app.answer()[0] == text
-    assert len(container.pids()) == 4, "process 1, supervisor, generation, worker"
+    wait_until(lambda: len(container.pids()) == 4)  # process 1, supervisor, generation, worker
     container.kill(signal.SIGTERM)
     assert container.wait() == 0
