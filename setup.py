@@ -175,7 +175,7 @@ COUNTED = ["-DPINGORA_DEBUG=1", "-DCYTHON_USE_FREELISTS=0"]
 SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", "-U_FORTIFY_SOURCE"]
 
 KINDS = {
-    "release": ({}, ["-O2", "-g1", *HARDENING], ["-Wl,-z,relro,-z,now"]),
+    "release": ({}, ["-O2", "-g1", *HARDENING], ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL"]),
     "debug": (CHECKED, ["-O0", "-g", *COUNTED], []),
     "asan": (
         {},

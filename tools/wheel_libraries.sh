@@ -1,13 +1,15 @@
 #!/bin/sh
-# Build the libraries that wheels carry, in the containers of cibuildwheel: OpenSSL and nghttp2, into /usr/local.
-# Of each the newest release of a series is taken, so that a rebuild has its security fixes; its checksum is published
-# with it. Plain sh: the containers with musl may have no bash.
+# Build the libraries that wheels are linked with, in the containers of cibuildwheel: OpenSSL and nghttp2, into
+# /usr/local or PREFIX. Static only, since the linker would take shared ones. Of each the newest release of a series is
+# taken, so that a rebuild has its security fixes; its checksum is published with it. Plain sh: the containers with musl
+# may have no bash.
 set -eu
 
 OPENSSL_SERIES=3.5  # long-term support until April 2030
 NGHTTP2_SERIES=1
+PREFIX=${PREFIX:-/usr/local}
 
-# Print the newest version of a repository whose tags are PREFIX and a version of SERIES.
+# Print the newest version of a series: of what repository, and what stands before the version in its tags.
 newest() {
     git ls-remote --tags --refs "https://github.com/$1" "refs/tags/$2$3.*" |
         sed "s|.*refs/tags/$2||" | grep -E '^[0-9.]+$' | sort -t. -k1,1n -k2,2n -k3,3n | tail -n 1
@@ -34,7 +36,7 @@ tar -xzf "$openssl.tar.gz"
 (
     cd "$openssl"
     # The directory of the system's authorities and configuration is the distribution's, not one below /usr/local.
-    ./config --prefix=/usr/local --libdir=lib --openssldir=/etc/ssl shared no-tests no-docs no-legacy no-engine
+    ./config --prefix="$PREFIX" --libdir=lib --openssldir=/etc/ssl no-shared no-apps no-tests no-docs no-legacy no-engine
     make -j"$(nproc)" >/dev/null
     make install_sw >/dev/null
 )
@@ -47,8 +49,6 @@ grep -F " $nghttp2.tar.gz" checksums.txt | sha256sum -c -
 tar -xzf "$nghttp2.tar.gz"
 (
     cd "$nghttp2"
-    ./configure --prefix=/usr/local --enable-lib-only --disable-static >/dev/null
+    ./configure --prefix="$PREFIX" --libdir="$PREFIX/lib" --enable-lib-only --disable-shared --with-pic >/dev/null
     make -j"$(nproc)" install >/dev/null
 )
-
-ldconfig 2>/dev/null || true # musl has none and needs none
