@@ -105,11 +105,15 @@ def test_fields_of_a_connection_are_left_out_of_answers(ask):
     assert not {"connection", "keep-alive", "upgrade", "x-drop", "transfer-encoding"} & set(got["fields"])
 
 
+def why_ended(got):
+    """Name the code that ended a stream: nghttp2 1.68 ends the connection with it when a message is malformed."""
+    return got.get("goaway", got["reset"])
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
         (replaced(GET, authority="a b"), None),
-        (replaced(GET, authority="user@a"), 400),
         (replaced(GET, authority="a:x"), 400),
         ([*GET, ("host", "other")], 400),
         (replaced(GET, path="/a#b"), 400),
@@ -132,7 +136,13 @@ def test_a_request_that_http_1_would_refuse_is_refused(ask, fields, status):
     assert got["status"] == status
     assert got["head"] is None
     if status is None:
-        assert got["reset"] == "PROTOCOL_ERROR"
+        assert why_ended(got) == "PROTOCOL_ERROR"
+
+
+def test_user_information_in_an_authority_is_refused_by_us_or_by_nghttp2(ask):
+    got = ask(replaced(GET, authority="user@a"))
+    assert got["head"] is None
+    assert got["status"] == 400 or why_ended(got) == "PROTOCOL_ERROR"
 
 
 @pytest.mark.parametrize(
@@ -155,15 +165,15 @@ def test_a_request_that_http_1_would_refuse_is_refused(ask, fields, status):
         (":status", "200"),
     ],
 )
-def test_a_malformed_request_is_reset_and_reaches_nobody(ask, extra):
+def test_a_malformed_request_is_given_up_and_reaches_nobody(ask, extra):
     got = ask([*GET, extra])
-    assert (got["status"], got["reset"], got["head"]) == (None, "PROTOCOL_ERROR", None)
+    assert (got["status"], why_ended(got), got["head"]) == (None, "PROTOCOL_ERROR", None)
 
 
 @pytest.mark.parametrize("body", [b"hell", b"hello!"])
-def test_a_body_that_is_not_as_long_as_it_says_is_reset(ask, body):
+def test_a_body_that_is_not_as_long_as_it_says_is_given_up(ask, body):
     got = ask([*POST, ("content-length", "5")], echo, body=body)
-    assert (got["status"], got["reset"]) == (None, "PROTOCOL_ERROR")
+    assert (got["status"], why_ended(got)) == (None, "PROTOCOL_ERROR")
 
 
 def test_an_answer_before_the_body_has_ended_lets_the_client_stop(proxy_factory):

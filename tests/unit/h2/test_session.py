@@ -230,7 +230,7 @@ def test_a_hostile_server_ends_the_connection(name):
     assert len(sent) < 16384
 
 
-# what a server says in an answer that is malformed: only its stream ends
+# what a server says in an answer that is malformed
 MALFORMED = {
     "upper case": b"\x88\x00\x01A\x01b",
     "connection": b"\x88\x00\x0aconnection\x05close",
@@ -245,20 +245,29 @@ MALFORMED = {
 }
 
 
+def ended_alone(probe, stream):
+    """True if a malformed message ended its stream; False if it ended the connection, as with nghttp2 1.68."""
+    if probe.state["is_over"]:
+        assert probe.state["goaway_code"] == PROTOCOL_ERROR
+        return False
+    assert ("closed", stream, PROTOCOL_ERROR) in probe.events
+    return True
+
+
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_answer_ends_its_stream_only(name):
+def test_a_malformed_answer_is_not_passed_on_and_ends_its_stream_or_all(name):
     probe = Probe(False)
     stream, other = probe.request(GET), probe.request(GET)
     probe.drain()
     assert probe.feed(frames(SETTINGS, HeadersFrame(stream, data=MALFORMED[name], flags=["END_HEADERS"])))
     probe.drain()
     assert not [event for event in probe.events if event[0] == "fields"]
-    assert ("closed", stream, PROTOCOL_ERROR) in probe.events
-    assert probe.feed(frames(HeadersFrame(other, data=b"\x88", flags=["END_HEADERS", "END_STREAM"])))
-    assert ("fields", other, OK[:1], True) in probe.events
+    if ended_alone(probe, stream):
+        assert probe.feed(frames(HeadersFrame(other, data=b"\x88", flags=["END_HEADERS", "END_STREAM"])))
+        assert ("fields", other, OK[:1], True) in probe.events
 
 
-def test_data_that_contradicts_content_length_ends_the_stream():
+def test_data_that_contradicts_content_length_ends_the_stream_or_all():
     probe = Probe(False)
     stream = probe.request(GET)
     probe.drain()
@@ -266,7 +275,7 @@ def test_data_that_contradicts_content_length_ends_the_stream():
     assert probe.feed(frames(SETTINGS, head, DataFrame(stream, data=b"ab", flags=["END_STREAM"])))
     probe.drain()
     assert ("end", stream) not in probe.events
-    assert ("closed", stream, PROTOCOL_ERROR) in probe.events
+    ended_alone(probe, stream)
 
 
 def test_tokens_come_back_with_time():
