@@ -114,8 +114,8 @@ class Reader:
                 raise Failed(f"$ {command}\nshown is:\n{shown}\nwhat came:\n{output}")
             if not shown and ended.returncode:
                 raise Failed(f"$ {command}\nended with {ended.returncode}:\n{output}")
-            if "pingora init" in command:  # the files that it makes name the usual ports
-                for file in self.directory.glob("*/*.*"):
+            if self.ports and (made := re.search(r"pingora init (\S+)", command)):  # its files name the usual ports
+                for file in (self.directory / made[1]).glob("*.*"):
                     file.write_text(self.own(file.read_text()))
 
     def start(self, command: str, shown: str) -> subprocess.Popen[bytes]:
