@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from conversations import GET, dechunk, echo, post, proxy_to, wait_until
-from pki import Authority
+from pki import Authority, self_signed
 
 from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
 from pingora.testing import read_all
@@ -217,10 +217,11 @@ def test_bad_client_certificates_are_refused(ca, serve, required, version):
     revoked = ca.issue("eve", common_name="eve")
     stranger = Authority("other CA").issue("mallory")
     expired = ca.issue("late", days=(-20, -10))
+    future = ca.issue("early", days=(10, 20))
     proxy = serve(client_auth=ClientAuth(ca.chain, ca.crl(revoked), required=required))
     settings = {"minimum_version": version, "maximum_version": version}
     assert ask(proxy, ca.trusts(ca.issue("alice"), **settings)).endswith(b"hi")
-    for bad in (revoked, stranger, expired):
+    for bad in (revoked, stranger, expired, future, self_signed("alice")):
         with pytest.raises((ssl.SSLError, ConnectionError)):
             ask(proxy, ca.trusts(bad, **settings))
     if required:

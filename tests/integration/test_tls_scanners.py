@@ -5,8 +5,10 @@ PINGORA_LONG=1 runs testssl.sh too, which takes a minute.
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -29,6 +31,8 @@ SUITES = {
 # of testssl's findings: the certificate is the test's own, and no listener can mend what it is asked of one
 OF_CERTIFICATES = ("cert", "DNS_CAA", "OCSP")
 HARMLESS = {"OK", "INFO", "LOW"}
+# It needs an older cryptography than ours, so tools/setup.sh gives it an environment of its own.
+SSLYZE = shutil.which("sslyze") or shutil.which(f"{sys.prefix}/sslyze/bin/sslyze")
 
 
 class Hello(ProxyHttp):
@@ -63,6 +67,32 @@ def test_sslscan_finds_nothing_old_or_weak(listener, tmp_path):
     assert {one.get("name") for one in found.iter("group")} <= GROUPS
     assert [one.get("supported") for one in found.iter("renegotiation")] == ["0"]
     assert {one.get("vulnerable") for one in found.iter("heartbleed")} == {"0"}
+
+
+@pytest.mark.skipif(SSLYZE is None, reason="sslyze is not installed")
+def test_sslyze_finds_all_that_mozilla_asks_of_an_intermediate_configuration(listener, tmp_path):
+    report = tmp_path / "found.json"
+    # Exit code 1: who issued the test's certificate is unknown to it.
+    command = [SSLYZE, f"--json_out={report}", listener.address]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    (scanned,) = json.loads(report.read_text())["server_scan_results"]
+    assert scanned["scan_status"] == "COMPLETED"
+    found = {name: one["result"] for name, one in scanned["scan_result"].items() if one["status"] == "COMPLETED"}
+    accepted = {name: one["is_tls_version_supported"] for name, one in found.items() if "cipher_suites" in name}
+    assert {name for name, is_accepted in accepted.items() if is_accepted} == {
+        "tls_1_2_cipher_suites",
+        "tls_1_3_cipher_suites",
+    }
+    assert len(accepted) == 6, "of SSL 2.0 to TLS 1.3"
+    assert not found["tls_compression"]["supports_compression"]
+    assert not found["openssl_ccs_injection"]["is_vulnerable_to_ccs_injection"]
+    assert not found["heartbleed"]["is_vulnerable_to_heartbleed"]
+    assert found["robot"]["robot_result"] == "NOT_VULNERABLE_RSA_NOT_SUPPORTED"
+    assert found["session_renegotiation"]["client_renegotiations_success_count"] == 0
+    assert found["tls_fallback_scsv"]["supports_fallback_scsv"]
+    assert found["tls_extended_master_secret"]["supports_ems_extension"]
+    mozilla = told.stdout.partition("COMPLIANCE AGAINST")[2]
+    assert re.findall(r"^ +\* (\w+):", mozilla, re.MULTILINE) == ["certificate_path_validation"], told.stdout
 
 
 @pytest.mark.skipif(shutil.which("testssl") is None, reason="testssl.sh is not installed")

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from conversations import GET, Forwarding, proxy_to, wait_until
-from pki import Authority
+from pki import Authority, self_signed
 from tls_origin import OK, TlsOrigin
 
 from pingora import Certificate, HttpPeer, LoadBalancer, ProxyHttp, RetryPolicy, UpstreamTls
@@ -117,6 +117,7 @@ def test_what_is_not_trusted_is_refused(ca, tls_origin, ask, caplog):
     cases = [
         (ca.issue("app.test"), UpstreamTls(ca=Authority("another").chain, **app), "unable to get local issuer"),
         (ca.issue("app.test"), UpstreamTls(**app), "unable to get local issuer"),
+        (self_signed("app.test"), UpstreamTls(ca=ca.chain, **app), "self-signed certificate"),
         (expired, UpstreamTls(ca=ca.chain, **app), "certificate has expired"),
         (future, UpstreamTls(ca=ca.chain, **app), "not yet valid"),
         (revoked, UpstreamTls(ca=ca.chain, crl=ca.crl(revoked), **app), "certificate revoked"),

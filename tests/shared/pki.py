@@ -104,6 +104,18 @@ class Authority(Issued):
         return context
 
 
+def self_signed(name):
+    """Make a certificate for a DNS name that nobody else vouches for."""
+    key = new_key()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - DAY).not_valid_after(now + DAY)
+    builder = builder.add_extension(x509.SubjectAlternativeName([general_name(name)]), critical=False)
+    return Issued(builder.sign(key, hashes.SHA256()), key)
+
+
 def load_chain(context, issued):
     """Load a certificate into a context of Python's ssl, which reads only files."""
     import tempfile
