@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, str, list[str]]] = {
             *("pingora:ProxyError", "pingora:SessionEnded", "pingora_c.proxy.timings:Timings"),
             *("pingora_c.proxy.websocket:WebSocket", "pingora:WebSocketClose", "pingora:DROP", "pingora:GrpcWeb"),
             *("pingora:TcpProxy", "pingora:TcpSession", "pingora_c.net.proxy_protocol:ProxyProtocol"),
+            "pingora:ForwardProxy",
         ],
     ),
     "api/upstreams.md": (

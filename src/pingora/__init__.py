@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pingora.background import BackgroundService
+    from pingora.forward import ForwardProxy
     from pingora.grpc_web import GrpcWeb
     from pingora.limits import Limits
     from pingora.load_balancing import (
@@ -52,6 +53,7 @@ else:
     # Where each name is. They are imported when one is asked for: a supervisor and most commands need none of them.
     HOMES = {
         "pingora.background": ("BackgroundService",),
+        "pingora.forward": ("ForwardProxy",),
         "pingora.grpc_web": ("GrpcWeb",),
         "pingora.limits": ("Limits",),
         "pingora.load_balancing": (
@@ -120,6 +122,7 @@ __all__ = [
     "DnsDiscovery",
     "Endpoint",
     "FnvHash",
+    "ForwardProxy",
     "GrpcWeb",
     "HeaderMap",
     "HealthCheck",

@@ -47,6 +47,7 @@ RULES = {
     "body_timeout": Rule(0.001, DAY, "seconds"),
     "write_timeout": Rule(0.001, DAY, "seconds"),
     "tunnel_timeout": Rule(0.001, DAY, "seconds"),
+    "tunnel_total_timeout": Rule(0.001, DAY, "seconds", also=(None,)),
     "message_timeout": Rule(0.001, DAY, "seconds", also=(None,)),
     "message_bytes": Rule(1, 10**9, "bytes"),
     "message_fragments": Rule(1, 10**9, "frames"),
@@ -96,6 +97,7 @@ class Limits:
     body_bytes: int | None = None  # of a request body: 413
     write_timeout: float = 60.0  # without progress while the client takes nothing
     tunnel_timeout: float = 3600.0  # without a byte either way in a tunnel: cut
+    tunnel_total_timeout: float | None = None  # of a tunnel, whatever moves: cut, a WebSocket closed with 1001
     message_timeout: float | None = None  # without a message either way in a WebSocket, pings aside: closed with 1001
     message_bytes: int = 1 << 20  # of a message that `websocket_message` sees, decompressed: closed with 1009
     message_fragments: int = 16384  # frames of such a message: closed with 1008
@@ -126,6 +128,7 @@ class Limits:
             "body_rate": self.body_rate,
             "body_bytes": UNLIMITED if self.body_bytes is None else self.body_bytes,
             "tunnel_ms": int(self.tunnel_timeout * 1000),
+            "tunnel_total_ms": int((self.tunnel_total_timeout or 0) * 1000),
             "message_ms": int((self.message_timeout or 0) * 1000),
             "message_bytes": self.message_bytes,
             "message_fragments": self.message_fragments,

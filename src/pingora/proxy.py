@@ -21,6 +21,7 @@ from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.net.tls_hello import ClientHello
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.plan import PHASES
+from pingora_c.proxy.response import Response
 from pingora_c.proxy.session import Session
 from pingora_c.proxy.tcp_session import TCP_PHASES
 from pingora_c.upstream.peer import HttpPeer
@@ -47,6 +48,7 @@ class ProxyHttp(Generic[Ctx]):
     modules: Sequence[HttpModule] = ()
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}
+    takes_connect: bool = False  # CONNECT opens a tunnel to where `upstream_peer` says; else it is answered 405
 
     def close(self) -> MaybeAsync[None]:
         """Let go of what the object holds, such as clients of other services. May be `async def`.
@@ -92,10 +94,12 @@ class ProxyHttp(Generic[Ctx]):
     def proxy_upstream_filter(self, session: Session, ctx: Ctx) -> Answer:
         """Decide whether the request goes upstream. When: after `request_filter`. Returns: None or a Response."""
 
-    def upstream_peer(self, session: Session, ctx: Ctx) -> MaybeAsync[HttpPeer]:  # type: ignore[empty-body]
+    def upstream_peer(  # type: ignore[empty-body]
+        self, session: Session, ctx: Ctx
+    ) -> MaybeAsync[HttpPeer | Response]:
         """Choose where the request goes.
 
-        When: once per attempt. Returns: an HttpPeer. Default: `self.upstreams` chooses, without Python.
+        When: once per attempt. Returns: an HttpPeer, or a Response. Default: `self.upstreams` chooses, without Python.
         """
 
     def fail_to_connect(self, session: Session, peer: HttpPeer, error: ProxyError, ctx: Ctx) -> Answer:

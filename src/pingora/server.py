@@ -182,6 +182,8 @@ class Server:
             if not isinstance(site.balancer, (LoadBalancer, NoneType)):
                 given = type(site.balancer).__name__
                 raise UsageError(f"{name}.upstreams: expected a LoadBalancer, got {given}: LoadBalancer([...])")
+            if getattr(site.proxy, "takes_connect", False) and own_hook(site.proxy, "upstream_peer") is None:
+                raise UsageError(f"{name}.takes_connect: override upstream_peer, which says where a tunnel may lead")
             if site.balancer is None and own_hook(site.proxy, "upstream_peer") is None:
                 raise UsageError(
                     f"{name} has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer"

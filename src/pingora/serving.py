@@ -113,6 +113,7 @@ class Serving:
             forwarded=FORWARDED_FIELDS[server.forwarded],
             pages=server.pages,
             name=site.name,
+            takes_connect=site.proxy.takes_connect,
         )
 
     def tcp_plan_of(self, server: Server, site: Site, proxy: TcpProxy) -> Plan:

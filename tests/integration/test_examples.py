@@ -285,6 +285,19 @@ def test_retries_says_when_to_come_back_if_all_fail(proxy_factory):
     assert answer.endswith(b"connect_failed\n")
 
 
+def test_forward_proxy_opens_tunnels_for_members(proxy_factory, origin_factory):
+    origin = origin_factory(text("hello"))
+    proxy = proxy_factory(load("forward_proxy").Tunnels([origin.address]))
+    connect = f"CONNECT {origin.address} HTTP/1.1\r\nHost: a\r\n".encode()
+    for credentials in (b"", b"Proxy-Authorization: Basic YWRhOndyb25n\r\n", b"Proxy-Authorization: Basic ?\r\n"):
+        answer = proxy.exchange(connect + credentials + b"\r\n" + GET)
+        assert status_of(answer) == 407
+        assert b"hello" not in answer
+    answer = proxy.exchange(connect + b"Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n\r\n" + GET)
+    assert status_of(answer) == 200
+    assert answer.endswith(b"\r\n\r\nhello")
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_tls_encrypts_on_both_sides(tmp_path):
     run = {"cwd": tmp_path, "text": True, "timeout": 60}
@@ -329,5 +342,5 @@ def test_an_example_serves_as_a_program(tmp_path, origin_factory, name, command)
         )
         serving.send_signal(signal.SIGTERM)
         _, errors = serving.communicate(timeout=20)
-    assert int(answer.stdout.split()[1]) in (200, 401, 403, 404), answer.stderr + errors
+    assert int(answer.stdout.split()[1]) in (200, 401, 403, 404, 407), answer.stderr + errors
     assert serving.returncode == 0, errors

@@ -28,6 +28,7 @@ cdef struct Outgoing:
     uint8_t framing          # BodyFraming
     uint64_t length          # for FRAME_LENGTH
     bint is_upgrade          # write Connection: upgrade and keep the Upgrade field
+    bint is_connect          # requests: CONNECT, which the upstream does not hear of: the tunnel begins at once
     bint takes_trailers      # requests: write TE: trailers and name TE in Connection
     bint close               # write Connection: close
     bint keep_alive          # write Connection: keep-alive (to an HTTP/1.0 client)

@@ -9,12 +9,17 @@ cdef enum BodyKind:
     BODY_CLOSE = 3      # responses only: to the end of the connection
     BODY_TUNNEL = 4     # 101 to an upgrade, or 2xx to CONNECT: raw bytes both ways
 
+# What is to follow a request's head in place of a next request.
+cdef enum:
+    ASKS_UPGRADE = 1    # another protocol, where the answer is 101
+    ASKS_TUNNEL = 2     # CONNECT: bytes, where the answer is 2xx
+
 cdef struct Framing:
     uint64_t length     # for BODY_LENGTH
     uint8_t kind        # BodyKind
     uint8_t keep_alive  # the connection may carry another message after this one, as far as this head says
     # Connection names upgrade and Upgrade a protocol. In a request: one to forward, so without a body and to
-    # another protocol than HTTP or TLS.
+    # another protocol than HTTP or TLS; ASKS_TUNNEL for a CONNECT that is served.
     uint8_t upgrade
     uint8_t has_length  # a valid Content-Length was there (also 0, also on a response to HEAD or 304)
     uint8_t expects     # requests: Expect: 100-continue before a body

@@ -42,6 +42,7 @@ cdef class Attempts(Phases):
     cdef int prepare_request(self) except -1
     cdef int send_request(self) except -1
     cdef bint may_retry(self, int kind) noexcept
+    cdef void watch_answer(self, bint is_tunnel) noexcept
     cdef void end_attempt(self, int kind) noexcept    # note why, let the upstream go
     cdef void decide(self) noexcept                   # the next attempt, or fail
     # The upstream's connection, if there is one, goes back to its pool (`is_complete`) or is closed.

@@ -3,7 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
-from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
+from pingora_c.h1.framing cimport ASKS_TUNNEL, ASKS_UPGRADE, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
 from pingora_c.http.field cimport NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport Method, is_idempotent
@@ -12,7 +12,8 @@ from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.connector cimport open_stream, switch_of
 from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CALL_TIMEOUT, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPGRADE, NO_UPSTREAM, OK,
-    UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT, is_upstream_failure, make_error,
+    TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT,
+    is_upstream_failure, make_error,
 )
 from pingora_c.proxy.grpc cimport grpc_timeout_ms, is_grpc
 from pingora_c.proxy.outage cimport note_answer, note_use
@@ -117,6 +118,7 @@ cdef class Attempts(Phases):
 
     cdef int send_request(self) except -1:
         cdef Outgoing how
+        cdef Stream up
         cdef bytes host       # of a request of HTTP/1.0 without one: where it goes, as RFC 9112 §3.2 wants a Host
         if self.up is None:
             return 0     # it failed while the hook ran: on_failure dealt with it
@@ -132,7 +134,8 @@ cdef class Attempts(Phases):
             how.host_size = PyBytes_GET_SIZE(host)
         self.server.describe_to(&how)
         how.forwarded = self.plan.forwarded
-        how.is_upgrade = self.down.framing.upgrade
+        how.is_upgrade = self.down.framing.upgrade == ASKS_UPGRADE
+        how.is_connect = self.down.framing.upgrade == ASKS_TUNNEL
         how.drop_expect = self.sent_continue or not self.down.framing.expects
         how.takes_trailers = self.down.framing.takes_trailers or is_grpc(self.upstream_head)
         if self.down.framing.kind != BODY_NONE and has_body_hooks(self.plan, True) and not self.passes_request:
@@ -146,11 +149,12 @@ cdef class Attempts(Phases):
         if how.is_upgrade and self.plan.hooks[<int>WEBSOCKET_MESSAGE] is not None:
             self.upstream_head = with_known_extensions(self.upstream_head)
         self.request_sent = True
-        if self.up.send_request(self.upstream_head, &how) < 0:
-            self.fail(NO_MEMORY)
-            return 0
         self.state = SESSION_RELAYING
-        self.send_kept_body()
+        up = self.up
+        if up.send_request(self.upstream_head, &how) < 0:
+            self.fail(NO_MEMORY)
+        elif self.up is up and not how.is_connect:     # else it has failed, or the tunnel is open already
+            self.send_kept_body()
         return 0
 
     cdef bint may_retry(self, int kind) noexcept:
@@ -233,14 +237,21 @@ cdef class Attempts(Phases):
             self.up = None
             up.release(is_complete)
 
+    cdef void watch_answer(self, bint is_tunnel) noexcept:
+        """Arm the limit of all of the answer, in place of that of the attempt."""
+        timer_clear(&self.deadline)
+        if is_tunnel and self.plan.limits.tunnel_total_ms:
+            self.deadline_kind = TUNNEL_TIMEOUT
+            self.plan.reactor.set_timer(&self.deadline, self.plan.limits.tunnel_total_ms)
+        elif self.chosen.total_timeout_ms and not is_tunnel:
+            self.deadline_kind = UPSTREAM_TOTAL_TIMEOUT
+            self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
+
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
         self.first_byte_us = now_us()
         tally.count_response(self.asked, head.status_code, self.first_byte_us - self.connected_us)
         if self.deadline_kind != CALL_TIMEOUT:      # which is for all of the answer
-            timer_clear(&self.deadline)
-            if self.chosen.total_timeout_ms and framing.kind != BODY_TUNNEL:
-                self.deadline_kind = UPSTREAM_TOTAL_TIMEOUT
-                self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
+            self.watch_answer(framing.kind == BODY_TUNNEL)
         self.response_head = head
         self.response_framing = framing[0]
         if self.endpoint is not None:

@@ -9,9 +9,10 @@ cdef enum Switch:
     SWITCH_NONE = 0
     SWITCH_WEBSOCKET = 1     # HTTP/2 has a way for it, too, where the upstream announces it (RFC 8441)
     SWITCH_OTHER = 2         # only HTTP/1.1 has
+    SWITCH_TUNNEL = 3        # none: nothing is sent but what the client sends
 
-# What a request asks for; `to_upgrade`: its fields make it one to upgrade.
-cdef int switch_of(RequestHead head, bint to_upgrade) noexcept
+# What a request asks for; `upgrade` is that of its Framing.
+cdef int switch_of(RequestHead head, int upgrade) noexcept
 
 # Open a stream to `peer` into owner.opened: over a connection that is there if `may_reuse` (1: it is ready at once),
 # else 0: on_connected or on_failure follows. -1 if no socket could be made or the connect failed at once, -3 if there

@@ -9,14 +9,14 @@ from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, response_room,
 )
-from pingora_c.h1.framing cimport BODY_LENGTH, BODY_TUNNEL, request_framing
+from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, request_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
 from pingora_c.h1.hop cimport remove_named
 from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
-from pingora_c.h1.verdict cimport HEAD_OK, WRONG_SCHEME
+from pingora_c.h1.verdict cimport BAD_LENGTH, HEAD_OK, WRONG_SCHEME
 from pingora_c.http.field cimport NAME_UPGRADE, Field
 from pingora_c.http.header_block cimport block_find_known
-from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
+from pingora_c.http.message cimport METHOD_CONNECT, METHOD_HEAD, ResponseHead
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_EOF
@@ -171,6 +171,10 @@ cdef class H1Server(ServerConnection):
         if stream.framing.names_fields:
             remove_named(&head.block, &head.block)
         refusal = self.objection(head)
+        if refusal == 0 and head.method_id == METHOD_CONNECT:
+            if stream.framing.kind != BODY_NONE:
+                refusal = REFUSED_FRAMING - <int>BAD_LENGTH     # it has no content (RFC 9110 §9.3.6)
+            stream.framing.upgrade = ASKS_TUNNEL
         if refusal:
             self.refuse(refusal)
             return size
@@ -365,7 +369,8 @@ cdef class H1ServerStream(H1Stream):
         cdef char* out
         memset(&how, 0, sizeof(how))
         # 426 tells what to upgrade to (RFC 9110 §15.5.22)
-        how.is_upgrade = is_upgrade or head.status_code == 426 and block_find_known(&head.block, NAME_UPGRADE, 0) >= 0
+        how.is_upgrade = is_upgrade and head.status_code == 101 or (
+            head.status_code == 426 and block_find_known(&head.block, NAME_UPGRADE, 0) >= 0)
         if self.framing.upgrade and not is_upgrade or head.status_code >= 300 and not self.can_drain():
             self.close_after = True    # what comes next may be neither a request nor wanted
         if is_upgrade:
@@ -393,7 +398,7 @@ cdef class H1ServerStream(H1Stream):
         else:
             how.framing = self.out_framing = FRAME_CHUNKED
         how.close = self.close_after and not is_upgrade
-        how.keep_alive = self.client_minor == 0
+        how.keep_alive = self.client_minor == 0 and not is_upgrade
         out = self.head_place(response_room(head))
         if out == NULL:
             return -1

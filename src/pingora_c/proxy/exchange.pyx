@@ -77,7 +77,7 @@ cdef class Exchange(Attempts):
             self.prepare_hooks()
             self.hooks.ctx = result
             return self.run_or_raise(EARLY_REQUEST_FILTER if self.server.persisted is None else ON_CONNECTION_REUSE)
-        if result is not None and phase != UPSTREAM_PEER:
+        if result is not None and (phase != UPSTREAM_PEER or type(result) is Response):
             if type(result) is not Response:
                 raise TypeError(f"{_PHASES[phase]}: expected None or a Response, got {result!r}")
             return self.answer(<Response>result)

@@ -10,7 +10,9 @@ from pingora_c.http.message cimport RequestHead
 # Fill `head` and `framing` from a section that `is_end`, END_STREAM, may come with. 0, or a Refusal.
 #
 # `is_https`: a scheme of https is believed. An extended CONNECT for WebSocket (RFC 8441) becomes the GET with Upgrade
-# that it stands for: framing.upgrade is set, and what comes on the stream waits for the switch.
+# that it stands for: framing.upgrade is set, and what comes on the stream waits for the switch. Another CONNECT is
+# refused unless `takes_connect`.
 cdef int read_request(
-    const FieldSection* section, bint is_end, bint is_https, uint32_t target_bytes, RequestHead head, Framing* framing,
+    const FieldSection* section, bint is_end, bint is_https, bint takes_connect, uint32_t target_bytes,
+    RequestHead head, Framing* framing,
 ) noexcept

@@ -2,10 +2,10 @@
 from libc.string cimport memcmp
 from pingora_c.base.ascii cimport equals_nocase, is_token
 from pingora_c.base.span cimport Span
-from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_NONE, request_framing
+from pingora_c.h1.framing cimport ASKS_TUNNEL, ASKS_UPGRADE, BODY_CHUNKED, BODY_NONE, request_framing
 from pingora_c.h1.head cimport H1_BAD_METHOD, H1_BAD_TARGET, H1_METHOD_TOO_LONG, H1_TARGET_TOO_LONG
 from pingora_c.h1.target cimport check_host, check_target, settle_host
-from pingora_c.h1.verdict cimport BAD_HOST, BAD_TARGET_FORM, HEAD_OK, MANY_HOSTS, WRONG_SCHEME
+from pingora_c.h1.verdict cimport BAD_HOST, BAD_LENGTH, BAD_TARGET_FORM, HEAD_OK, MANY_HOSTS, WRONG_SCHEME
 from pingora_c.h2.handshake cimport become_upgrade
 from pingora_c.http.authority cimport is_valid_authority
 from pingora_c.http.field cimport NAME_COOKIE, NAME_EXPECT, NAME_HOST, NAME_TE, Field
@@ -94,6 +94,26 @@ cdef int join_cookies(HeaderBlock* block) noexcept nogil:
     return 0
 
 
+cdef int read_connect(const FieldSection* section, RequestHead head, Framing* framing) noexcept:
+    """A CONNECT that opens a tunnel of bytes (RFC 9113 §8.5): its target is :authority."""
+    cdef const char* base = section.bytes
+    cdef Span authority
+    cdef int verdict = check_target(b"CONNECT", 7, base + section.authority.at, section.authority.size, &authority)
+    if verdict == HEAD_OK:
+        verdict = request_framing(base, section.fields, section.n, 1, framing)
+    if verdict == HEAD_OK and framing.kind != BODY_NONE:
+        verdict = BAD_LENGTH
+    if verdict != HEAD_OK:
+        return REFUSED_FRAMING - verdict
+    if head.load(base, section.used, section.method, section.authority, HTTP2_MINOR, section.fields,
+                 section.n) != BLOCK_OK or settle_host(head, authority) < 0:
+        return REFUSED_NO_MEMORY
+    framing.keep_alive = True
+    framing.takes_trailers = framing.expects = False
+    framing.upgrade = ASKS_TUNNEL
+    return 0
+
+
 cdef int fill(const FieldSection* section, RequestHead head, bint is_upgrade) noexcept:
     """Load the head; 0, -1 without memory."""
     cdef Span nothing = Span(0, 0)
@@ -116,7 +136,8 @@ cdef int fill(const FieldSection* section, RequestHead head, bint is_upgrade) no
 
 
 cdef int read_request(
-    const FieldSection* section, bint is_end, bint is_https, uint32_t target_bytes, RequestHead head, Framing* framing,
+    const FieldSection* section, bint is_end, bint is_https, bint takes_connect, uint32_t target_bytes,
+    RequestHead head, Framing* framing,
 ) noexcept:
     cdef const char* base = section.bytes
     cdef bint is_upgrade = False
@@ -126,7 +147,9 @@ cdef int read_request(
     if refusal == 0 and section.method.size == 7 and memcmp(base + section.method.at, b"CONNECT", 7) == 0:
         is_upgrade = section.protocol.size == 9 and equals_nocase(base + section.protocol.at, b"websocket", 9)
         if not is_upgrade:
-            return REFUSED_CONNECT
+            if not takes_connect or section.protocol.size:
+                return REFUSED_CONNECT
+            return read_connect(section, head, framing)
     if refusal == 0:
         refusal = check_scheme(base + section.scheme.at, section.scheme.size, is_https)
     if refusal == 0:
@@ -145,7 +168,7 @@ cdef int read_request(
         return REFUSED_NO_MEMORY
     framing.keep_alive = True
     framing.takes_trailers = block_may_hold(&head.block, NAME_TE)      # it can only say so (RFC 9113 §8.2.2)
-    framing.upgrade = is_upgrade
+    framing.upgrade = ASKS_UPGRADE if is_upgrade else 0
     if is_end or is_upgrade:
         framing.kind = BODY_NONE
     elif not framing.has_length:

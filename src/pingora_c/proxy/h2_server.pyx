@@ -267,8 +267,8 @@ cdef class H2Server(H2Carrier):
             self.drop(stream, H2_REFUSED_STREAM)      # it has reset streams whose sessions have not ended yet
             return
         if refusal == 0:
-            refusal = read_request(&self.session.section, is_end, is_https, self.application.limits.target_bytes, head,
-                                   &stream.framing)
+            refusal = read_request(&self.session.section, is_end, is_https, self.application.takes_connect,
+                                   self.application.limits.target_bytes, head, &stream.framing)
         if refusal == 0:
             refusal = self.objection(head)
         if refusal:

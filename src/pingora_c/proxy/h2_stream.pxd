@@ -40,4 +40,5 @@ cdef class H2ServerStream(Stream):
     cdef bint is_listed            # in server.resumed
     cdef int64_t out_left          # bytes of the declared length still to go, -1: none is declared
     cdef Pace pace
+    cdef uint32_t cut_code(self) noexcept
     cdef void list_resumed(self) noexcept

@@ -1,9 +1,9 @@
 """Streams of HTTP/2 server connections. Own what waits of a request's body; the session has what waits of answers."""
 cimport cython
 
-from pingora_c.h1.framing cimport BODY_TUNNEL
+from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_TUNNEL
 from pingora_c.h2.answer cimport submit_answer, submit_interim_answer
-from pingora_c.h2.session cimport H2_CONNECT_ERROR, H2_INTERNAL_ERROR
+from pingora_c.h2.session cimport H2_CANCEL, H2_CONNECT_ERROR, H2_INTERNAL_ERROR
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport ResponseHead
 from pingora_c.mem.byte_queue cimport queue_free
@@ -40,6 +40,7 @@ cdef class H2ServerStream(Stream):
             self.is_tunnel = True
             self.framing.kind = BODY_TUNNEL
             self.body_done = False
+            self.end_waits |= self.has_ended
             self.pace.moved_at_ms = self.server.reactor.now_ms
             self.list_resumed()
             length = -1
@@ -122,6 +123,12 @@ cdef class H2ServerStream(Stream):
     cdef bint is_reusable(self, bint is_complete) noexcept:
         return is_complete and not self.server.drain_at_ms and not self.server.is_closed
 
+    cdef uint32_t cut_code(self) noexcept:
+        """What a client is told where nobody ended in order: RFC 9113 §8.5, RFC 8441 §5."""
+        if not self.is_tunnel:
+            return H2_INTERNAL_ERROR
+        return H2_CONNECT_ERROR if self.framing.upgrade == ASKS_TUNNEL else H2_CANCEL
+
     cdef void release(self, bint is_complete) noexcept:
         self.owner = None
         self.server.n_sessions -= 1
@@ -130,7 +137,7 @@ cdef class H2ServerStream(Stream):
         if not is_complete or self.out_left > 0 or not self.head_sent:
             if self.head_sent:
                 self.server.session.pump()      # what came before the cut; RST_STREAM would overtake it
-            self.server.drop(self, H2_INTERNAL_ERROR)
+            self.server.drop(self, self.cut_code())
             return
         self.server.session.send_end(&self.h2, NULL)     # where it was not said
         if not self.has_ended:

@@ -1,5 +1,6 @@
 """The relay pump. Owns the kept request body and the body filters of a session; decides nothing about phases."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from pingora_c.h1.framing cimport ASKS_TUNNEL
 from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, UPSTREAM_BAD_HEAD, make_error
 from pingora_c.stats.counters cimport REPLAYS_GIVEN_UP
 
@@ -195,6 +196,8 @@ cdef class Relay(StreamOwner):
     # -- from a WebSocket
 
     cdef bint open_websocket(self, RequestHead request, ResponseHead response) except -1:
+        if self.down.framing.upgrade == ASKS_TUNNEL:
+            return True      # whatever its fields say
         try:
             self.websocket = WebSocket.open(self, self.plan, self.hooks, self.down, self.up, request, response)
         except ValueError as error:

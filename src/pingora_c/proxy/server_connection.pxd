@@ -24,6 +24,7 @@ cdef struct ServerLimits:
     uint32_t body_rate         # bytes per second of it on average over any body_ms, 0: none; 408
     uint64_t body_bytes        # 413
     uint32_t tunnel_ms         # without a byte either way: cut, a quarter of it later at most
+    uint32_t tunnel_total_ms   # of a tunnel, whatever moves, 0: none: the same
     uint32_t message_ms        # without a message of WebSocket either way, 0: none; closed with 1001
     uint64_t message_bytes     # of a message of WebSocket that a hook sees: closed with 1009
     uint32_t message_fragments     # frames of such a message: closed with 1008
@@ -45,6 +46,7 @@ cdef class Application(Acceptor):
     cdef Reactor reactor
     cdef ServerLimits limits
     cdef ErrorPages pages
+    cdef bint takes_connect        # CONNECT is served
     # Give a stream of `server` an owner and start it; -1 without memory.
     cdef int begin(self, ServerConnection server, Stream stream, RequestHead head) noexcept
     # `server` refuses a message that no session saw, with `size` bytes of a body

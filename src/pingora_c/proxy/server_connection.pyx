@@ -133,7 +133,7 @@ cdef class ServerConnection(Connection):
         if pool_held() >= self.application.limits.buffered_bytes // 8 * 7:
             return REFUSED_BUFFERS      # what is left is for the requests that run
         if head.method_id == METHOD_CONNECT:
-            return REFUSED_CONNECT
+            return 0 if self.application.takes_connect else REFUSED_CONNECT
         if head.method_id == METHOD_TRACE:
             return REFUSED_TRACE        # its answer would show what is added here (RFC 9110 §9.3.8)
         if head.method_id == METHOD_OPTIONS and max_forwards(&head.block) == BAD_MAX_FORWARDS:

@@ -38,6 +38,7 @@ def make_plan(
     forwarded: int,
     pages: ErrorPages,
     name: str = "_other",
+    takes_connect: bool = False,
 ) -> Plan: ...
 
 @final

@@ -79,6 +79,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.keep_alive_ms = limits["keep_alive_ms"]
     given.body_ms = limits["body_ms"]
     given.tunnel_ms = limits["tunnel_ms"]
+    given.tunnel_total_ms = limits["tunnel_total_ms"]
     given.message_ms = limits["message_ms"]
     given.message_bytes = limits["message_bytes"]
     given.message_fragments = limits["message_fragments"]
@@ -100,7 +101,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
-              int forwarded, ErrorPages pages not None, str name not None="_other"):
+              int forwarded, ErrorPages pages not None, str name not None="_other", bint takes_connect=False):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
@@ -108,7 +109,8 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     upstream, attempts), refused(reason, status, client) and outage(address, failures, seconds). `trusted` is a tuple of
     ipaddress networks whose
     X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by
-    the phase's name, where they differ from `hook_timeout`. `name` is that of the service in what is counted.
+    the phase's name, where they differ from `hook_timeout`. `name` is that of the service in what is counted. With
+    `takes_connect` CONNECT is served, where upstream_peer says.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -117,6 +119,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     cdef Plan plan = Plan()
     plan.proxy = proxy
     plan.name = name
+    plan.takes_connect = takes_connect
     plan.hooks = hooks
     plan.has_hooks = any(hook is not None for hook in hooks)
     plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
@@ -200,6 +203,7 @@ cdef class ProxyService(Application):
         self.plan = plan
         self.limits = plan.limits
         self.pages = plan.pages
+        self.takes_connect = plan.takes_connect
         pool_set_limit(plan.limits.buffered_bytes)
         self.reactor.admission.set_limits(plan.limits.connections, plan.limits.client_connections)
 

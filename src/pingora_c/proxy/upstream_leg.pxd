@@ -39,8 +39,10 @@ cdef class H1Client(Connection):
 cdef class H1ClientStream(H1Stream):
     cdef H1Client client
     cdef RequestHead offer     # of an upgrade: what it was asked with; else None
+    cdef bint is_raw           # of a CONNECT: no HTTP is spoken, the tunnel begins with send_request
     cdef bint request_written  # the head was
     cdef uint8_t n_interim     # 1xx answers so far
+    cdef int begin_tunnel(self) except -1
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void pool_client(self, H1Client client) noexcept
@@ -52,6 +54,8 @@ cdef class H1ClientStream(H1Stream):
 cdef int open_h1_stream(
     Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint may_reuse, bint h1_only,
 ) except -2
+# The same for a tunnel of bytes, over a new connection.
+cdef int open_raw_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner) except -2
 # The same over a pooled connection only: 1, or 0 if there is none.
 cdef int reuse_h1(Pool pool, HttpPeer peer, StreamOwner owner) except -1
 # The same over a transport that is open already, which it takes over: 0, -1 without memory.

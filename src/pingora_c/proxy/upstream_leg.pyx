@@ -44,6 +44,9 @@ cdef class H1Client(Connection):
         if self.stream is None:
             self.close()       # bytes that nobody asked for: never read into the next answer
             return size
+        if self.stream.is_raw and not self.stream.request_written:
+            self.stream.pause_body()       # it may speak first, and waits until hooks are done
+            return 0
         if not self.stream.request_written:
             self.fail(UPSTREAM_CLOSED)     # it speaks before it was asked: not an answer to this request
             return size
@@ -168,8 +171,27 @@ cdef class H1Client(Connection):
 
 @cython.final
 cdef class H1ClientStream(H1Stream):
+    cdef int begin_tunnel(self) except -1:
+        """What is no HTTP has no head: the 200 of the tunnel is ours."""
+        cdef ResponseHead head = ResponseHead.new(200)
+        self.request_written = self.head_done = self.is_tunnel = True
+        self.framing.kind = BODY_TUNNEL
+        self.out_framing = FRAME_CLOSE
+        self.out_done = False
+        self.client.wait()
+        self.owner.on_response(head, &self.framing)
+        return 0
+
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept:
-        cdef char* out = self.head_place(request_room(head))
+        cdef char* out
+        cdef int code = -1
+        if self.is_raw:
+            try:
+                code = self.begin_tunnel()
+            except:
+                pass   # ignored: no memory, reported as -1
+            return code
+        out = self.head_place(request_room(head))
         if out == NULL:
             return -1
         self.to_head = head.method_id == METHOD_HEAD
@@ -361,6 +383,13 @@ cdef int open_h1_stream(
     if may_reuse and reuse_h1(pool, peer, owner):
         return 1
     return connect_new(reactor, pool, peer, owner, h1_only)
+
+
+cdef int open_raw_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner) except -2:
+    cdef int code = connect_new(reactor, pool, peer, owner, True)
+    if code == 0:
+        (<H1ClientStream>owner.opened).is_raw = True
+    return code
 
 
 cdef int adopt_h1(Reactor reactor, Pool pool, HttpPeer peer, Transport transport, StreamOwner owner) except -2:
