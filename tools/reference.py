@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, str, list[str]]] = {
             *("pingora:Selection", "pingora:RoundRobin", "pingora:Random", "pingora:LeastConnections"),
             *("pingora:Ketama", "pingora:FnvHash", "pingora:PassiveHealth", "pingora:HealthCheck"),
             *("pingora:HttpHealthCheck", "pingora:TcpHealthCheck", "pingora:Discovery", "pingora:DnsDiscovery"),
-            "pingora:BalancerService",
+            *("pingora:BalancerService", "pingora:Transport", "pingora:Carrier"),
         ],
     ),
     "api/serving.md": (
@@ -48,7 +48,7 @@ GROUPS: dict[str, tuple[str, str, list[str]]] = {
             *("pingora:Server", "pingora:serve", "pingora:Limits", "pingora:TlsSettings", "pingora:Certificate"),
             *("pingora:ClientAuth", "pingora:ClientHello", "pingora_c.net.tls_info:TlsInfo"),
             *("pingora_c.net.tls_info:ClientCertificate", "pingora:AcceptProxyProtocol"),
-            *("pingora:BackgroundService", "pingora:publish", "pingora:shared"),
+            *("pingora:BackgroundService", "pingora:publish", "pingora:shared", "pingora:serve_connection"),
         ],
     ),
     "api/metrics.md": (

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pingora.snapshots import publish, shared
     from pingora.tcp import TcpProxy
     from pingora.tls import Certificate, ClientAuth, TlsSettings, UpstreamTls
+    from pingora.transport import Carrier, Transport, serve_connection
     from pingora_c.http.header_map import HeaderMap
     from pingora_c.http.message import RequestHead, ResponseHead
     from pingora_c.net.tls_hello import ClientHello
@@ -85,6 +86,7 @@ else:
         "pingora.tcp": ("TcpProxy",),
         "pingora.snapshots": ("publish", "shared"),
         "pingora.tls": ("Certificate", "ClientAuth", "TlsSettings", "UpstreamTls"),
+        "pingora.transport": ("Carrier", "Transport", "serve_connection"),
         "pingora_c.http.header_map": ("HeaderMap",),
         "pingora_c.http.message": ("RequestHead", "ResponseHead"),
         "pingora_c.net.tls_hello": ("ClientHello",),
@@ -115,6 +117,7 @@ __all__ = [
     "AcceptProxyProtocol",
     "BackgroundService",
     "BalancerService",
+    "Carrier",
     "Certificate",
     "ClientAuth",
     "ClientHello",
@@ -154,9 +157,11 @@ __all__ = [
     "TcpProxy",
     "TcpSession",
     "TlsSettings",
+    "Transport",
     "UpstreamTls",
     "WebSocketClose",
     "publish",
     "serve",
+    "serve_connection",
     "shared",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conversations import GET, dechunk, post
+from ssh_server import ssh_server
 from tls_origin import TlsOrigin
 from websocket_ends import client_of, echo, origins
 from websockets.exceptions import ConnectionClosed
@@ -285,6 +286,22 @@ def test_retries_says_when_to_come_back_if_all_fail(proxy_factory):
     assert answer.endswith(b"connect_failed\n")
 
 
+def test_in_memory_runs_as_a_program():
+    ended = subprocess.run([sys.executable, FILES["in_memory"]], capture_output=True, text=True, timeout=60)
+    assert ended.stdout.startswith("HTTP/1.1 200 OK\n"), ended.stderr
+    assert "x-served-by: pingora\n" in ended.stdout
+    assert ended.stdout.endswith("\nhello\n")
+
+
+def test_ssh_reaches_an_origin_behind_an_ssh_server(proxy_factory, origin_factory):
+    origin = origin_factory(text("hello"))
+    with ssh_server() as options:
+        proxy = proxy_factory(load("ssh").ThroughSsh(origin.address, options))
+        assert [body_of(proxy.exchange(GET)) for _ in range(3)] == [b"hello"] * 3
+        assert origin.n_connections == 1
+        proxy.close()
+
+
 def test_forward_proxy_opens_tunnels_for_members(proxy_factory, origin_factory):
     origin = origin_factory(text("hello"))
     proxy = proxy_factory(load("forward_proxy").Tunnels([origin.address]))
@@ -323,7 +340,7 @@ def test_tls_encrypts_on_both_sides(tmp_path):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("command", [["-m", "pingora", "run"], []], ids=["pingora run", "python"])
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"embedded", "load_balancer", "tls"}))
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"embedded", "in_memory", "load_balancer", "ssh", "tls"}))
 def test_an_example_serves_as_a_program(tmp_path, origin_factory, name, command):
     # the ports that it names may be taken here, so a copy of it gets other addresses
     source = FILES[name].read_text()

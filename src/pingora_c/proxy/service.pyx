@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memset, strlen
 from pingora_c.base.clock cimport now_us
 from pingora_c.http.message cimport RequestHead
-from pingora_c.lib.socket cimport MSG_NOSIGNAL, recv, send
+from pingora_c.lib.socket cimport AF_UNIX, MSG_NOSIGNAL, recv, send, sockaddr_storage
 from pingora_c.lib.unistd cimport close
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.log.writer cimport LogWriter
@@ -39,6 +39,7 @@ from pingora_c.proxy.tally cimport count_request, service_cells
 from pingora_c.stats.counters cimport (
     CLIENTS_REFUSED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN, SERVICE_ACCEPTED, SERVICE_OPEN,
 )
+from pingora_c.upstream.address cimport Address
 from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
@@ -245,6 +246,17 @@ cdef class ProxyService(Application):
         """
         if trusted is not None:
             listener.acceptor = Introducer(self.reactor, listener.acceptor, trusted, is_required, limit_ms)
+
+    def serve_socket(self, int fd, Address client=None):
+        """Serve a connected socket, which it takes over, as if its client were at `client`; None: at a Unix socket."""
+        cdef sockaddr_storage address
+        memset(&address, 0, sizeof(address))
+        address.ss_family = AF_UNIX
+        if client is not None:
+            address = client.raw
+        self.reactor.enter()
+        self.take(fd, &address, None, None)
+        self.reactor.leave()
 
     def stop_listener(self, Listener listener not None):
         """Close a listener of this service, if it is one; what it accepted stays open."""

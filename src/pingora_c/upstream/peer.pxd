@@ -38,6 +38,7 @@ cdef class HttpPeer:
     # What decides whether a connection may serve two peers, compared in full by the pool (DESIGN rule 6).
     cdef object key
 
+    cdef readonly object transport          # what opens connections in place of the kernel, None: nothing
     cdef readonly str proxy_protocol        # "v1" or "v2": connections begin with a header of it; None
     cdef int be_plain(self, Address address) except -1     # with the default options
     cdef int be_like(self, HttpPeer other) except -1

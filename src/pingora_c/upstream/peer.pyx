@@ -60,13 +60,15 @@ cdef class HttpPeer:
     HTTP/2 up to `max_h2_streams` requests share a connection; after `h2_ping_interval` seconds without a byte a PING
     must be answered within `h2_ping_timeout`; `h2_window` bytes of an answer may wait for a slow client.
 
+    `transport`, a Transport, opens the connections in place of the kernel.
+
     Raises ValueError for an address that is no literal: resolve names with a LoadBalancer.
     """
 
     def __init__(self, target, *, connect_timeout=None, read_timeout=None, first_byte_timeout=None, write_timeout=None,
                  total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None,
                  str proxy_protocol=None, str protocol=None, max_h2_streams=None, h2_ping_interval=None,
-                 h2_ping_timeout=None, h2_window=None):
+                 h2_ping_timeout=None, h2_window=None, transport=None):
         if isinstance(target, Endpoint):
             self.be_like(HttpPeer.of(<Endpoint>target))
         elif isinstance(target, str):
@@ -80,6 +82,8 @@ cdef class HttpPeer:
             self.proxy_protocol = proxy_protocol
         if group is not None:
             self.group = group
+        if transport is not None:
+            self.transport = transport
         if tls is not None:
             self.use_tls(tls, server_name)
         elif self.tls is not None and (server_name is not None or group is not None):
@@ -118,6 +122,7 @@ cdef class HttpPeer:
         self.h2_ping_timeout_ms = other.h2_ping_timeout_ms
         self.h2_window = other.h2_window
         self.proxy_protocol = other.proxy_protocol
+        self.transport = other.transport
         return 0
 
     cdef int set_times(self, object connect, object read, object first_byte, object write, object total,
@@ -180,6 +185,8 @@ cdef class HttpPeer:
             self.key = self.address.text if self.group is None else (self.address.text, self.group)
             if self.spoken == PEER_H2H1:
                 raise ValueError("protocol: 'h2h1' needs TLS, whose ALPN lets the upstream choose")
+        if self.transport is not None:
+            self.key = (self.key, self.transport)
         if self.spoken != PEER_H1:
             self.key = (self.key, self.spoken, self.max_h2_streams, self.h2_ping_interval_ms, self.h2_ping_timeout_ms,
                         self.h2_window)
@@ -187,7 +194,14 @@ cdef class HttpPeer:
 
     cdef int dial(self) noexcept:
         cdef int one = 1
-        cdef int fd = socket(self.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        cdef int fd = -1
+        if self.transport is not None:
+            try:
+                fd = self.transport.dial(self.address.text)
+            except:
+                pass   # ignored: no descriptor for it, or no memory
+            return fd
+        fd = socket(self.address.raw.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if fd < 0:
             return -1
         if not self.address.is_unix:
