@@ -13,7 +13,7 @@ from conversations import GET
 from pki import Authority
 from walkthrough import blocks_of as fences_of
 
-from pingora import LoadBalancer, ProxyHttp
+from pingora import LoadBalancer, ProxyHttp, metrics
 from pingora_c.proxy.plan import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,13 @@ def blocks_of(path):
 BLOCKS = [block for path in FILES for block in blocks_of(path)]
 TESTS = [block for block in BLOCKS if "def test_" in block.text]
 PROGRAMS = [block for block in BLOCKS if "def test_" not in block.text]
+
+
+@pytest.fixture(autouse=True)
+def forget_metrics():
+    """What a block counts in metrics of its own is the process's until then."""
+    yield
+    metrics.place.use(None)
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)

@@ -18,11 +18,15 @@ from pingora.testing import Origin, read_all
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CONNECT_S = 0.3
 READ_S = 0.3
-# Chooses the upstream by the path: /refused nobody listens, /blackhole nobody answers the SYN, else the origin.
+# Chooses the upstream by the path: /refused nobody listens, /blackhole nobody answers the SYN, else the origin. Only
+# where a limit is to pass it is a short one.
 CHOOSES = """
 def upstream_peer(self, session, ctx):
-    address = {peers!r}.get(session.request.path, {origin!r})
-    return pingora.HttpPeer(address, connect_timeout={connect}, read_timeout={read})
+    path = session.request.path
+    limits = {{"connect_timeout": {connect}}} if path == "/blackhole" else {{}}
+    if path.startswith("/F9-silent"):
+        limits = {{"read_timeout": {read}}}
+    return pingora.HttpPeer({peers!r}.get(path, {origin!r}), **limits)
 """
 
 

@@ -71,7 +71,7 @@ cdef int inflate_part(MessageReader* reader, const char* data, size_t size) noex
             code = grow(reader, room)
             if code < 0:
                 return code
-            room = reader.room - reader.size
+            room = min(reader.room, reader.limit) - reader.size
             code = inflater_feed(&reader.inflater, data, size, &used, reader.data + reader.size, room, &produced)
             reader.size += produced
         if code < 0:
