@@ -48,7 +48,8 @@ GROUPS: dict[str, tuple[str, str, list[str]]] = {
             *("pingora:Server", "pingora:serve", "pingora:Limits", "pingora:TlsSettings", "pingora:Certificate"),
             *("pingora:ClientAuth", "pingora:ClientHello", "pingora_c.net.tls_info:TlsInfo"),
             *("pingora_c.net.tls_info:ClientCertificate", "pingora:AcceptProxyProtocol"),
-            *("pingora:BackgroundService", "pingora:publish", "pingora:shared", "pingora:serve_connection"),
+            *("pingora:BackgroundService", "pingora:publish", "pingora:shared", "pingora:Ring"),
+            "pingora:serve_connection",
         ],
     ),
     "api/metrics.md": (
