@@ -94,9 +94,7 @@ class ProxyHttp(Generic[Ctx]):
     def proxy_upstream_filter(self, session: Session, ctx: Ctx) -> Answer:
         """Decide whether the request goes upstream. When: after `request_filter`. Returns: None or a Response."""
 
-    def upstream_peer(  # type: ignore[empty-body]
-        self, session: Session, ctx: Ctx
-    ) -> MaybeAsync[HttpPeer | Response]:
+    def upstream_peer(self, session: Session, ctx: Ctx) -> MaybeAsync[HttpPeer | Response]:  # type: ignore[empty-body]
         """Choose where the request goes.
 
         When: once per attempt. Returns: an HttpPeer, or a Response. Default: `self.upstreams` chooses, without Python.

@@ -39,6 +39,7 @@ class Carrier(Protocol):
 
     def read(self, n: int, /) -> Awaitable[bytes]:
         """Give up to `n` bytes; b"" at the end of what the other side says."""
+        raise NotImplementedError
 
     def write(self, data: bytes, /) -> Awaitable[object] | None:
         """Send bytes."""
@@ -47,7 +48,7 @@ class Carrier(Protocol):
         """End the connection."""
 
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[Any, Any]  # a reader and a writer with the methods of asyncio's
 Open = Callable[[str], Awaitable[Carrier | Streams]]
 
 
