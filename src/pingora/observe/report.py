@@ -43,7 +43,8 @@ class Report:
         """Log a hook that raised with its traceback, or in one line that what it returned will not do."""
         trace = from_the_hook_on(error.__traceback__)
         if trace is None:
-            log.error("%s: %s%s", request, error, remedy_for(error))
+            name = "" if hook.rpartition(".")[2] in str(error) else f"{hook}: "
+            log.error("%s: %s%s%s", request, name, error, remedy_for(error))
             return
         log.error("hook %s raised for %s%s", hook, request, remedy_for(error), exc_info=(type(error), error, trace))
 
