@@ -2,7 +2,7 @@
 
 One worker on a CPU of its own; the attacker, an origin (nginx) and a well-behaved client (h2load, 1,000 requests a
 second at a fixed rate) share the other. An attack begins anew ten times a second, each time over another connection;
-connections that the proxy does not end stay open, 20 of them at most. Prints a table: how much memory grows for each
+connections that the proxy does not end stay open, four of them at most. Prints a table: how much memory grows for each
 connection that is open, CPU of the worker for one attack, p99 of the client without and with it. Exits with 1 if a
 connection costs 2 MiB or p99 doubles. `--only WORD,…` runs the attacks whose names have one of them.
 """
@@ -37,7 +37,7 @@ SECONDS = 1
 PER_SECOND = 1000
 CLIENTS = 8
 PAUSE_S = 0.1
-HELD_MOST = 20
+HELD_MOST = 4
 
 
 class Attacker:

@@ -22,6 +22,7 @@ class PeerOptions:
 
     protocol: str = "h1"  # h1, h2 (by ALPN, without TLS by prior knowledge), h2h1 (as ALPN chooses)
     max_h2_streams: int = 100  # requests that share a connection; the upstream may allow fewer
+    max_h2_connections: int = 100  # that are open; requests beyond wait for a stream, up to connect_timeout
     h2_ping_interval: float | None = None  # without a byte for so long: a PING; None: only where an answer is overdue
     h2_ping_timeout: float = 10.0  # for its answer: the connection is given up
     h2_window: int = 262_144  # bytes of an answer that may wait for a slow client
@@ -34,6 +35,8 @@ class PeerOptions:
             raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {self.protocol!r}")
         if not 1 <= self.max_h2_streams <= 10_000:
             raise ValueError(f"max_h2_streams: expected 1 to 10000, got {self.max_h2_streams!r}")
+        if not 1 <= self.max_h2_connections <= 10_000:
+            raise ValueError(f"max_h2_connections: expected 1 to 10000, got {self.max_h2_connections!r}")
         if not 65_535 <= self.h2_window <= 16_777_216:
             raise ValueError(f"h2_window: expected 65535 to 16777216 bytes, got {self.h2_window!r}")
         for field in fields(self):

@@ -2,7 +2,13 @@
 
 import threading
 
+from conversations import wait_until
 from h2_upstream import To, ask, many
+
+from pingora import RetryPolicy
+from pingora.testing import read_all
+
+WAITS = "pingora_upstream_h2_waits_total"
 
 
 def test_concurrent_first_requests_share_one_connection(proxy_factory, h2_origin):
@@ -54,3 +60,53 @@ def test_the_origins_own_limit_of_streams_holds(proxy_factory, h2_origin):
     assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
     assert 2 <= len(origin.connections) <= 13
     assert proxy.serving.counters["pingora_upstream_h2_refused_streams_total"] == 0
+
+
+def test_where_all_connections_are_full_requests_wait_for_the_end_of_others(proxy_factory, h2_origin):
+    origin = h2_origin(lambda request: (200, [], b"hi", []))
+    proxy = proxy_factory(To(origin.address, max_h2_streams=2, max_h2_connections=3))
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in many(proxy, 50))
+    assert 1 <= len(origin.connections) <= 3
+    assert proxy.serving.counters["pingora_upstream_h2_connections_open"] <= 3
+
+
+def test_they_wait_as_long_as_for_a_connection(proxy_factory, h2_origin):
+    busy = threading.Event()
+
+    def script(peer, number):
+        peer.start()
+        busy.set()
+        peer.rest()
+
+    origin = h2_origin.raw(script)
+    proxy = proxy_factory(To(origin.address, max_h2_streams=1, max_h2_connections=1, connect_timeout=0.2))
+    with proxy.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert busy.wait(20)
+        assert ask(proxy).startswith(b"HTTP/1.1 504 ")
+    assert len(origin.connections) == 1
+    assert proxy.serving.counters[WAITS] >= 1
+    assert proxy.serving.counters['pingora_failures_total{reason="connect_timeout"}'] == 1
+
+
+def test_who_waits_is_served_by_another_connection_when_the_full_one_ends(proxy_factory, h2_origin):
+    proxies, busy = [], threading.Event()
+
+    def script(peer, number):
+        stream = peer.start()
+        if number == 0:
+            busy.set()
+            wait_until(lambda: proxies[0].serving.counters[WAITS] == 1)
+            return
+        peer.answer(stream)
+        peer.rest()
+
+    origin = h2_origin.raw(script)
+    options = {"max_h2_streams": 1, "max_h2_connections": 1, "connect_timeout": 30, "retry": RetryPolicy(attempts=1)}
+    proxies.append(proxy_factory(To(origin.address, **options)))
+    with proxies[0].connect() as first:
+        first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert busy.wait(20)
+        assert ask(proxies[0]).startswith(b"HTTP/1.1 200 ")
+        assert read_all(first).startswith(b"HTTP/1.1 502 ")
+    assert len(origin.connections) == 2

@@ -4,6 +4,7 @@ The rows are those of docs/http2.md. Memory is that of the process and of the co
 no longer than without the attack is measured by benches/attacks.py.
 """
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -170,6 +171,31 @@ def test_streams_beyond_the_limit_with_their_bodies_leave_the_others_alone(proxy
                 break
         assert ended == {1: b"hi", 3: b"hi", 5: b"hi", 7: b"hi", 9: "REFUSED_STREAM", 11: "REFUSED_STREAM"}
         assert client.is_alive()
+
+
+def test_one_read_begins_so_many_requests_and_the_others_in_the_next_turns(proxy_factory):
+    class Counting(Answering):
+        def __init__(self):
+            self.turns = [0]
+
+        async def request_filter(self, session, ctx):
+            if self.turns[-1] == 0:
+                asyncio.get_running_loop().call_soon(self.turns.append, 0)
+            self.turns[-1] += 1
+            return Response(200, {}, b"hi")
+
+    hooks = Counting()
+    with FrameClient(proxy_factory(hooks, Limits(http2_streams=1000))) as client:
+        ids = range(1, 1001, 2)
+        client.send(*[client.head(GET, i) for i in ids])
+        got = set()
+        for frame in client.frames():
+            if isinstance(frame, DataFrame) and "END_STREAM" in frame.flags:
+                got.add(frame.stream_id)
+            if len(got) == len(ids):
+                break
+    assert sum(hooks.turns) == 500
+    assert max(hooks.turns) <= 64
 
 
 def test_resets_within_the_budget_are_allowed(proxy_factory):

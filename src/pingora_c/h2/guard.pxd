@@ -40,6 +40,7 @@ cdef struct FrameGuard:
     uint32_t n_empty         # empty DATA frames in a row
     uint32_t n_continuations     # of the present field section
     uint32_t skip            # bytes of a payload, or of the preface, before the next head
+    uint32_t heads_left      # HEADERS that a server reads before it stops: see guard_read
     uint32_t n_head          # bytes of `head` that are here, < FRAME_HEAD_SIZE
     uint32_t n_compared      # bytes of a PRIORITY's payload that are still to be compared with the id in `head`
     uint8_t head[9]          # of a frame that is split
@@ -50,7 +51,8 @@ cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_serv
 # Look at bytes that came, up to `used`: 0, or the code (RFC 9113 §7) that the connection ends with.
 #
 # A server's stops before each DATA frame, or within its head, and gives its `stream_id`: when all before it was taken,
-# it can be said if that stream is gone, which nghttp2 does not tell. Else `stream_id` is 0.
+# it can be said if that stream is gone, which nghttp2 does not tell. Else `stream_id` is 0. It reads no HEADERS either
+# when `heads_left` is 0, until the caller has raised it: then `used` does not grow.
 cdef uint32_t guard_read(
     FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms, size_t* used,
     uint32_t* stream_id,

@@ -34,6 +34,7 @@ cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_serv
     guard.skip = PREFACE_SIZE if is_server else 0
     guard.is_server = is_server
     guard.is_shown = False
+    guard.heads_left = 0xFFFFFFFF
 
 
 cdef uint32_t judge(
@@ -132,6 +133,11 @@ cdef uint32_t guard_read(
             used[0] = at
             stream_id[0] = stream_of(head + 5)
             return 0
+        if head[3] == FRAME_HEADERS and guard.is_server:
+            if guard.heads_left == 0:
+                used[0] = at
+                return 0
+            guard.heads_left -= 1
         guard.is_shown = False
         guard.n_head = 0
         at += part

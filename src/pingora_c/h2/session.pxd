@@ -71,6 +71,8 @@ cdef class H2Session:
     cdef FieldSection section
     cdef FrameGuard guard
     cdef uint64_t now_ms           # set by the owner before receive
+    cdef size_t n_unread           # by the last receive
+    cdef size_t n_waiting          # bytes of bodies that wait, of all streams
     cdef bint in_call              # inside nghttp2
     cdef uint32_t guarded          # by which the guard or the limit of a section ended the connection, else 0
     cdef bint has_settings         # the peer's SETTINGS came
@@ -85,7 +87,8 @@ cdef class H2Session:
 
     # `limits` is set: make the session and submit what it begins with. Raises MemoryError.
     cdef int begin(self, bint is_server) except -1
-    # Take bytes. 0; -1: the connection is at its end, pump what is left (a GOAWAY that says why) and close it.
+    # Take bytes, but for n_unread at the end: those wait until guard.heads_left was raised. 0; -1: the connection is at
+    # its end, pump what is left (a GOAWAY that says why) and close it.
     cdef int receive(self, const char* data, size_t size) noexcept
     # Frame what may leave while has_room(); 0, -1: the connection is at its end.
     cdef int pump(self) noexcept
@@ -145,6 +148,8 @@ cdef class H2Session:
     cdef int make(self) except -1
     cdef int settle(self) except -1
     cdef void resume(self, H2Stream* stream) noexcept
+    cdef int keep(self, H2Stream* stream, const char* data, size_t size) noexcept
+    cdef void drop_waiting(self, H2Stream* stream) noexcept
 
 
 # A short name of a code, "REFUSED_STREAM".

@@ -158,7 +158,7 @@ cdef int stream_closed(nghttp2_session* of, int32_t stream_id, uint32_t code, vo
     cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, stream_id)
     if stream != NULL:
         stream.id = 0
-        queue_free(&stream.out)
+        self.drop_waiting(stream)
         self.on_closed(stream, code)
     return 0
 
@@ -248,6 +248,7 @@ cdef int data_wanted(nghttp2_session* of, nghttp2_frame* frame, const uint8_t* h
         if self.put(front, part) < 0:
             return NGHTTP2_ERR_CALLBACK_FAILURE
         queue_drop(&stream.out, part)
+        self.n_waiting -= part
         left -= part
     if left:
         if self.put(stream.span, left) < 0:
@@ -353,6 +354,7 @@ cdef class H2Session:
         cdef size_t part = 0
         cdef uint32_t stream_id = 0
         cdef int code = 0
+        self.n_unread = 0
         if self.is_exhausted:
             nghttp2_session_terminate_session(self.session, NGHTTP2_ENHANCE_YOUR_CALM)
             return -1
@@ -365,6 +367,9 @@ cdef class H2Session:
                 code = self.pass_on(data, part)
                 data += part
                 size -= part
+            elif not self.guard.is_shown:
+                self.n_unread = size
+                break
             if code == 0 and stream_id and self.is_gone(stream_id):
                 nghttp2_session_terminate_session(self.session, NGHTTP2_STREAM_CLOSED)
                 return -1
@@ -448,7 +453,7 @@ cdef class H2Session:
         if stream.id:
             nghttp2_session_set_stream_user_data(self.session, stream.id, NULL)
             stream.id = 0
-        queue_free(&stream.out)
+        self.drop_waiting(stream)
 
     cdef int submit_request(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept:
         cdef nghttp2_data_provider body
@@ -484,7 +489,7 @@ cdef class H2Session:
         if stream.id == 0 or stream.out_ended:
             return 0
         if self.in_call or size < 4096:      # it is little: one copy more costs less than a call
-            code = queue_push(&stream.out, data, size)
+            code = self.keep(stream, data, size)
             self.resume(stream)
             return code
         stream.span = data
@@ -492,12 +497,22 @@ cdef class H2Session:
         self.resume(stream)
         code = self.pump()
         if code == 0 and stream.span_size and stream.id:
-            code = queue_push(&stream.out, stream.span, stream.span_size)
+            code = self.keep(stream, stream.span, stream.span_size)
         stream.span = NULL
         stream.span_size = 0
         if code == 0 and stream.out.size:
             self.resume(stream)
         return code
+
+    cdef int keep(self, H2Stream* stream, const char* data, size_t size) noexcept:
+        cdef size_t before = stream.out.size
+        cdef int code = queue_push(&stream.out, data, size)
+        self.n_waiting += stream.out.size - before
+        return code
+
+    cdef void drop_waiting(self, H2Stream* stream) noexcept:
+        self.n_waiting -= stream.out.size
+        queue_free(&stream.out)
 
     cdef void send_end(self, H2Stream* stream, const HeaderBlock* trailers) noexcept:
         if stream.id == 0 or stream.out_ended:

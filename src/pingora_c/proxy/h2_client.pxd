@@ -32,12 +32,14 @@ cdef class H2Group(ConnectionGroup):
     cdef uint32_t n_connecting
     cdef uint32_t capacity       # streams that one more connection is expected to take
     cdef uint32_t most           # HttpPeer.max_h2_streams
+    cdef uint32_t most_clients   # HttpPeer.max_h2_connections
     cdef bint speaks_h1          # an origin that may choose chose HTTP/1.1 last
     cdef bint requires_h1        # it answered HTTP_1_1_REQUIRED: nothing else is offered any more
 
     cdef H2Client free_client(self)                  # with room for a stream, or None
     cdef bint takes_connect(self) except -1          # whether that one's origin takes extended CONNECT
-    # Open connections until everybody who waits has one to wait for: 0, or the last one's code of open_stream.
+    # Open connections until everybody who waits has one to wait for, or there may be no more: 0, or the last one's code
+    # of open_stream.
     cdef int open_connections(self, HttpPeer peer) except -2
     cdef int open_connection(self, HttpPeer peer) except -2
     cdef void serve(self, H2Client client) noexcept  # who waits gets what room it has
@@ -47,6 +49,7 @@ cdef class H2Group(ConnectionGroup):
     cdef bint has_waiting(self) noexcept
     cdef void hand_over(self, H2Client client) noexcept    # the origin chose HTTP/1.1
     cdef void leave(self, H2Client client) noexcept
+    cdef bint is_full(self) noexcept                 # no further connection
     cdef Py_ssize_t n_expected(self) noexcept        # who can be served by the connections that are being opened
 
 

@@ -42,11 +42,14 @@ cdef class H2Group:
 
     cdef int open_connections(self, HttpPeer peer) except -2:
         cdef int code = 0
-        while len(self.waiting) > self.n_expected():
+        while not self.is_full() and len(self.waiting) > self.n_expected():
             code = self.open_connection(peer)
             if code < 0:
                 break
         return code
+
+    cdef bint is_full(self) noexcept:
+        return PyList_GET_SIZE(self.clients) >= <Py_ssize_t>self.most_clients
 
     cdef Py_ssize_t n_expected(self) noexcept:
         cdef uint32_t share = 1 if self.speaks_h1 or self.requires_h1 else min(self.capacity, self.most)
@@ -143,10 +146,12 @@ cdef class H2Group:
         try:
             if client in self.clients:
                 self.clients.remove(client)
+            if client.state != H2_CONNECTING and self.n_connecting == 0 and self.waiting:
+                self.open_connections(client.peer)     # who waits for a stream of its may be served there
             if not self.clients and not self.waiting and not self.speaks_h1 and not self.requires_h1:
                 self.pool.shared.pop(self.key, None)
         except:
-            pass   # ignored: removing allocates nothing
+            pass   # ignored: without memory who waits has a timeout
 
 
 cdef class H2Carried(Stream):
@@ -549,5 +554,6 @@ cdef H2Group group_of(Reactor reactor, Pool pool, HttpPeer peer, bytes greeting)
         group.waiting = []
         group.capacity = ASSUMED_STREAMS
         group.most = peer.max_h2_streams
+        group.most_clients = peer.max_h2_connections
         pool.shared[key] = group
     return group

@@ -24,7 +24,7 @@ from pingora_c.proxy.failure cimport (
 from pingora_c.proxy.h2_client cimport H2ClientSession, H2Group, group_of
 from pingora_c.proxy.h2_request cimport RequestFields, request_fields
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport H2_REFUSED_STREAMS
+from pingora_c.stats.counters cimport H2_REFUSED_STREAMS, H2_WAITS
 from pingora_c.upstream.peer cimport PEER_H2H1
 
 cdef enum:
@@ -51,6 +51,7 @@ cdef class H2ClientStream(H2Carried):
 
     cdef void begin(self, H2Client client) noexcept:
         self.group = None
+        self.trouble = None
         client.link(self)
         self.awaits_settings = self.asks_websocket and not client.session.has_settings
         if not self.awaits_settings:
@@ -398,7 +399,10 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     stream.group = group
     group.waiting.append(stream)
     code = group.open_connections(peer)
-    if code < 0 and group.n_connecting == 0:
+    if group.is_full() and group.n_connecting == 0:
+        reactor.counted[<int>H2_WAITS] += 1
+        stream.trouble = "all connections are full"
+    elif code < 0 and group.n_connecting == 0:
         stream.group = None
         group.waiting.remove(stream)
         return code

@@ -36,6 +36,7 @@ from pingora_c.stats.counters cimport (
 cdef enum:
     LOW_WATER = HIGH_WATER // 2
     ROOM = 262144              # bytes that are framed before a socket takes some
+    HEADS_PER_TURN = 64        # requests that begin before others have their turn
     ROUNDS = 4                 # of framing and writing in one entry
     LINGER_MS = 2000
     DRAIN_MS = 1000            # from the first GOAWAY to the last: requests that were on their way have come
@@ -105,6 +106,7 @@ cdef class H2Server(H2Carrier):
         session.now_ms = old.reactor.now_ms
         set_limits(session, &old.application.limits)
         session.begin(True)
+        session.guard.heads_left = HEADS_PER_TURN
         self.session = session
         self.adopt(old)
         self.reactor.counted[<int>HTTP2_CONNECTIONS] += 1
@@ -114,6 +116,8 @@ cdef class H2Server(H2Carrier):
 
     cdef void show(self, const char* data, size_t size) noexcept:
         cdef size_t used = self.on_bytes(data, size)
+        if used < size and not self.is_closed and self.keep(data + used, size - used) < 0:
+            self.close()
         if not self.is_closed and (self.can_read or used < size):
             self.reactor.make_ready(self)
 
@@ -131,11 +135,16 @@ cdef class H2Server(H2Carrier):
         elif self.head_since_ms == 0:
             self.head_since_ms = self.reactor.now_ms
             self.sweep()
-        if code < 0 or self.session.wants_pump() or self.session.is_going:
+        if self.session.n_unread:
+            self.pause()
+            self.reactor.make_ready(self)
+        if (code < 0 or self.session.wants_pump() or self.session.is_going
+                or self.session.guard.heads_left < HEADS_PER_TURN):
             self.reactor.make_late(self)
-        return size
+        return size - self.session.n_unread
 
     cdef void on_leave(self) noexcept:
+        self.session.guard.heads_left = HEADS_PER_TURN
         self.frame()
 
     cdef void frame(self) noexcept:
@@ -207,6 +216,7 @@ cdef class H2Server(H2Carrier):
     cdef void on_ready(self) noexcept:
         cdef H2ServerStream stream
         cdef list resumed = self.resumed
+        self.is_paused = False
         if PyList_GET_SIZE(resumed) and not self.is_closed:
             try:
                 self.resumed = []

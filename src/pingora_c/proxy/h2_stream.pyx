@@ -11,6 +11,10 @@ from pingora_c.proxy.pace cimport pace_asked
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport ANSWERS
 
+cdef enum:
+    CONNECTION_HIGH_WATER = 2097152    # bytes that wait on all streams: beyond it each with more than LITTLE is full
+    LITTLE = 4096
+
 
 cdef class H2Carrier(ServerConnection):
     cdef void drop(self, H2ServerStream stream, uint32_t code) noexcept:
@@ -89,7 +93,8 @@ cdef class H2ServerStream(Stream):
         return 0
 
     cdef bint is_full(self) noexcept:
-        if self.h2.out.size <= HIGH_WATER:
+        cdef size_t size = self.h2.out.size
+        if size <= HIGH_WATER and (size <= LITTLE or self.server.session.n_waiting <= CONNECTION_HIGH_WATER):
             return False
         self.was_full = True
         return True

@@ -79,6 +79,7 @@ cdef enum Counter:
     TCP_SENT                   # to them
     H2_CONNECTS                # connections to upstreams that may speak HTTP/2
     H2_CONNECTIONS_OPEN        # of these
+    H2_WAITS                   # requests that waited for a stream, all connections to their upstream being full
     H2_GOAWAYS                 # that upstreams sent
     H2_REFUSED_STREAMS         # requests that upstreams say they did not process
     H2_PING_TIMEOUTS           # connections to upstreams that answered no PING

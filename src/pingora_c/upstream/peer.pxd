@@ -26,6 +26,7 @@ cdef class HttpPeer:
     cdef readonly uint32_t idle_timeout_ms  # in the pool
     cdef uint8_t spoken                     # PeerProtocol
     cdef readonly uint32_t max_h2_streams   # of one connection; the origin may allow fewer
+    cdef readonly uint32_t max_h2_connections   # that are open or being opened
     cdef readonly uint32_t h2_ping_interval_ms  # after so long without a byte a PING is sent; 0: only on suspicion
     cdef readonly uint32_t h2_ping_timeout_ms   # for its answer
     cdef readonly uint32_t h2_window        # of a stream: bytes that come before its session took them
@@ -51,8 +52,8 @@ cdef class HttpPeer:
     # of the pool: a connection serves one client only.
     cdef bytes greeting(self, int fd, ProxyProtocol introduction)
     # None: as it is
-    cdef int set_http2(self, object protocol, object max_streams, object ping_interval, object ping_timeout,
-                       object window) except -1
+    cdef int set_http2(self, object protocol, object max_streams, object max_connections, object ping_interval,
+                       object ping_timeout, object window) except -1
     cdef int make_key(self) except -1       # after all others
     # A transport over the connected or connecting socket `fd`, which it takes over unless it raises.
     # `h1_only`: it offers nothing else.

@@ -33,6 +33,7 @@ class HttpPeer:
         proxy_protocol: str | None = None,
         protocol: str | None = None,
         max_h2_streams: int | None = None,
+        max_h2_connections: int | None = None,
         h2_ping_interval: float | None = None,
         h2_ping_timeout: float | None = None,
         h2_window: int | None = None,
@@ -42,6 +43,8 @@ class HttpPeer:
     def protocol(self) -> str: ...
     @property
     def max_h2_streams(self) -> int: ...
+    @property
+    def max_h2_connections(self) -> int: ...
     @property
     def h2_ping_interval_ms(self) -> int: ...
     @property

@@ -42,6 +42,7 @@ cdef enum:
     IDLE_MS = 60000
     PING_MS = 10000
     MAX_H2_STREAMS = 100
+    MAX_H2_CONNECTIONS = 100
     H2_WINDOW = 262144
 
 
@@ -57,8 +58,9 @@ cdef class HttpPeer:
     client is; it serves no other one.
 
     `protocol` is "h1", "h2" (by ALPN; without TLS by prior knowledge) or "h2h1" (the upstream chooses by ALPN). Over
-    HTTP/2 up to `max_h2_streams` requests share a connection; after `h2_ping_interval` seconds without a byte a PING
-    must be answered within `h2_ping_timeout`; `h2_window` bytes of an answer may wait for a slow client.
+    HTTP/2 up to `max_h2_streams` requests share a connection, and there are up to `max_h2_connections`; after
+    `h2_ping_interval` seconds without a byte a PING must be answered within `h2_ping_timeout`; `h2_window` bytes of an
+    answer may wait for a slow client.
 
     `transport`, a Transport, opens the connections in place of the kernel.
 
@@ -67,8 +69,8 @@ cdef class HttpPeer:
 
     def __init__(self, target, *, connect_timeout=None, read_timeout=None, first_byte_timeout=None, write_timeout=None,
                  total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None,
-                 str proxy_protocol=None, str protocol=None, max_h2_streams=None, h2_ping_interval=None,
-                 h2_ping_timeout=None, h2_window=None, transport=None):
+                 str proxy_protocol=None, str protocol=None, max_h2_streams=None, max_h2_connections=None,
+                 h2_ping_interval=None, h2_ping_timeout=None, h2_window=None, transport=None):
         if isinstance(target, Endpoint):
             self.be_like(HttpPeer.of(<Endpoint>target))
         elif isinstance(target, str):
@@ -88,12 +90,13 @@ cdef class HttpPeer:
             self.use_tls(tls, server_name)
         elif self.tls is not None and (server_name is not None or group is not None):
             self.use_tls(self.tls, server_name or self.endpoint.server_name)
-        self.set_http2(protocol, max_h2_streams, h2_ping_interval, h2_ping_timeout, h2_window)
+        self.set_http2(protocol, max_h2_streams, max_h2_connections, h2_ping_interval, h2_ping_timeout, h2_window)
         self.make_key()
 
     cdef int be_plain(self, Address address) except -1:
         self.address = address
         self.max_h2_streams = MAX_H2_STREAMS
+        self.max_h2_connections = MAX_H2_CONNECTIONS
         self.h2_ping_timeout_ms = PING_MS
         self.h2_window = H2_WINDOW
         self.connect_timeout_ms = CONNECT_MS
@@ -118,6 +121,7 @@ cdef class HttpPeer:
         self.host_names = other.host_names
         self.spoken = other.spoken
         self.max_h2_streams = other.max_h2_streams
+        self.max_h2_connections = other.max_h2_connections
         self.h2_ping_interval_ms = other.h2_ping_interval_ms
         self.h2_ping_timeout_ms = other.h2_ping_timeout_ms
         self.h2_window = other.h2_window
@@ -158,8 +162,8 @@ cdef class HttpPeer:
             self.sni = self.server_name.encode("ascii")
         return 0
 
-    cdef int set_http2(self, object protocol, object max_streams, object ping_interval, object ping_timeout,
-                       object window) except -1:
+    cdef int set_http2(self, object protocol, object max_streams, object max_connections, object ping_interval,
+                       object ping_timeout, object window) except -1:
         if protocol is not None:
             if protocol not in PROTOCOLS:
                 raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
@@ -168,6 +172,10 @@ cdef class HttpPeer:
             if not 1 <= max_streams <= 10000:
                 raise ValueError(f"max_h2_streams: expected 1 to 10000, got {max_streams!r}")
             self.max_h2_streams = max_streams
+        if max_connections is not None:
+            if not 1 <= max_connections <= 10000:
+                raise ValueError(f"max_h2_connections: expected 1 to 10000, got {max_connections!r}")
+            self.max_h2_connections = max_connections
         if ping_interval is not None:
             self.h2_ping_interval_ms = <uint32_t>to_ms(ping_interval, "h2_ping_interval")
         if ping_timeout is not None:
@@ -188,8 +196,8 @@ cdef class HttpPeer:
         if self.transport is not None:
             self.key = (self.key, self.transport)
         if self.spoken != PEER_H1:
-            self.key = (self.key, self.spoken, self.max_h2_streams, self.h2_ping_interval_ms, self.h2_ping_timeout_ms,
-                        self.h2_window)
+            self.key = (self.key, self.spoken, self.max_h2_streams, self.max_h2_connections, self.h2_ping_interval_ms,
+                        self.h2_ping_timeout_ms, self.h2_window)
         return 0
 
     cdef int dial(self) noexcept:
@@ -239,11 +247,11 @@ cdef class HttpPeer:
                 peer.set_times(options.connect_timeout, options.read_timeout, options.first_byte_timeout,
                                options.write_timeout, options.total_timeout, options.idle_timeout)
                 peer.proxy_protocol = options.proxy_protocol
-                peer.set_http2(options.protocol, options.max_h2_streams, options.h2_ping_interval,
-                               options.h2_ping_timeout, options.h2_window)
+                peer.set_http2(options.protocol, options.max_h2_streams, options.max_h2_connections,
+                               options.h2_ping_interval, options.h2_ping_timeout, options.h2_window)
             if endpoint.tls is not None:
                 peer.use_tls(endpoint.tls, endpoint.server_name)
-            peer.set_http2(endpoint.protocol, None, None, None, None)
+            peer.set_http2(endpoint.protocol, None, None, None, None, None)
             peer.make_key()
             endpoint.default_peer = peer
         return <HttpPeer>endpoint.default_peer
