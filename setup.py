@@ -94,6 +94,7 @@ MODULES = [
     "upstream.peer",
     "upstream.pool",
     "log.writer",
+    "log.percent",
     "log.record",
     "log.access",
     "proxy.failure",

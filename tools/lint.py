@@ -132,7 +132,8 @@ def check_contracts(tree: Tree) -> Iterator[Problem]:
 def declaration(text: str) -> tuple[str, str, str] | None:
     """Split the declaration of a C function or function pointer into name, returned type and what follows."""
     if pointer := POINTER.match(text):
-        return pointer[1], "", after_parenthesis(text, pointer.end())
+        returned = "object" if re.match(r"(?:cdef|ctypedef)\s+object\s*\(", text) else ""
+        return pointer[1], returned, after_parenthesis(text, pointer.end())
     function = FUNCTION.match(text)
     if function is None:
         return None

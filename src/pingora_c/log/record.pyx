@@ -2,10 +2,11 @@
 import logging
 from collections.abc import Mapping
 
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
-from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, gmtime_r, strftime, time_t, timespec, tm
+from pingora_c.lib.time cimport CLOCK_REALTIME_COARSE, clock_gettime, gmtime_r, strftime, time_t, timespec, tm
+from pingora_c.lib.type_slots cimport PyTypeObject
+from pingora_c.log.percent cimport put_message, put_plain
 from pingora_c.log.writer cimport LogWriter
 
 cdef enum:
@@ -54,44 +55,31 @@ cdef void write_stamp(double created) noexcept:
     stamp[22] = <char>(48 + milliseconds % 10)
 
 
-cdef inline bint is_plain(const char* text, Py_ssize_t size) noexcept:
-    """True if it is printable ASCII, so that nothing has to be escaped."""
-    cdef Py_ssize_t i
-    cdef unsigned char odd = 0
-    for i in range(size):
-        odd |= (<unsigned char>text[i] < 32) | (<unsigned char>text[i] > 126)
-    return not odd
+cdef char* begin_line(char* out, char* end, double created, str level, str name) noexcept:
+    """Write what goes before a message; where it ended, NULL for odd names."""
+    write_stamp(created)
+    memcpy(out, stamp, STAMP_SIZE)
+    out = put_plain(out + STAMP_SIZE, end, level)
+    if out == NULL or end - out < 3:
+        return NULL
+    out[0] = c" "
+    out = put_plain(out + 1, end, name)
+    if out == NULL or end - out < 2:
+        return NULL
+    out[0] = c":"
+    out[1] = c" "
+    return out + 2
 
 
 cdef int put_record(LogWriter writer, double created, str level, str name, str message, str trace) except -1:
     """Write the line of a message, whose arguments are in it already."""
-    cdef Py_ssize_t level_size = 0, name_size = 0, message_size = 0
-    cdef const char* level_at = NULL
-    cdef const char* name_at = NULL
-    cdef const char* message_at = NULL
     cdef char[LINE_MAX] line
-    cdef char* out = line
-    write_stamp(created)
-    try:
-        level_at = PyUnicode_AsUTF8AndSize(level, &level_size)
-        name_at = PyUnicode_AsUTF8AndSize(name, &name_size)
-        message_at = PyUnicode_AsUTF8AndSize(message, &message_size)
-    except UnicodeEncodeError:
-        message_size = LINE_MAX      # a lone surrogate, which the writer escapes
-    if trace or STAMP_SIZE + level_size + name_size + message_size + 4 > LINE_MAX or not is_plain(
-            message_at, message_size):
+    cdef char* end = line + LINE_MAX - 1
+    cdef char* out = begin_line(line, end, created, level, name)
+    if out != NULL:
+        out = put_plain(out, end, message)
+    if trace or out == NULL:
         return put_text(writer, level, name, message, trace)
-    memcpy(out, stamp, STAMP_SIZE)
-    out += STAMP_SIZE
-    memcpy(out, level_at, level_size)
-    out += level_size
-    out[0] = c" "
-    memcpy(out + 1, name_at, name_size)
-    out += 1 + name_size
-    out[0] = c":"
-    out[1] = c" "
-    memcpy(out + 2, message_at, message_size)
-    out += 2 + message_size
     out[0] = c"\n"
     writer.put(line, out + 1 - line)
     return 0
@@ -128,14 +116,24 @@ cdef bint is_alone(logger, handler, level) except -1:
 
 
 cdef int log_at_once(LogWriter writer, logger, level, message, args) except -1:
+    cdef char[LINE_MAX] line
+    cdef char* end = line + LINE_MAX - 1
+    cdef char* out
     cdef timespec now
     cdef double created
     cdef str name = LEVEL_NAMES.get(level) or logging.getLevelName(level)
     if args and len(args) == 1 and args[0] and type(args[0]) is not str and isinstance(args[0], Mapping):
         args = args[0]       # log.info("%(a)s", {"a": 1}), as LogRecord has it
-    clock_gettime(CLOCK_REALTIME, &now)
+    clock_gettime(CLOCK_REALTIME_COARSE, &now)     # of the last tick of the kernel's clock, for a quarter of the price
     created = <double>now.tv_sec + <double>now.tv_nsec / 1e9
-    return put_record(writer, created, name, logger.name, message_of(message, args), "")
+    out = begin_line(line, end, created, name, logger.name)
+    if out != NULL:
+        out = put_message(out, end, message, args)
+    if out == NULL:
+        return put_record(writer, created, name, logger.name, message_of(message, args), "")
+    out[0] = c"\n"
+    writer.put(line, out + 1 - line)
+    return 0
 
 
 def direct_log(LogWriter writer not None, handler not None):
@@ -144,13 +142,19 @@ def direct_log(LogWriter writer not None, handler not None):
     `handler` is at the root logger. The record factory and the methods of Logger that are there now are those that may
     be left out.
     """
+    cdef unsigned int version = 0      # of Logger, when its methods were looked at last
     usual = Logger._log
     make, handle, call = Logger.makeRecord, Logger.handle, Logger.callHandlers
     factory = logging.getLogRecordFactory()
 
     def _log(self, level, msg, args, exc_info=None, extra=None, stack_info=False, stacklevel=1):
-        if (exc_info or extra or stack_info or logging_globals["_logRecordFactory"] is not factory
-                or Logger.makeRecord is not make or Logger.handle is not handle or Logger.callHandlers is not call
+        nonlocal version
+        if (<PyTypeObject*>Logger).tp_version_tag != version:
+            if Logger.makeRecord is make and Logger.handle is handle and Logger.callHandlers is call:
+                version = (<PyTypeObject*>Logger).tp_version_tag
+            else:
+                version = 0
+        if (version == 0 or exc_info or extra or stack_info or logging_globals["_logRecordFactory"] is not factory
                 or not is_alone(self, handler, level)):
             usual(self, level, msg, args, exc_info, extra, stack_info, stacklevel)
         else:

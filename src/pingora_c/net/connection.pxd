@@ -13,6 +13,7 @@ Write errors are reported by `on_broken` from the ready list, never inside the c
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from pingora_c.base.flag cimport flag
 from pingora_c.lib.socket cimport iovec
 from pingora_c.net.reactor cimport EventSource, Reactor
 from pingora_c.net.timer cimport Timer
@@ -44,17 +45,17 @@ cdef class Connection(EventSource):
     cdef uint64_t bytes_read
     cdef uint64_t bytes_written
     cdef Timer timer             # one per connection; subclasses say what it stands for in on_timeout
-    cdef bint can_read           # an edge was seen and the socket not drained since
-    cdef bint saw_hangup         # RDHUP, HUP or ERR was seen: a short read does not mean drained
-    cdef bint saw_eof            # the peer's end of stream was read
-    cdef bint is_paused          # do not read: the receiver has no room or no use for bytes now
-    cdef bint is_blocked         # the socket takes nothing; an OUT edge will come
-    cdef bint watches_writing    # registered for OUT edges: with a handshake, else once it was blocked
-    cdef bint is_broken          # a write failed; nothing is written any more
-    cdef bint is_closed
-    cdef bint resets             # close with RST
-    cdef bint in_turn            # inside read_turn
-    cdef bint is_opening         # the transport shakes hands: nothing is read or written
+    cdef flag can_read           # an edge was seen and the socket not drained since
+    cdef flag saw_hangup         # RDHUP, HUP or ERR was seen: a short read does not mean drained
+    cdef flag saw_eof            # the peer's end of stream was read
+    cdef flag is_paused          # do not read: the receiver has no room or no use for bytes now
+    cdef flag is_blocked         # the socket takes nothing; an OUT edge will come
+    cdef flag watches_writing    # registered for OUT edges: with a handshake, else once it was blocked
+    cdef flag is_broken          # a write failed; nothing is written any more
+    cdef flag is_closed
+    cdef flag resets             # close with RST
+    cdef flag in_turn            # inside read_turn
+    cdef flag is_opening         # the transport shakes hands: nothing is read or written
 
     # Take over the descriptor and register. -1: out of descriptors or memory; the caller closes it.
     cdef int open(self, Reactor reactor, Transport transport) noexcept
@@ -90,8 +91,8 @@ cdef class Connection(EventSource):
     cdef void on_timeout(self) noexcept
 
     # -- private
-    cdef bint wants_shutdown
-    cdef bint has_shut           # our FIN was sent
+    cdef flag wants_shutdown
+    cdef flag has_shut           # our FIN was sent
     cdef void open_turn(self) noexcept
     cdef void read_turn(self) noexcept
     cdef void consume_pending(self) noexcept

@@ -61,6 +61,7 @@ cdef class Connection(EventSource):
         cdef int code = self.transport.handshake()
         if code == IO_WOULD_BLOCK and self.saw_hangup:
             code = self.transport.handshake()     # the end came with the bytes, and no further edge will tell of it
+        self.reactor.look()                       # signing took a while
         if code == IO_WOULD_BLOCK:
             return
         self.is_opening = False

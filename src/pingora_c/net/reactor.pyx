@@ -8,7 +8,7 @@ import contextvars
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject, Py_XDECREF
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
-from pingora_c.base.clock cimport now_us
+from pingora_c.base.clock cimport now_us as clock_us
 from pingora_c.lib.epoll cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, TFD_CLOEXEC, TFD_NONBLOCK,
     TFD_TIMER_ABSTIME, epoll_create1, epoll_ctl, epoll_event, epoll_wait, itimerspec, timerfd_create, timerfd_settime,
@@ -24,6 +24,7 @@ cdef enum:
     EVENTS_PER_WAIT = 256
     TIMER_KEY = 0xFFFFFFFE      # slot number that stands for timer_fd
     FIRST_SLOTS = 64
+    LOOK_EVERY = 8              # events between two looks at the clock
 
 cdef object live_reactors = weakref.WeakSet()
 
@@ -89,7 +90,7 @@ cdef class Reactor:
 
     def __cinit__(self, loop=None, Counters counters=None):
         cdef epoll_event event
-        self.now_ms = now_us() // 1000
+        self.now_ms = self.look() // 1000
         wheel_init(&self.wheel, self.now_ms)
         self.counters = Counters() if counters is None else counters
         self.counted = self.counters.cells
@@ -152,7 +153,7 @@ cdef class Reactor:
 
     cdef void enter(self) noexcept:
         if self.depth == 0:
-            self.now_ms = now_us() // 1000
+            self.now_ms = self.look() // 1000
         self.depth += 1
 
     cdef void leave(self) noexcept:
@@ -166,7 +167,12 @@ cdef class Reactor:
                 self.schedule_tick()
             if self.graveyard.size:
                 drop_all(&self.graveyard)
+            self.is_behind_hook = False
         self.depth -= 1
+
+    cdef uint64_t look(self) noexcept:
+        self.now_us = clock_us()
+        return self.now_us
 
     cdef void schedule_tick(self) noexcept:
         try:
@@ -278,6 +284,7 @@ cdef class Reactor:
         for i in range(batch.size):
             source = <EventSource>batch.items[i]
             source.is_ready_listed = False
+            self.begin_event(i)
             source.on_ready()
             if self.dirty is not None:
                 self.flush_dirty()
@@ -296,6 +303,11 @@ cdef class Reactor:
             if self.dirty is not None:
                 self.flush_dirty()
         drop_all(&batch)
+
+    cdef void begin_event(self, size_t number) noexcept:
+        self.is_behind_hook = False
+        if number % LOOK_EVERY == LOOK_EVERY - 1:
+            self.look()
 
     cdef void dispatch(self, epoll_event* event) noexcept:
         cdef uint32_t slot = <uint32_t>event.data.u64
@@ -320,8 +332,9 @@ cdef class Reactor:
         self.enter()
         n = epoll_wait(self.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
         if timeout_ms:
-            self.now_ms = now_us() // 1000
+            self.now_ms = self.look() // 1000
         for i in range(n):
+            self.begin_event(i)
             self.dispatch(&events[i])
         wheel_advance(&self.wheel, self.now_ms)
         if self.dirty is not None:

@@ -2,6 +2,7 @@
 (DESIGN rule 4).
 """
 from libc.stddef cimport size_t
+from pingora_c.base.flag cimport flag
 from pingora_c.lib.socket cimport iovec
 
 cdef enum IoCode:
@@ -15,9 +16,9 @@ cdef enum IoCode:
 cdef class Transport:
     cdef int fd          # owned, -1 once closed
     cdef int error       # errno of the last IO_ERROR
-    cdef bint needs_handshake    # nothing is read or written before handshake() gave 0
-    cdef bint is_secure  # what goes over the wire is encrypted
-    cdef bint checks_host        # requests must pass serves_host()
+    cdef flag needs_handshake    # nothing is read or written before handshake() gave 0
+    cdef flag is_secure  # what goes over the wire is encrypted
+    cdef flag checks_host        # requests must pass serves_host()
 
     # Go on with the handshake: 0 once it is over, else an IoCode. After IO_WOULD_BLOCK call again at the next event.
     cdef int handshake(self) noexcept

@@ -1,7 +1,6 @@
 """Attempts to have an upstream answer. Own its connection, and the place in flight at its endpoint."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memset
-from pingora_c.base.clock cimport now_us
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
 from pingora_c.h1.framing cimport ASKS_TUNNEL, ASKS_UPGRADE, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
 from pingora_c.http.field cimport NAME_HOST
@@ -72,7 +71,7 @@ cdef class Attempts(Phases):
         cdef uint64_t limit_ms
         self.n_attempts += 1
         self.is_connected = self.is_bad_answer = self.request_sent = False
-        self.connect_at_us = now_us()
+        self.connect_at_us = self.plan.reactor.now_us
         self.endpoint = self.chosen.endpoint
         self.asked = tally.count_attempt(self.plan, self.endpoint, self.n_attempts > 1)
         if self.endpoint is not None:
@@ -99,7 +98,7 @@ cdef class Attempts(Phases):
         if self.opened is not None:     # the origin chose another protocol than the one it was opened for
             self.up = self.opened
             self.opened = None
-        self.connected_us = now_us()
+        self.connected_us = self.plan.reactor.now_us
         self.is_connected = True
         tally.count_connected(self.asked, self.is_reused, self.connected_us - self.connect_at_us)
         if not self.plan.has_response_hooks and not self.down.is_shared:
@@ -248,7 +247,7 @@ cdef class Attempts(Phases):
             self.plan.reactor.set_timer(&self.deadline, left_ms(self.chosen.total_timeout_ms, self.connect_at_us))
 
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
-        self.first_byte_us = now_us()
+        self.first_byte_us = self.plan.reactor.now_us
         tally.count_response(self.asked, head.status_code, self.first_byte_us - self.connected_us)
         if self.deadline_kind != CALL_TIMEOUT:      # which is for all of the answer
             self.watch_answer(framing.kind == BODY_TUNNEL)

@@ -4,6 +4,7 @@
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
+from pingora_c.base.flag cimport flag
 from pingora_c.http.message cimport RequestHead
 from pingora_c.proxy.h1_stream cimport H1Stream
 from pingora_c.proxy.server_connection cimport ServerConnection
@@ -20,15 +21,15 @@ cdef enum ServerState:
 cdef class H1Server(ServerConnection):
     cdef H1ServerStream stream     # None between exchanges
     cdef uint8_t state             # ServerState
-    cdef bint asks_head            # the message that is read begins as HEAD: a refusal has no body
+    cdef flag asks_head            # the message that is read begins as HEAD: a refusal has no body
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     cdef uint32_t n_exchanges
     # of a tunnel: bytes read and written when it was looked at last; while DRAINING: bytes of the body still to come
     cdef uint64_t moved_before
     cdef uint64_t linger_end_us    # when lingering ends at the latest
     cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved
-    cdef bint is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
-    cdef bint is_resting           # paused until its next turn, since it had enough requests in this one
+    cdef flag is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
+    cdef flag is_resting           # paused until its next turn, since it had enough requests in this one
     cdef bint is_preface(self, const char* data, size_t size) noexcept
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1

@@ -115,7 +115,7 @@ cdef class H1Server(ServerConnection):
             self.application.on_http2(self, data, size)
         elif self.state == SERVER_IDLE:
             self.state = SERVER_HEAD
-            self.head_at_us = now_us()
+            self.head_at_us = self.reactor.now_us
             self.arm(self.application.limits.head_ms)
         return True
 
@@ -137,7 +137,7 @@ cdef class H1Server(ServerConnection):
         self.asks_head = size >= 5 and memcmp(data, b"HEAD ", 5) == 0
         if self.state == SERVER_IDLE:
             self.state = SERVER_HEAD
-            self.head_at_us = now_us()
+            self.head_at_us = self.reactor.now_us
             self.arm(self.application.limits.head_ms)
         limits.head_bytes = self.application.limits.head_bytes
         limits.target_bytes = self.application.limits.target_bytes

@@ -4,7 +4,6 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memset
-from pingora_c.base.clock cimport now_us
 from pingora_c.h1.framing cimport BODY_NONE, BODY_TUNNEL
 from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH
@@ -38,7 +37,7 @@ cdef class Exchange(Attempts):
     """Made by the core."""
 
     cdef void start(self) noexcept:
-        self.head_us = now_us()
+        self.head_us = self.plan.reactor.now_us
         if self.down.framing.kind != BODY_NONE:
             self.down.pause_body()
             if self.plan.keeps_body or is_idempotent(<Method>self.request_head.method_id):
@@ -291,7 +290,7 @@ cdef class Exchange(Attempts):
         if self.state >= SESSION_LOGGING:
             return
         self.state = SESSION_LOGGING
-        self.ended_us = now_us()
+        self.ended_us = self.plan.reactor.now_us
         self.let_upstream_go(self.upstream_ended, is_upstream_failure(self.failure))
         if self.response_head is None and self.plan.has_hooks:
             self.note_no_answer()

@@ -5,7 +5,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 from cpython.set cimport PySet_GET_SIZE
 from libc.string cimport memset
-from pingora_c.base.clock cimport now_us
 from pingora_c.h1.framing cimport BODY_NONE
 from pingora_c.h1.head cimport H1_HEAD_TOO_LARGE, H1_TOO_MANY_FIELDS
 from pingora_c.h2.answer cimport submit_answer
@@ -242,7 +241,7 @@ cdef class H2Server(H2Carrier):
                 refusal = REFUSED_NO_MEMORY
             elif self.session.section.charged > self.session.limits.head_bytes:
                 refusal = REFUSED_HEAD - <int>H1_HEAD_TOO_LARGE
-        self.head_at_us = now_us()
+        self.head_at_us = self.reactor.now_us
         if self.head_since_ms and self.reactor.now_ms > self.head_since_ms:
             self.head_at_us -= 1000 * (self.reactor.now_ms - self.head_since_ms)
         self.take_head(stream_id, is_end, refusal)

@@ -11,6 +11,7 @@ cdef class HookContext:
     cdef object context      # contextvars.Context, one per session
     cdef object ctx          # what new_ctx made
     cdef uint64_t hooks_us   # time in the synchronous parts of hooks
+    cdef bint shows_scope    # what was tried is known in it, to selections
 
     @staticmethod
     cdef HookContext new(Plan plan, object session)

@@ -2,11 +2,12 @@
 cimport cython
 
 from cpython.contextvars cimport PyContext_Copy, PyContextVar_Set
-from pingora_c.base.clock cimport now_us
 from pingora_c.lib.context cimport PyContext_Enter, PyContext_Exit
+from pingora_c.net.reactor cimport Reactor
 
 
 @cython.final
+@cython.freelist(8)
 cdef class HookContext:
     """Made by the core."""
 
@@ -27,11 +28,14 @@ cdef class HookContext:
         return 0
 
     cdef uint64_t enter(self) except? 1:
+        cdef Reactor reactor = self.plan.reactor
         PyContext_Enter(self.context)
-        return now_us()
+        return reactor.now_us if reactor.is_behind_hook else reactor.look()
 
     cdef int leave(self, uint64_t since_us) except -1:
-        self.hooks_us += now_us() - since_us
+        cdef Reactor reactor = self.plan.reactor
+        self.hooks_us += reactor.look() - since_us
+        reactor.is_behind_hook = True
         PyContext_Exit(self.context)
         return 0
 

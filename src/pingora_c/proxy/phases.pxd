@@ -18,7 +18,7 @@ cdef enum SessionState:
 
 cdef class Phases(Relay):
     cdef RequestHead request_head
-    cdef SelectionScope scope         # None until something was tried or a hook runs
+    cdef SelectionScope scope         # None until something was tried
     cdef object task                  # the running coroutine, None if none
     cdef object cause                 # exception of a hook that failed
     cdef Timer timer                  # limit of the running hook
@@ -37,7 +37,9 @@ cdef class Phases(Relay):
     # Go on behind a phase with the result of its hook.
     cdef void after(self, int phase, object result) noexcept
     cdef int run_or_raise(self, int phase) except -1
-    cdef int prepare_hooks(self) except -1
+    cdef int prepare_hooks(self) except -1     # before each; what there is already stays
+    cdef int begin_hooks(self) except -1
+    cdef int show_scope(self) except -1
     cdef void make_scope(self) noexcept
     # Let a coroutine go on; on_task_done follows.
     cdef int wait_for(self, int phase, object task) except -1

@@ -92,17 +92,23 @@ cdef class Phases(Relay):
     cdef void make_scope(self) noexcept:
         try:
             self.scope = SelectionScope()
-            self.scope.balancer = self.plan.balancer
         except:
             pass   # ignored: without memory the same endpoint may be tried again
 
     cdef int prepare_hooks(self) except -1:
         if self.hooks is None:
-            self.hooks = HookContext.new(self.plan, self.plan.session_type(self))
-            if self.plan.hooks[<int>UPSTREAM_PEER] is not None:     # else no hook's choice is ever used
-                if self.scope is None:
-                    self.scope = SelectionScope()
-                self.hooks.set_variable(selection_scope, self.scope)
+            self.begin_hooks()
+        return self.show_scope() if self.scope is not None else 0
+
+    cdef int begin_hooks(self) except -1:
+        self.hooks = HookContext.new(self.plan, self.plan.new_session(self))
+        return 0
+
+    cdef int show_scope(self) except -1:
+        """Have the selections of hooks leave out what was tried, if their choice is ever used."""
+        if not self.hooks.shows_scope and self.plan.hooks[<int>UPSTREAM_PEER] is not None:
+            self.hooks.set_variable(selection_scope, self.scope)
+            self.hooks.shows_scope = True
         return 0
 
     cdef uint32_t hook_limit_ms(self, int phase) except? 1:

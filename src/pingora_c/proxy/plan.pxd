@@ -69,7 +69,8 @@ cdef class Plan:
     cdef tuple trusted           # networks whose X-Forwarded-* fields are kept
     cdef object loop
     cdef TaskStarter tasks
-    cdef object session_type     # Session, which knows exchanges and so cannot be cimported by them
+    # Gives the Session of an exchange: that module knows exchanges, and so cannot be cimported by them.
+    cdef object (*new_session)(object exchange)
     cdef object on_hook_error    # callable(hook name, request line, exception)
     cdef ErrorPages pages
     cdef object on_refused       # callable(reason, status, client): its line of a message that no session saw

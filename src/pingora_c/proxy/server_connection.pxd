@@ -3,6 +3,7 @@ limit on writing. Sessions know no other side of it; H1Server is one, and what a
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from pingora_c.base.flag cimport flag
 from pingora_c.h1.encode cimport Outgoing
 from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.socket cimport sockaddr_storage
@@ -66,7 +67,7 @@ cdef class ServerConnection(Connection):
     cdef uint16_t client_port
     cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
     cdef object plan               # the service's, when it last saw a request here
-    cdef bint is_trusted           # by that plan: X-Forwarded-* of this client are kept
+    cdef flag is_trusted           # by that plan: X-Forwarded-* of this client are kept
     cdef object client_key         # of Admission
     cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
     cdef void note_client(self, const sockaddr_storage* address) noexcept

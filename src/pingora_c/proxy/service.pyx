@@ -43,7 +43,7 @@ from pingora_c.upstream.address cimport Address
 from pingora_c.upstream.pool cimport Pool
 
 from pingora_c.proxy.plan import PHASES as _PHASES
-from pingora_c.proxy.session import Session
+from pingora_c.proxy.session cimport new_session
 
 
 cdef const char* TOO_MANY = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n"
@@ -135,7 +135,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.balancer = balancer
     plan.loop = loop
     plan.tasks = TaskStarter(loop)
-    plan.session_type = Session
+    plan.new_session = new_session
     plan.on_hook_error = report.hook_raised
     plan.on_failure = report.failed
     plan.on_refused = report.refused

@@ -8,3 +8,6 @@ from pingora_c.proxy.exchange cimport Exchange
 @cython.final
 cdef class Session:
     cdef Exchange exchange
+
+
+cdef object new_session(object exchange)     # for Plan

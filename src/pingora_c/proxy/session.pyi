@@ -4,7 +4,6 @@ from typing import final
 from pingora_c.http.message import RequestHead, ResponseHead
 from pingora_c.net.proxy_protocol import ProxyProtocol
 from pingora_c.net.tls_info import TlsInfo
-from pingora_c.proxy.exchange import Exchange
 from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.timings import Timings
 from pingora_c.proxy.websocket import WebSocket
@@ -12,7 +11,7 @@ from pingora_c.upstream.peer import HttpPeer
 
 @final
 class Session:
-    def __init__(self, exchange: Exchange) -> None: ...
+    def __init__(self) -> None: ...
     def read_body(self, limit: int = 1048576) -> Awaitable[bytes]: ...
     def pass_request_body(self) -> None: ...
     def pass_response_body(self) -> None: ...

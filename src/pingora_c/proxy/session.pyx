@@ -22,12 +22,27 @@ from pingora_c.proxy.failure import SessionEnded
 cdef uint64_t NO_LIMIT = <uint64_t>1 << 63
 
 
+cdef Exchange awaits_face = None     # while new_session runs: an argument of __cinit__ would cost a tuple
+
+
+cdef object new_session(object exchange):
+    global awaits_face
+    awaits_face = <Exchange>exchange
+    try:
+        return Session.__new__(Session)
+    finally:
+        awaits_face = None
+
+
 @cython.final
+@cython.freelist(8)
 cdef class Session:
     """One request and its response, as hooks see it. Made by the core."""
 
-    def __cinit__(self, Exchange exchange not None):
-        self.exchange = exchange
+    def __cinit__(self):
+        if awaits_face is None:
+            raise TypeError("Session: only the core makes one")
+        self.exchange = awaits_face
 
     def read_body(self, size_t limit=1048576):
         """Wait for the whole body of the request and give it; it is still sent upstream.

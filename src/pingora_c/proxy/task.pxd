@@ -6,10 +6,19 @@ first step; the task of one that did, and of which nobody kept a reference, serv
 cimport cython
 
 
+# What a task of ours runs: fields here, since starting one writes them all.
+@cython.final
+cdef class HookRun:
+    cdef object coroutine
+    cdef object context
+    cdef bint must_cancel      # with the next step
+
+
 @cython.final
 cdef class TaskStarter:
     cdef object loop
     cdef object spare      # a task that ended in its first step, or None
+    cdef HookRun spare_run     # the one of `spare`
 
     # Run `coroutine` in `context` until it ends or waits for something. Ended: its result, with `is_done` set; what it
     # raised is raised. Waiting: its task.

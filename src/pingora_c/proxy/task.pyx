@@ -24,17 +24,23 @@ class EagerTask(asyncio.Future):
     anyio, for one, reads `_fut_waiter` and `_must_cancel`.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop, HookRun run not None):
         super().__init__(loop=loop)
         self._hook_loop = loop
-        self._coro = None
-        self._hook_context = None
+        self._run = run
         self._fut_waiter = None      # this and _must_cancel are names of asyncio.Task that anyio reads
-        self._must_cancel = False
         self._cancels = 0
 
+    @property
+    def _must_cancel(self):
+        return bool((<HookRun>self._run).must_cancel)
+
+    @_must_cancel.setter
+    def _must_cancel(self, value):
+        (<HookRun>self._run).must_cancel = value
+
     def get_coro(self):
-        return self._coro
+        return (<HookRun>self._run).coroutine
 
     def get_name(self):
         return f"hook-{id(self):x}"
@@ -43,7 +49,7 @@ class EagerTask(asyncio.Future):
         """Names are fixed."""
 
     def get_context(self):
-        return self._hook_context
+        return (<HookRun>self._run).context
 
     def cancelling(self):
         return self._cancels
@@ -67,6 +73,7 @@ class EagerTask(asyncio.Future):
 
     def _step(self, error):
         # callbacks run outside the hook's context: it is entered here, and a context can be entered only once
+        cdef HookRun run = self._run
         if self.done():
             return
         if self._must_cancel:
@@ -80,9 +87,9 @@ class EagerTask(asyncio.Future):
         tasks._enter_task(self._hook_loop, self)
         try:
             if error is None:
-                awaited = self._hook_context.run(self._coro.send, None)
+                awaited = run.context.run(run.coroutine.send, None)
             else:
-                awaited = self._hook_context.run(self._coro.throw, error)
+                awaited = run.context.run(run.coroutine.throw, error)
         except StopIteration as stop:
             if self._must_cancel:
                 self._must_cancel = False
@@ -129,20 +136,26 @@ cdef object first_step(object task, object coroutine, object loop, object contex
     """Resume `coroutine` once as `task`; what it returned (`is_done`) or yielded."""
     cdef PyObject* result = NULL
     cdef object value
-    cdef object outer = current_tasks.get(loop)
-    current_tasks[loop] = task
+    cdef object outer = current_tasks.setdefault(loop, task)
+    if outer is not task:
+        current_tasks[loop] = task
     PyContext_Enter(context)
     try:
         is_done[0] = PyIter_Send(coroutine, None, &result) == 0
     finally:
         PyContext_Exit(context)
-        if outer is None:
+        if outer is task:
             current_tasks.pop(loop, None)
         else:
             current_tasks[loop] = outer
     value = <object>result
     Py_DECREF(value)
     return value
+
+
+@cython.final
+cdef class HookRun:
+    """What a hook's task runs. Made by the core."""
 
 
 @cython.final
@@ -162,20 +175,23 @@ cdef class TaskStarter:
 
     cdef object start_ours(self, object coroutine, object context, bint* is_done):
         cdef object task = self.spare
+        cdef HookRun run = self.spare_run
         cdef object value
-        self.spare = None
+        self.spare = self.spare_run = None
         if task is None:
-            task = EagerTask(self.loop)
-        task._coro = coroutine
-        task._hook_context = context
+            run = HookRun()
+            task = EagerTask(self.loop, run)
+        run.coroutine = coroutine
+        run.context = context
         value = first_step(task, coroutine, self.loop, context, is_done)
         if not is_done[0]:
             tasks._register_task(task)
             task._wait_for(value)
             return task
-        if task._must_cancel:
+        if run.must_cancel:
             raise asyncio.CancelledError
         if Py_REFCNT(task) == 1:
-            task._coro = task._hook_context = None
+            run.coroutine = run.context = None
             self.spare = task
+            self.spare_run = run
         return value

@@ -313,7 +313,6 @@ cdef class TcpSession(TcpOwner):
         try:
             if self.scope is None:
                 self.scope = SelectionScope()
-                self.scope.balancer = self.plan.balancer
             if self.endpoint is not None:
                 self.scope.mark_tried(self.endpoint)
         except:

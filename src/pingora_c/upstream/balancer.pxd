@@ -37,15 +37,14 @@ cdef class Balancer:
     cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried)
 
 
-# What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one and sets
-# `selection_scope` to it in the context of its hooks.
+# What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one when an
+# attempt has failed, and sets `selection_scope` to it in the context of its hooks.
 @cython.final
 cdef class SelectionScope:
-    cdef Balancer balancer   # whose slots `tried` counts; set by `select` while nothing has been tried
+    cdef Balancer balancer   # whose slots `tried` counts, None before the first
     cdef uint64_t tried      # bit per slot
-    cdef Balancer latest     # the balancer that selected last: a fallback, if not `balancer`
-    # The attempt at `endpoint` failed: leave it out from now on. Ignored if it is in neither balancer's set (the hook
-    # made the peer itself, or an update took it away).
+    # The attempt at `endpoint` failed: leave it out from now on. One of another balancer's set begins anew: it is the
+    # fallback of the first. Ignored if it is in no set (the hook made the peer itself, or an update took it away).
     cdef void mark_tried(self, Endpoint endpoint) noexcept
 
 

@@ -175,12 +175,8 @@ cdef class Balancer:
         cdef SelectionScope scope = get_value(selection_scope)
         cdef uint64_t tried = 0
         cdef Endpoint endpoint
-        if scope is not None:
-            if scope.tried == 0:
-                scope.balancer = self
-            scope.latest = self
-            if scope.balancer is self:
-                tried = scope.tried
+        if scope is not None and scope.balancer is self:
+            tried = scope.tried
         endpoint = self.select_endpoint(PyBytes_AS_STRING(raw), <size_t>PyBytes_GET_SIZE(raw), tried)
         if endpoint is None:
             state = "all were tried" if tried else "all are disabled or unhealthy"
@@ -284,17 +280,27 @@ cdef class Balancer:
         return f"<{type(self).__name__} {type(self.selection).__name__} of {len(self.endpoints)} endpoints>"
 
 
+cdef Balancer owner_of(Endpoint endpoint):
+    return None if endpoint.owner is None else <Balancer?>endpoint.owner()
+
+
 cdef class SelectionScope:
-    """What a session has tried. Made by the core for each session; in Python only for tests."""
+    """What a session has tried. Made by the core; in Python only for tests."""
 
     cdef void mark_tried(self, Endpoint endpoint) noexcept:
+        cdef Balancer balancer = None
         if endpoint is None or endpoint.slot >= 64:
             return
-        if has_endpoint(self.balancer, endpoint):
-            self.tried |= <uint64_t>1 << endpoint.slot
-        elif has_endpoint(self.latest, endpoint):
-            self.balancer = self.latest
-            self.tried = <uint64_t>1 << endpoint.slot
+        try:
+            balancer = owner_of(endpoint)
+        except:
+            pass   # ignored: to call a weak reference fails only without memory
+        if not has_endpoint(balancer, endpoint):
+            return
+        if balancer is not self.balancer:
+            self.balancer = balancer
+            self.tried = 0
+        self.tried |= <uint64_t>1 << endpoint.slot
 
 
 def try_endpoint(SelectionScope scope not None, Endpoint endpoint not None):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import re
 
 import pytest
@@ -70,6 +71,22 @@ def no_records(monkeypatch):
 MESSAGES = [
     ("plain 100%",),
     ("%s %d", "a", 1),
+    ("%s%d", "", 2**63),
+    ("%s %d %s %d", -(2**63), 2**63 - 1, -1, 0),
+    ("%%%s%%", "a"),
+    ("%d", True),
+    ("%d", 2.5),
+    ("%s", 1.5),
+    ("%5d|%-3s|%05.1f", 1, "a", 2.5),
+    ("%s", "é"),
+    ("%s", 3000 * "x"),
+    ("%s", 1, 2),
+    ("%s %s", 1),
+    ("%s %", 1),
+    ("%s %.", 1),
+    ("%.1f %.0f %.3f", 12.34, 0.5, -0.0),
+    ("%.2f %.6f", -0.001, 123.4567895),
+    ("%.1f %.1f %.1f", float("nan"), float("inf"), 1e300),
     ("%(a)s", {"a": 1}),
     ("%s", {}),
     ("%s", ["a"]),
@@ -100,6 +117,17 @@ def test_line_is_the_same_as_that_of_a_record(start, no_records, message, level)
     at_once = written()
     assert STAMP.match(at_once)
     assert at_once.partition(" ")[2] == with_record.partition(" ")[2]
+
+
+def test_floats_are_rounded_as_python_rounds_them(start, no_records):
+    numbers = [at + by for at in (0.05, 0.25, 0.35, 1.005, 2.675, 999.95, 99999.995) for by in (-1e-9, 0.0, 1e-9)]
+    numbers += [-number for number in numbers] + [random.Random(7).uniform(0, 1e5) for _ in range(200)]
+    written = start()
+    no_records()
+    for number in numbers:
+        logging.getLogger("a").info("%.0f %.1f %.2f %.3f %.6f", *5 * [number])
+    expected = ["%.0f %.1f %.2f %.3f %.6f" % (5 * (number,)) for number in numbers]
+    assert [line.partition("a: ")[2] for line in written().splitlines()] == expected
 
 
 def watch_with(kind, seen, monkeypatch):
