@@ -290,9 +290,10 @@ server.run(workers=0)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     path = tmp_path / "p.sock"
     with subprocess.Popen([sys.executable, "-c", program, str(path), str(hard)]) as process:
-        wait_until(path.exists)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(path))
-            client.sendall(GET)
-            assert read_all(client).endswith(b"\r\n\r\n%d" % hard)
-        process.terminate()
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                wait_until(lambda: client.connect_ex(str(path)) == 0)  # the file is there before it is listened on
+                client.sendall(GET)
+                assert read_all(client).endswith(b"\r\n\r\n%d" % hard)
+        finally:
+            process.terminate()
