@@ -5,13 +5,13 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import threading
 
 import pytest
 from conversations import GET, Forwarding, wait_until
 from http2_frames import FrameClient
 from hyperframe.frame import DataFrame, RstStreamFrame
 from pki import Authority
+from tcp_peers import echo
 from tls_origin import TlsOrigin
 
 from pingora import ForwardProxy, HttpPeer, Limits, ProxyHttp, Response, Server
@@ -31,44 +31,6 @@ class Logging(ForwardProxy):
     def logging(self, session, error, ctx):
         status = session.response.status
         self.ended.append((session.request.method, session.request.target, status, error and error.reason))
-
-
-class Peer:
-    """A server that calls `script(connection)` for each client."""
-
-    def __init__(self, script):
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.target = f"127.0.0.1:{self.port}"
-        self.script = script
-        self.n = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.socket.accept()
-                self.n += 1
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
-        connection.settimeout(20)
-        with connection, contextlib.suppress(OSError):
-            self.script(connection)
-
-    def close(self):
-        self.socket.close()
-
-
-@pytest.fixture
-def peer():
-    with contextlib.ExitStack() as stack:
-        yield lambda script: stack.enter_context(contextlib.closing(Peer(script)))
-
-
-def echo(connection):
-    while data := connection.recv(65536):
-        connection.sendall(data)
 
 
 def hang_up(connection):
@@ -112,11 +74,11 @@ def refusal(proxy, target, extra=b""):
 # -- through the tunnel
 
 
-def test_bytes_go_both_ways_and_those_behind_the_head_first(proxy_factory, peer):
-    origin = peer(echo)
-    proxy = Logging([origin.target])
+def test_bytes_go_both_ways_and_those_behind_the_head_first(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
+    proxy = Logging([origin.address])
     running = proxy_factory(proxy)
-    client, head = opened(running, origin.target, early=b"early ")
+    client, head = opened(running, origin.address, early=b"early ")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nContent-Length" not in head
     assert b"\r\nTransfer-Encoding" not in head
@@ -126,23 +88,23 @@ def test_bytes_go_both_ways_and_those_behind_the_head_first(proxy_factory, peer)
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b"early late"
     wait_until(lambda: proxy.ended)
-    assert proxy.ended == [("CONNECT", origin.target, 200, None)]
+    assert proxy.ended == [("CONNECT", origin.address, 200, None)]
     assert running.serving.counters["pingora_requests_total"] == 1
 
 
-def test_a_server_that_speaks_first_is_heard(proxy_factory, peer):
-    origin = peer(lambda connection: (connection.sendall(b"220 hello\r\n"), echo(connection)))
+def test_a_server_that_speaks_first_is_heard(proxy_factory, peer_factory):
+    origin = peer_factory(lambda connection: (connection.sendall(b"220 hello\r\n"), echo(connection)))
 
     class Slow(ForwardProxy):
         async def connected_to_upstream(self, session, peer, reused, ctx):
             await asyncio.sleep(0.05)
 
     for kind in (ForwardProxy, Slow):
-        with tunnel(proxy_factory(kind([origin.target])), origin.target) as client:
+        with tunnel(proxy_factory(kind([origin.address])), origin.address) as client:
             assert client.recv(100) == b"220 hello\r\n"
 
 
-def test_each_side_ends_on_its_own(proxy_factory, peer):
+def test_each_side_ends_on_its_own(proxy_factory, peer_factory):
     got = []
 
     def script(connection):
@@ -150,22 +112,22 @@ def test_each_side_ends_on_its_own(proxy_factory, peer):
         connection.shutdown(socket.SHUT_WR)
         got.append(read_all(connection))
 
-    origin = peer(script)
-    with tunnel(proxy_factory(ForwardProxy([origin.target])), origin.target) as client:
+    origin = peer_factory(script)
+    with tunnel(proxy_factory(ForwardProxy([origin.address])), origin.address) as client:
         assert read_all(client) == b"done"
         client.sendall(b"still here")
     wait_until(lambda: got)
     assert got == [b"still here"]
 
 
-def test_a_reset_is_passed_on(proxy_factory, peer):
-    origin = peer(hang_up)
-    client = tunnel(proxy_factory(ForwardProxy([origin.target])), origin.target, early=b"x")
+def test_a_reset_is_passed_on(proxy_factory, peer_factory):
+    origin = peer_factory(hang_up)
+    client = tunnel(proxy_factory(ForwardProxy([origin.address])), origin.address, early=b"x")
     with client, pytest.raises(ConnectionResetError):
         client.recv(1)
 
 
-def test_large_transfers_are_whole_and_a_slow_reader_holds_the_other_side_up(proxy_factory, peer):
+def test_large_transfers_are_whole_and_a_slow_reader_holds_the_other_side_up(proxy_factory, peer_factory):
     sent = []
 
     def script(connection):
@@ -173,25 +135,25 @@ def test_large_transfers_are_whole_and_a_slow_reader_holds_the_other_side_up(pro
             connection.sendall(b"x" * 65536)
             sent.append(65536)
 
-    origin = peer(script)
-    with tunnel(proxy_factory(ForwardProxy([origin.target])), origin.target) as client:
+    origin = peer_factory(script)
+    with tunnel(proxy_factory(ForwardProxy([origin.address])), origin.address) as client:
         wait_until(lambda: sent)
         assert len(read_all(client)) == 256 * 65536
 
 
-def test_a_tunnel_in_which_nothing_moves_is_cut(proxy_factory, peer):
-    origin = peer(echo)
-    proxy = proxy_factory(ForwardProxy([origin.target]), Limits(tunnel_timeout=0.1))
-    client = tunnel(proxy, origin.target)
+def test_a_tunnel_in_which_nothing_moves_is_cut(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
+    proxy = proxy_factory(ForwardProxy([origin.address]), Limits(tunnel_timeout=0.1))
+    client = tunnel(proxy, origin.address)
     with client, pytest.raises(ConnectionResetError):
         client.recv(1)
     assert proxy.serving.counters[TUNNEL_TIMEOUT] == 1
 
 
-def test_a_tunnel_that_lasts_too_long_is_cut_though_bytes_move(proxy_factory, peer):
-    origin = peer(echo)
-    proxy = Logging([origin.target])
-    client = tunnel(proxy_factory(proxy, Limits(tunnel_total_timeout=0.3)), origin.target)
+def test_a_tunnel_that_lasts_too_long_is_cut_though_bytes_move(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
+    proxy = Logging([origin.address])
+    client = tunnel(proxy_factory(proxy, Limits(tunnel_total_timeout=0.3)), origin.address)
     with client, contextlib.suppress(ConnectionResetError, BrokenPipeError):
         while True:
             client.sendall(b"x")
@@ -217,10 +179,10 @@ def test_curl_reaches_an_origin_over_tls(proxy_factory, tmp_path):
 # -- refusals
 
 
-def test_without_being_asked_for_there_is_no_tunnel(proxy_factory, peer):
-    origin = peer(echo)
-    assert refusal(proxy_factory(Forwarding(origin.target)), origin.target) == (405, "connect_refused")
-    assert origin.n == 0
+def test_without_being_asked_for_there_is_no_tunnel(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
+    assert refusal(proxy_factory(Forwarding(origin.address)), origin.address) == (405, "connect_refused")
+    assert origin.n_connections == 0
 
 
 def test_a_proxy_that_takes_connect_must_say_where_to():
@@ -233,8 +195,8 @@ def test_a_proxy_that_takes_connect_must_say_where_to():
         server.check()
 
 
-def test_a_proxy_of_ones_own_decides_by_upstream_peer(proxy_factory, peer):
-    origin = peer(echo)
+def test_a_proxy_of_ones_own_decides_by_upstream_peer(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
 
     class Own(ProxyHttp):
         takes_connect = True
@@ -242,7 +204,7 @@ def test_a_proxy_of_ones_own_decides_by_upstream_peer(proxy_factory, peer):
         def upstream_peer(self, session, ctx):
             if session.request.target != "backend:22":
                 return Response(403, {}, b"no\n")
-            return HttpPeer(origin.target)
+            return HttpPeer(origin.address)
 
     proxy = proxy_factory(Own())
     assert refusal(proxy, "other:22") == (403, "no")
@@ -266,36 +228,36 @@ def test_a_proxy_of_ones_own_decides_by_upstream_peer(proxy_factory, peer):
         (["10.0.0.0/8:PORT"], "localhost:PORT"),
     ],
 )
-def test_what_is_not_allowed_is_403_and_not_connected_to(proxy_factory, peer, allowed, target):
-    origin = peer(echo)
+def test_what_is_not_allowed_is_403_and_not_connected_to(proxy_factory, peer_factory, allowed, target):
+    origin = peer_factory(echo)
     allowed = [entry.replace("PORT", str(origin.port)) for entry in allowed]
     proxy = proxy_factory(ForwardProxy(allowed))
     status, text = refusal(proxy, target.replace("PORT", str(origin.port)))
     assert status in (403, 502)  # 502: the name does not resolve on this machine
     assert text in ("this proxy opens no tunnel there", "connect_failed")
-    assert origin.n == 0
+    assert origin.n_connections == 0
 
 
 @pytest.mark.parametrize("allowed", ["127.0.0.0/8:1-65535", "127.0.0.1:PORT", "localhost:PORT", "LOCALHOST:PORT"])
-def test_what_is_allowed_is_connected_to(proxy_factory, peer, allowed):
-    origin = peer(echo)
+def test_what_is_allowed_is_connected_to(proxy_factory, peer_factory, allowed):
+    origin = peer_factory(echo)
     host = "LocalHost" if "local" in allowed.lower() else "127.0.0.1"
     proxy = proxy_factory(ForwardProxy([allowed.replace("PORT", str(origin.port))]))
     with tunnel(proxy, f"{host}:{origin.port}", early=b"hello") as client:
         assert client.recv(5) == b"hello"
 
 
-def test_a_hook_asks_who_the_client_is(proxy_factory, peer):
-    origin = peer(echo)
+def test_a_hook_asks_who_the_client_is(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
 
     class Members(ForwardProxy):
         def request_filter(self, session, ctx):
             if session.request.headers.get("proxy-authorization") != "Basic YTpi":
                 return Response(407, {"proxy-authenticate": 'Basic realm="proxy"'}, b"who are you?\n")
 
-    proxy = proxy_factory(Members([origin.target]))
-    assert refusal(proxy, origin.target) == (407, "who are you?")
-    client, head = opened(proxy, origin.target, extra=b"Proxy-Authorization: Basic YTpi\r\n")
+    proxy = proxy_factory(Members([origin.address]))
+    assert refusal(proxy, origin.address) == (407, "who are you?")
+    client, head = opened(proxy, origin.address, extra=b"Proxy-Authorization: Basic YTpi\r\n")
     client.close()
     assert head.startswith(b"HTTP/1.1 200 ")
 
@@ -345,8 +307,8 @@ def test_a_name_that_nobody_answers_for_is_504(proxy_factory):
     assert refusal(proxy, "a.example:443") == (504, "connect_timeout")
 
 
-def test_the_addresses_of_a_name_are_tried_in_turn(proxy_factory, peer):
-    origin = peer(echo)
+def test_the_addresses_of_a_name_are_tried_in_turn(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
 
     class Names(ForwardProxy):
         async def lookup(self, host, port):
@@ -364,10 +326,10 @@ def h2_connect(client, target, stream_id=1):
     client.send(client.head([(":method", "CONNECT"), (":authority", target)], stream_id, end=False))
 
 
-def test_a_client_of_http2(proxy_factory, peer):
-    origin = peer(echo)
-    with FrameClient(proxy_factory(ForwardProxy([origin.target]))) as client:
-        h2_connect(client, origin.target)
+def test_a_client_of_http2(proxy_factory, peer_factory):
+    origin = peer_factory(echo)
+    with FrameClient(proxy_factory(ForwardProxy([origin.address]))) as client:
+        h2_connect(client, origin.address)
         frames = client.frames()
         head = next(frame for frame in frames if frame.stream_id == 1 and hasattr(frame, "fields"))
         assert dict(head.fields)[":status"] == "200"
@@ -380,10 +342,10 @@ def test_a_client_of_http2(proxy_factory, peer):
         assert data == b"hello"
 
 
-def test_a_reset_of_the_server_is_a_connect_error(proxy_factory, peer):
-    origin = peer(hang_up)
-    with FrameClient(proxy_factory(ForwardProxy([origin.target]))) as client:
-        h2_connect(client, origin.target)
+def test_a_reset_of_the_server_is_a_connect_error(proxy_factory, peer_factory):
+    origin = peer_factory(hang_up)
+    with FrameClient(proxy_factory(ForwardProxy([origin.address]))) as client:
+        h2_connect(client, origin.address)
         client.send(DataFrame(1, data=b"x"))
         assert client.until(lambda frame: isinstance(frame, RstStreamFrame)).error_code == 10
 

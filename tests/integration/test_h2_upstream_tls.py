@@ -1,16 +1,15 @@
 """HTTP/2 to origins over TLS: what ALPN decides, for requests that wait for one handshake together."""
 
-import socket
 import ssl
 
 import pytest
 from h2_origin import H2Origin, RawOrigin
+from h2_upstream import ask, many
 from hyperframe.frame import RstStreamFrame
 from pki import Authority, load_chain
 from tls_origin import TlsOrigin
 
 from pingora import HttpPeer, ProxyHttp, RetryPolicy, UpstreamTls
-from pingora.testing import read_all
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
 
@@ -38,27 +37,11 @@ class To(ProxyHttp):
         return self.peer
 
 
-def ask(proxy, request=b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
-    with socket.create_connection((proxy.host, proxy.port), timeout=20) as client:
-        client.sendall(request)
-        return read_all(client)
-
-
-def ask_many(proxy, n):
-    clients = [socket.create_connection((proxy.host, proxy.port), timeout=20) for _ in range(n)]
-    for client in clients:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    answers = [read_all(client) for client in clients]
-    for client in clients:
-        client.close()
-    return answers
-
-
 @pytest.mark.parametrize("protocol", ["h2", "h2h1"])
 def test_an_origin_that_chooses_http2_serves_all_over_one_connection(proxy_factory, issued, protocol):
     origin = H2Origin(lambda request: (200, [], b"hi", []), context=context_of(issued, "h2", "http/1.1"))
     proxy = proxy_factory(To(origin.address, protocol))
-    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in ask_many(proxy, 20))
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in many(proxy, 20))
     assert len(origin.connections) == 1
     assert (b":scheme", b"https") in origin.requests[0].headers
     origin.close()
@@ -67,7 +50,7 @@ def test_an_origin_that_chooses_http2_serves_all_over_one_connection(proxy_facto
 def test_an_origin_of_http1_is_served_as_such_by_h2h1(proxy_factory, issued):
     origin = TlsOrigin(context_of(issued, "http/1.1"))
     proxy = proxy_factory(To(origin.address, "h2h1"))
-    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in ask_many(proxy, 10))
+    assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in many(proxy, 10))
     assert ask(proxy).endswith(b"up")
     assert {one["alpn"] for one in origin.seen} == {"http/1.1"}
 

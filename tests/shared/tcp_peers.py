@@ -19,7 +19,8 @@ class Peer:
         self.listener.bind(address)
         self.listener.listen(64)
         name = self.listener.getsockname()
-        self.address = f"127.0.0.1:{name[1]}" if family == socket.AF_INET else f"unix:{name}"
+        self.port = name[1] if family == socket.AF_INET else None
+        self.address = f"127.0.0.1:{self.port}" if self.port else f"unix:{name}"
         self.script = script
         self.n_connections = 0
         threading.Thread(target=self.accept, daemon=True).start()
