@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from pingora.metrics import CounterChild
 from pingora.observe.families import RING_DROPPED, RING_RECORDS
+from pingora.supervisor.statistics import lives
 from pingora_c.mem.shared_ring import DROPPED, PUT_FIRST, RING_DATA_AT, RING_SLOTS, RingSlots, SharedRing
 
 RINGS_MOST = 64  # of an instance
@@ -49,7 +50,7 @@ class Memory:
         pid = os.getpid()
         for slot in range(RING_SLOTS):
             owner = self.slots.owner(slot)
-            if owner != pid and owner and os.path.exists(f"/proc/{owner}"):
+            if owner != pid and owner and lives(owner):
                 continue
             if self.slots.try_own(slot, owner, pid):
                 return self.ring(slot)
