@@ -32,6 +32,7 @@ GENERATED = Path(f"build/cython-{KIND}")
 MODULES = [
     "base.clock",
     "base.linked",
+    "base.properties",
     "mem.buffer_pool",
     "mem.byte_queue",
     "mem.shared_ring",
@@ -96,6 +97,7 @@ MODULES = [
     "log.writer",
     "log.percent",
     "log.record",
+    "log.logger",
     "log.access",
     "proxy.failure",
     "proxy.refusal",

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import Any
 
-from pingora_c.log.record import direct_log, message_of, write_record
+from pingora_c.log.logger import ShortWay
+from pingora_c.log.record import message_of, write_record
 from pingora_c.log.writer import LogWriter
 
 log = logging.getLogger("pingora.log")
@@ -264,7 +265,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
     switches = {name: getattr(logging, name) for name in names if hasattr(logging, name)}
     streams = sys.stdout, sys.stderr
     old_level = root.level
-    usual_log = logging.Logger._log
+    short_way: ShortWay | None = None
     handler = None if root.handlers else LogHandler(stderr)
 
     def flush() -> None:
@@ -281,7 +282,8 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
             root.removeHandler(handler)
             root.setLevel(old_level)
             logging.setLogRecordFactory(factory)
-            logging.Logger._log = usual_log  # type: ignore[method-assign]
+            if short_way is not None:
+                short_way.remove()
             for name, value in switches.items():
                 setattr(logging, name, value)
 
@@ -296,6 +298,7 @@ def configure(stdout: LogWriter, stderr: LogWriter, level: int | str = logging.I
             setattr(logging, name, False)
         if factory is logging.LogRecord:
             logging.setLogRecordFactory(PlainRecord)
-        logging.Logger._log = direct_log(stderr, handler)  # type: ignore[method-assign]
+        short_way = ShortWay(stderr, handler)
+        short_way.install()
     atexit.register(flush)
     return restore

@@ -2,11 +2,11 @@
 
 Owns the table of names. Never sees a value, and knows nothing of the meaning of a name.
 """
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport strlen
 
 from pingora_c.lib.ascii cimport PG_LOWER
-from pingora_c.lib.scan cimport pg_equals_lower
+from pingora_c.lib.scan cimport pg_equals_lower, pg_name_word
 
 cdef enum:
     LONGEST_NAME = 19    # proxy-authorization
@@ -26,6 +26,7 @@ cdef const char** TEXTS = [
 # Names of one length are a chain: first_of[size], then next_of[known] … until NAME_OTHER. At most four share a length.
 cdef uint8_t[LONGEST_NAME + 1] first_of
 cdef uint8_t[<int>NAME_END] next_of
+cdef uint64_t[<int>NAME_END] words      # of each, what pg_name_word gives
 
 
 cdef void chain_names() noexcept:
@@ -35,20 +36,23 @@ cdef void chain_names() noexcept:
         size = strlen(TEXTS[known])
         next_of[known] = first_of[size]
         first_of[size] = <uint8_t>known
+        words[known] = pg_name_word(TEXTS[known], size)
 
 
 chain_names()
 
 
 cdef KnownName recognise(const char* name, size_t size) noexcept nogil:
-    cdef uint8_t first
+    cdef uint64_t word
     cdef uint8_t known
     if size == 0 or size > LONGEST_NAME:
         return NAME_OTHER
-    first = PG_LOWER[<uint8_t>name[0]]
     known = first_of[size]
+    if known == <int>NAME_OTHER:
+        return NAME_OTHER
+    word = pg_name_word(name, size)
     while known != <int>NAME_OTHER:
-        if first == <uint8_t>TEXTS[known][0] and pg_equals_lower(name, TEXTS[known], size):
+        if word == words[known] and (size <= 8 or pg_equals_lower(name + 8, TEXTS[known] + 8, size - 8)):
             break
         known = next_of[known]
     return <KnownName>known

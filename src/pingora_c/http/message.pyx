@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memmove
 
 from pingora_c.base.ascii cimport equals_nocase, is_token
+from pingora_c.base.properties cimport read_by_table
 from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport NAME_HOST, Field
 from pingora_c.http.header_block cimport (
@@ -449,3 +450,7 @@ cdef class ResponseHead:
 
     def __repr__(self):
         return f"<ResponseHead {self.status_code}, {self.block.n - self.block.removed} fields>"
+
+
+read_by_table(RequestHead)
+read_by_table(ResponseHead)

@@ -183,4 +183,17 @@ static inline int pg_equals_lower(const char *name, const char *lower, size_t si
     return 1;
 }
 
+/* The first 8 bytes of a name in lower case, all of one that has no more: names of one size, up to 8, are equal if these are. */
+static inline uint64_t pg_name_word(const char *name, size_t size)
+{
+    uint64_t word = 0;
+    if (size >= 8)
+        return pg_lower8(pg_load8(name));
+    if (size >= 4)
+        return pg_lower8(pg_load4(name) << 32 | pg_load4(name + size - 4));
+    while (size > 0)
+        word = word << 8 | PG_LOWER[(unsigned char)name[--size]];
+    return word;
+}
+
 #endif

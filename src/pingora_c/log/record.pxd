@@ -1,7 +1,5 @@
-"""Lines of the standard library's log records, and the short way of a logging call into a LogWriter.
+"""Lines of the standard library's log records: `2026-11-24T19:40:37.123Z INFO gateway: message`."""
+from pingora_c.log.writer cimport LogWriter
 
-A line is `2026-11-24T19:40:37.123Z INFO gateway: message`. A call of `log.info(…)` that only our handler would see
-makes no LogRecord: `direct_log` makes a `Logger._log` that writes the line at once, and takes the standard library's
-way whenever anybody else could see the record: another handler, a filter, a formatter, a subclass of Logger, a record
-factory, or a method of Logger that was replaced.
-"""
+# Write the line of a logging call that makes no LogRecord, at the present time. `name` is the logger's.
+cdef int log_at_once(LogWriter writer, str name, object level, object message, object args) except -1

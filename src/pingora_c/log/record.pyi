@@ -1,9 +1,6 @@
-from collections.abc import Callable
-from logging import Handler
 from typing import Any
 
 from pingora_c.log.writer import LogWriter
 
 def message_of(message: object, arguments: Any) -> str: ...
 def write_record(writer: LogWriter, created: float, level: str, name: str, message: str, trace: str = "") -> None: ...
-def direct_log(writer: LogWriter, handler: Handler) -> Callable[..., None]: ...

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from pingora_c.lib.time cimport CLOCK_REALTIME_COARSE, clock_gettime, gmtime_r, strftime, time_t, timespec, tm
-from pingora_c.lib.type_slots cimport PyTypeObject
 from pingora_c.log.percent cimport put_message, put_plain
 from pingora_c.log.writer cimport LogWriter
 
@@ -17,10 +16,7 @@ cdef enum:
 cdef char[32] stamp
 cdef int64_t stamp_second = -1
 
-cdef dict logging_globals = logging.__dict__      # a module's own look-up of attributes costs five times as much
-cdef object Logger = logging.Logger
-cdef object RootLogger = logging.RootLogger
-cdef dict LEVEL_NAMES = {getattr(logging, name): name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
+cdef dict level_names = logging._levelToName
 cdef dict CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (9, 10)}
 CONTROLS.update({0x2028: "\\u2028", 0x2029: "\\u2029"})
 
@@ -101,63 +97,22 @@ def write_record(LogWriter writer not None, double created, str level not None, 
     put_record(writer, created, level, name, message, trace)
 
 
-cdef bint is_alone(logger, handler, level) except -1:
-    """Whether `handler`, at the root, would be all that sees a record of `logger`."""
-    kind = type(logger)
-    if kind is not Logger and kind is not RootLogger or logger.filters:
-        return False
-    while logger.parent is not None:
-        if logger.handlers or not logger.propagate:
-            return False
-        logger = logger.parent
-    handlers = logger.handlers
-    return (len(handlers) == 1 and handlers[0] is handler and not handler.filters and handler.formatter is None
-            and level >= handler.level)
-
-
-cdef int log_at_once(LogWriter writer, logger, level, message, args) except -1:
+cdef int log_at_once(LogWriter writer, str name, object level, object message, object args) except -1:
     cdef char[LINE_MAX] line
     cdef char* end = line + LINE_MAX - 1
     cdef char* out
     cdef timespec now
     cdef double created
-    cdef str name = LEVEL_NAMES.get(level) or logging.getLevelName(level)
+    cdef str level_name = level_names.get(level) or logging.getLevelName(level)
     if args and len(args) == 1 and args[0] and type(args[0]) is not str and isinstance(args[0], Mapping):
         args = args[0]       # log.info("%(a)s", {"a": 1}), as LogRecord has it
     clock_gettime(CLOCK_REALTIME_COARSE, &now)     # of the last tick of the kernel's clock, for a quarter of the price
     created = <double>now.tv_sec + <double>now.tv_nsec / 1e9
-    out = begin_line(line, end, created, name, logger.name)
+    out = begin_line(line, end, created, level_name, name)
     if out != NULL:
         out = put_message(out, end, message, args)
     if out == NULL:
-        return put_record(writer, created, name, logger.name, message_of(message, args), "")
+        return put_record(writer, created, level_name, name, message_of(message, args), "")
     out[0] = c"\n"
     writer.put(line, out + 1 - line)
     return 0
-
-
-def direct_log(LogWriter writer not None, handler not None):
-    """Make a `Logger._log` that writes what only `handler` would see to `writer`, without a LogRecord.
-
-    `handler` is at the root logger. The record factory and the methods of Logger that are there now are those that may
-    be left out.
-    """
-    cdef unsigned int version = 0      # of Logger, when its methods were looked at last
-    usual = Logger._log
-    make, handle, call = Logger.makeRecord, Logger.handle, Logger.callHandlers
-    factory = logging.getLogRecordFactory()
-
-    def _log(self, level, msg, args, exc_info=None, extra=None, stack_info=False, stacklevel=1):
-        nonlocal version
-        if (<PyTypeObject*>Logger).tp_version_tag != version:
-            if Logger.makeRecord is make and Logger.handle is handle and Logger.callHandlers is call:
-                version = (<PyTypeObject*>Logger).tp_version_tag
-            else:
-                version = 0
-        if (version == 0 or exc_info or extra or stack_info or logging_globals["_logRecordFactory"] is not factory
-                or not is_alone(self, handler, level)):
-            usual(self, level, msg, args, exc_info, extra, stack_info, stacklevel)
-        else:
-            log_at_once(writer, self, level, msg, args)
-
-    return _log

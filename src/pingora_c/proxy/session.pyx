@@ -7,6 +7,7 @@ import socket
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from pingora_c.base.clock cimport now_us
+from pingora_c.base.properties cimport read_by_table
 from pingora_c.h1.framing cimport BODY_LENGTH
 from pingora_c.http.field cimport NAME_EXPECT
 from pingora_c.http.header_block cimport block_may_hold
@@ -214,3 +215,6 @@ cdef class Session:
     def error(self):
         """The ProxyError of a session that failed, else None."""
         return self.exchange.error()
+
+
+read_by_table(Session)

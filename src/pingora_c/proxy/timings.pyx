@@ -1,6 +1,8 @@
 """Timings. Data only."""
 cimport cython
 
+from pingora_c.base.properties cimport read_by_table
+
 
 @cython.final
 cdef class Timings:
@@ -27,3 +29,6 @@ cdef class Timings:
     def __repr__(self):
         return (f"<Timings head {self.head_ms:.1f} ms, connect {self.connect_ms:.1f} ms, first byte "
                 f"{self.first_byte_ms:.1f} ms, total {self.total_ms:.1f} ms, hooks {self.hooks_ms:.1f} ms>")
+
+
+read_by_table(Timings)

@@ -8,6 +8,7 @@ from pingora_c.lib.socket cimport (
     IPPROTO_TCP, MSG_NOSIGNAL, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY,
     connect as connect_socket, getsockopt, send, setsockopt, sockaddr, socket, socklen_t,
 )
+from pingora_c.lib.type_slots cimport Py_TYPE, PyObject, PyTypeObject, PyVectorcall_NARGS, vectorcallfunc
 from pingora_c.lib.unistd cimport close
 from pingora_c.net.proxy_protocol cimport introduce
 from pingora_c.net.transport cimport PlainTransport
@@ -263,3 +264,18 @@ cdef class HttpPeer:
 
     def __repr__(self):
         return f"<HttpPeer {self.address.text}>"
+
+
+cdef vectorcallfunc usual_call = (<PyTypeObject*>HttpPeer).tp_vectorcall
+
+
+cdef object make_peer(object kind, PyObject* const* arguments, size_t n_arguments, PyObject* names):
+    """Give an endpoint's own peer, of which nothing changes, for `HttpPeer(endpoint)`: hooks ask for each request."""
+    if (names == NULL and PyVectorcall_NARGS(n_arguments) == 1
+            and Py_TYPE(<object>arguments[0]) == <PyTypeObject*>Endpoint):
+        return HttpPeer.of(<Endpoint>arguments[0])
+    return usual_call(kind, arguments, n_arguments, names)
+
+
+if usual_call != NULL:
+    (<PyTypeObject*>HttpPeer).tp_vectorcall = make_peer

@@ -158,6 +158,18 @@ def watch_with(kind, seen, monkeypatch):
             return record
 
         monkeypatch.setattr(logging, "_logRecordFactory", factory)
+    elif kind == "handler of a parent that comes later":
+        log = logging.getLogger("later.b")
+        log.warning("nobody else listens")
+        logging.getLogger("later").addHandler(seen)
+    elif kind == "_log":
+        usual_log = logging.Logger._log
+
+        def seen_log(self, level, msg, args, **kwargs):
+            seen.messages.append(msg % args)
+            usual_log(self, level, msg, args, **kwargs)
+
+        monkeypatch.setattr(logging.Logger, "_log", seen_log)
     elif kind == "subclass":
 
         class Own(logging.Logger):
@@ -183,6 +195,7 @@ def watch_with(kind, seen, monkeypatch):
     [
         "handler",
         "handler of a parent",
+        "handler of a parent that comes later",
         "handler of the root",
         "filter",
         "filter of the handler",
@@ -191,6 +204,7 @@ def watch_with(kind, seen, monkeypatch):
         "makeRecord",
         "handle",
         "callHandlers",
+        "_log",
     ],
 )
 def test_whoever_else_listens_gets_a_record(start, monkeypatch, kind):
@@ -218,6 +232,77 @@ def test_levels_and_propagation_decide_as_always(start, monkeypatch):
     monkeypatch.setattr(log, "disabled", True)
     log.error("disabled")
     assert written().partition(" ")[2] == "ERROR a.b: written\n"
+
+
+@pytest.mark.parametrize("name", ["debug", "info", "warning", "error", "critical"])
+def test_each_method_says_its_level_once_it_is_enabled(start, no_records, name):
+    written = start()
+    no_records()
+    log = logging.getLogger(f"levels.{name}")
+    getattr(log, name)("default")
+    log.setLevel(logging.CRITICAL + 1)
+    getattr(log, name)("above")
+    log.setLevel(logging.DEBUG)
+    for _ in range(2):
+        getattr(log, name)("%s", "own")
+    logging.disable(logging.CRITICAL)
+    try:
+        getattr(log, name)("nothing is enabled")
+    finally:
+        logging.disable(logging.NOTSET)
+    lines = [line.partition(" ")[2] for line in written().splitlines()]
+    expected = [f"{name.upper()} levels.{name}: {text}" for text in ("default", "own", "own")]
+    assert lines == expected[name == "debug" :]
+
+
+def test_a_replaced_is_enabled_for_decides(start, monkeypatch):
+    written = start()
+    monkeypatch.setattr(logging.Logger, "isEnabledFor", lambda self, level: level == logging.DEBUG)
+    logging.getLogger("a").debug("yes")
+    logging.getLogger("a").error("no")
+    assert written().partition(" ")[2] == "DEBUG a: yes\n"
+
+
+def test_a_subclass_may_take_arguments_of_its_own(start):
+    class Own(logging.Logger):
+        def _log(self, level, msg, args, tenant=None, **kwargs):
+            super()._log(level, f"{tenant}: {msg}", args, **kwargs)
+
+    written = start()
+    log = Own("own")
+    log.parent = logging.getLogger()
+    log.info("%d", 1, tenant="t")
+    assert written().partition(" ")[2] == "INFO own: t: 1\n"
+    with pytest.raises(TypeError):
+        logging.getLogger("a").info("m", tenant="t")
+
+
+def test_renamed_levels_have_their_new_name(start, monkeypatch):
+    written = start()
+    monkeypatch.setitem(logging._levelToName, logging.WARNING, "WARN")
+    logging.getLogger("a").warning("m")
+    assert written().partition(" ")[2] == "WARN a: m\n"
+
+
+def test_methods_look_as_before_and_come_back(tmp_path, monkeypatch):
+    before = logging.Logger.info
+    with LogWriter(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600)) as writer:
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        restore = configure(writer, writer)
+        assert logging.Logger.info is not before
+        assert (logging.Logger.info.__name__, logging.Logger.info.__doc__) == ("info", before.__doc__)
+        restore()
+    assert logging.Logger.info is before
+
+
+def test_loggers_without_number_are_not_all_kept(start, no_records):
+    written = start()
+    no_records()
+    loggers = [logging.Logger(f"l{i}") for i in range(2500)]
+    for log in loggers:
+        log.parent = logging.getLogger()
+        log.warning("m")
+    assert len(written().splitlines()) == 2500
 
 
 def test_exception_and_extra_take_the_usual_way(start):

@@ -52,6 +52,22 @@ def test_an_address_without_a_balancer_has_the_defaults():
     assert times(HttpPeer(Endpoint("127.0.0.1:1"))) == (5000, 60000, 60000, 60000, 0, 60000)
 
 
+def test_a_peer_with_nothing_of_its_own_is_the_one_of_its_endpoint():
+    endpoint = LoadBalancer(["127.0.0.1:1"], peer=PeerOptions(connect_timeout=7)).endpoints[0]
+    peer = HttpPeer(endpoint)
+    assert HttpPeer(endpoint) is HttpPeer(*[endpoint]) is peer
+    other = HttpPeer(endpoint, read_timeout=1)
+    assert (other is peer, times(other)[:2], times(peer)[:2]) == (False, (7000, 1000), (7000, 60000))
+    assert HttpPeer(endpoint, group=1) is not HttpPeer(endpoint, group=1)
+    assert isinstance(peer, HttpPeer)
+
+
+@pytest.mark.parametrize("wrong", [(), (None,), (1,), ("127.0.0.1:1", 2)])
+def test_arguments_that_make_no_peer_are_refused(wrong):
+    with pytest.raises(TypeError):
+        HttpPeer(*wrong)
+
+
 def test_an_endpoint_that_stays_keeps_the_options_and_a_new_one_gets_them():
     balancer = LoadBalancer(["127.0.0.1:1"], peer=PeerOptions(connect_timeout=1))
     balancer.update(["127.0.0.1:1", "127.0.0.1:2"])

@@ -1,0 +1,13 @@
+from logging import Handler
+from typing import final
+
+from pingora_c.log.writer import LogWriter
+
+@final
+class Route: ...
+
+@final
+class ShortWay:
+    def __init__(self, writer: LogWriter, handler: Handler) -> None: ...
+    def install(self) -> None: ...
+    def remove(self) -> None: ...
