@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from pingora.supervisor import Refused, paths
 from pingora.supervisor.board import WORKERS_MOST
-from pingora.supervisor.control import ask
+from pingora.supervisor.control import converse
 from pingora.supervisor.options import auto_workers
 from pingora.supervisor.status import render
 
@@ -36,7 +37,10 @@ def of_instance(command: Callable[..., Any]) -> Callable[..., Any]:
 def ask_instance(control: str | None, name: str | None, command: str, **fields: Any) -> dict[str, Any]:
     """Ask the instance that is meant; what it refuses is one line and exit code 1."""
     try:
-        return ask(paths.find(control, name), command, **fields)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            answer = converse(sock, paths.find(control, name), command, **fields)
+            os.dup(sock.fileno())  # so that nothing but the end of this process hangs up: a container waits for it
+            return answer
     except Refused as error:
         click.echo(f"pingora: {error}", err=True)
         sys.exit(1)

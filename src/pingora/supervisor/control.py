@@ -17,15 +17,20 @@ from pingora.supervisor.channel import CREDENTIALS
 
 QUESTION_S = 10.0  # that an operator has to ask
 QUESTION_BYTES = 65536
+GOODBYE_S = 2.0  # that an operator has to take an answer and hang up
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class ControlSocket:
-    """Answers questions by `commands`; a Refused that one raises is an answer. Owns the socket and its file."""
+    """Answers questions by `commands`; a Refused that one raises is an answer. Owns the socket and its file.
 
-    def __init__(self, path: Path, sock: socket.socket, commands: dict[str, Command]) -> None:
+    If it `waits`, an answer has been given when the operator has hung up.
+    """
+
+    def __init__(self, path: Path, sock: socket.socket, commands: dict[str, Command], waits: bool = False) -> None:
         self.path = path
+        self._waits = waits
         self._sock = sock
         self._commands = commands
         self._server: asyncio.Server | None = None
@@ -45,7 +50,7 @@ class ControlSocket:
     async def close(self) -> None:
         """Give the answers that are due, then close."""
         if self._answering:
-            await asyncio.wait(self._answering, timeout=1.0)
+            await asyncio.wait(self._answering, timeout=GOODBYE_S)
         self.stop_listening()
 
     async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,18 +80,25 @@ class ControlSocket:
             answer = {"ok": False, "text": str(error)}
         writer.write(json.dumps(answer).encode() + b"\n")
         await writer.drain()
+        if self._waits:
+            await asyncio.wait_for(reader.read(1), GOODBYE_S)
 
 
 def ask(path: Path, command: str, **fields: Any) -> dict[str, Any]:
     """Ask a running instance and wait for its answer. Raises Refused."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        try:
-            sock.connect(str(path))
-            sock.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
-            with sock.makefile("rb") as lines:
-                answer = lines.readline()
-        except OSError as error:
-            raise Refused(f"no instance answers at {path}: {error.strerror}") from None
+        return converse(sock, path, command, **fields)
+
+
+def converse(sock: socket.socket, path: Path, command: str, **fields: Any) -> dict[str, Any]:
+    """Ask over a socket of the caller's, which an instance that ends waits for to be closed. Raises Refused."""
+    try:
+        sock.connect(str(path))
+        sock.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
+        with sock.makefile("rb") as lines:
+            answer = lines.readline()
+    except OSError as error:
+        raise Refused(f"no instance answers at {path}: {error.strerror}") from None
     if not answer:
         raise Refused(f"the instance at {path} ended before it answered, or does not answer this user")
     fields = json.loads(answer)

@@ -78,7 +78,7 @@ class Supervisor:
         self.handover = Handover(self, predecessor, process_one)
         self.is_embedded = is_embedded
         self.notifier = Notifier()
-        self.operators = Operators(options, self._commands())
+        self.operators = Operators(options, self._commands(), is_in_container=process_one is not None)
         self.tickets = os.memfd_create("pingora-tickets", os.MFD_CLOEXEC)  # a TicketStore for all generations
         self.board = Board.create()
         self.board.n_workers = options.workers

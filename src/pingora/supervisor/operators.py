@@ -10,10 +10,14 @@ from pingora.supervisor.options import Options
 
 
 class Operators:
-    """The control socket and the pid file of an instance, between `open` and `close`."""
+    """The control socket and the pid file of an instance, between `open` and `close`.
 
-    def __init__(self, options: Options, commands: Mapping[str, Command]) -> None:
+    With process 1 of a container ends all that is in it: an operator in there is given time to end first.
+    """
+
+    def __init__(self, options: Options, commands: Mapping[str, Command], is_in_container: bool = False) -> None:
         self._options = options
+        self._is_in_container = is_in_container
         self._commands = dict(commands)
         self._control: ControlSocket | None = None
 
@@ -29,7 +33,7 @@ class Operators:
                 raise
             say(f"{error}; only signals control this instance")
         else:
-            self._control = ControlSocket(path, sock, self._commands)
+            self._control = ControlSocket(path, sock, self._commands, waits=self._is_in_container)
             await self._control.start()
         if pid_file:
             write_pid_file(pid_file)

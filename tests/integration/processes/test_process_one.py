@@ -203,6 +203,18 @@ def test_what_drains_has_the_grace_too_when_the_container_is_stopped(contained):
     assert running.container.wait() == 0
 
 
+def test_who_stops_the_container_from_inside_learns_of_it(contained, tmp_path):
+    running = contained()
+    # Somebody who is slow to print: the end of process 1 is the end of him.
+    slow = "import click, time\necho = click.echo\nclick.echo = lambda *told: (time.sleep(0.3), echo(*told))\n"
+    command = ["stop", "--control", str(tmp_path / "control.sock")]
+    code = f"{slow}import sys\nsys.argv[1:] = {command}\nfrom pingora.cli import main\nmain()"
+    inside = ["nsenter", "--target", str(running.container.first), "--pid", sys.executable, "-c", code]
+    stopped = subprocess.run(inside, capture_output=True, text=True, timeout=60)
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "stopped\n", "")
+    assert running.container.wait() == 0
+
+
 def test_orphans_are_waited_for(contained):
     running = contained()
     first = running.container.first
