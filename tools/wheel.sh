@@ -24,6 +24,7 @@ build_wheel() {
     mkdir -p "$work/raw"
     say "building the wheel for $tag"
     quietly "$builder/bin/python" -m build --wheel --outdir "$work/raw" . || fail "the wheel could not be built"
+    quietly "$builder/bin/python" tools/sbom.py "$work"/raw/*.whl || fail "what is inside the core could not be listed"
     # The libraries it is linked with go into the wheel, under names of their own.
     PATH=$builder/bin:$PATH quietly "$builder/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/*.whl ||
         fail "the wheel could not be repaired"
