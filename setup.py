@@ -58,6 +58,7 @@ MODULES = [
     "h2.section",
     "h2.guard",
     "h2.memory",
+    "h2.settings",
     "h2.session",
     "h2.answer",
     "h2.handshake",

@@ -6,7 +6,8 @@ which `put` takes; the owner pumps once at the end of a turn of the reactor, so 
 Nothing may be received or pumped from within an event, but everything may be submitted.
 
 A stream is an H2Stream, embedded in an object of the layer above and attached to an id; events name it, or NULL once it
-was detached. Its body goes out as DATA when the windows allow; what they do not is copied.
+was detached. Its body goes out as DATA when the windows allow; what they do not is copied, unless it is in a bytes
+object that is kept.
 
 Flow control: the window of the connection is given back at once, or one stream that waits would stop all. That of a
 stream is given back by `consume` as the layer above got rid of the bytes: so `window` bounds what it has to hold.
@@ -72,7 +73,7 @@ cdef class H2Session:
     cdef FrameGuard guard
     cdef uint64_t now_ms           # set by the owner before receive
     cdef size_t n_unread           # by the last receive
-    cdef size_t n_waiting          # bytes of bodies that wait, of all streams
+    cdef size_t held_bytes         # of the pool's memory, in bodies that wait, of all streams
     cdef bint in_call              # inside nghttp2
     cdef uint32_t guarded          # by which the guard or the limit of a section ended the connection, else 0
     cdef bint has_settings         # the peer's SETTINGS came
@@ -109,10 +110,14 @@ cdef class H2Session:
     cdef int submit_interim(self, H2Stream* stream, const nghttp2_nv* fields, size_t n) noexcept
     # Body bytes, copied unless they can be framed at once. 0, -1 without memory
     cdef int send_data(self, H2Stream* stream, const char* data, size_t size) noexcept
+    # The same for the first `size` bytes of `body`, which is kept until they were framed. 0, -1 without memory
+    cdef int send_kept(self, H2Stream* stream, bytes body, size_t size) noexcept
     # The body ends, with trailers (kept by the caller until the stream ends) or NULL.
     cdef void send_end(self, H2Stream* stream, const HeaderBlock* trailers) noexcept
     cdef void reset(self, H2Stream* stream, uint32_t code) noexcept        # RST_STREAM
     cdef void consume(self, H2Stream* stream, size_t size) noexcept        # bytes of on_data are dealt with
+
+    cdef size_t window_of(self, H2Stream* stream) noexcept     # bytes of body that the peer takes now
 
     # -- the connection
     cdef void ping(self) noexcept
@@ -137,6 +142,7 @@ cdef class H2Session:
     # (H2_REFUSED_STREAM). It is detached; its memory stays until the call that this comes from has returned.
     cdef void on_closed(self, H2Stream* stream, uint32_t code) noexcept
     cdef void on_settings(self) noexcept
+    cdef void on_window(self) noexcept                     # of a stream or of the connection: the peer takes more
     cdef void on_goaway(self, uint32_t code) noexcept
     cdef void on_pong(self) noexcept
     cdef void on_framed(self, H2Stream* stream, size_t size) noexcept      # so much of its body was framed
@@ -146,7 +152,6 @@ cdef class H2Session:
     cdef bint may_reset(self) noexcept
     cdef bint is_gone(self, uint32_t stream_id) noexcept
     cdef int make(self) except -1
-    cdef int settle(self) except -1
     cdef void resume(self, H2Stream* stream) noexcept
     cdef int keep(self, H2Stream* stream, const char* data, size_t size) noexcept
     cdef void drop_waiting(self, H2Stream* stream) noexcept

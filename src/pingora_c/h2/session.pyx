@@ -1,6 +1,7 @@
 """HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
 from pingora_c.h2.guard cimport guard_begin, guard_read, guard_sent_data
 from pingora_c.h2.memory cimport memory_begin, memory_end, memory_rest
+from pingora_c.h2.settings cimport make_option, submit_settings
 from pingora_c.h2.section cimport section_add, section_begin, section_free
 from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport block_field, is_live
@@ -9,18 +10,11 @@ from pingora_c.lib.nghttp2 cimport (
     NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED,
     NGHTTP2_ERR_NOMEM, NGHTTP2_ERR_PAUSE, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK,
     NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR,
-    NGHTTP2_NO_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING, NGHTTP2_PRIORITY_UPDATE, NGHTTP2_PROTOCOL_ERROR,
-    NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_ENABLE_PUSH,
-    NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, NGHTTP2_STREAM_CLOSED,
-    nghttp2_data_provider, nghttp2_data_source, nghttp2_frame, nghttp2_frame_hd, nghttp2_nv, nghttp2_option,
-    nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_builtin_recv_extension_type,
-    nghttp2_option_set_max_continuations, nghttp2_option_set_max_deflate_dynamic_table_size,
-    nghttp2_option_set_max_outbound_ack, nghttp2_option_set_max_send_header_block_length,
-    nghttp2_option_set_max_settings, nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams,
-    nghttp2_option_set_peer_max_concurrent_streams, nghttp2_option_set_stream_reset_rate_limit, nghttp2_session,
-    nghttp2_session_callbacks, nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
-    nghttp2_session_callbacks_set_on_begin_headers_callback,
+    NGHTTP2_NO_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS,
+    NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED,
+    NGHTTP2_WINDOW_UPDATE, nghttp2_data_provider, nghttp2_data_source, nghttp2_frame, nghttp2_frame_hd, nghttp2_nv,
+    nghttp2_option, nghttp2_option_del, nghttp2_session, nghttp2_session_callbacks, nghttp2_session_callbacks_new,
+    nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
@@ -28,23 +22,19 @@ from pingora_c.lib.nghttp2 cimport (
     nghttp2_session_callbacks_set_send_data_callback, nghttp2_session_check_request_allowed,
     nghttp2_session_client_new3, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
     nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
+    nghttp2_session_get_remote_window_size, nghttp2_session_get_stream_remote_window_size,
     nghttp2_session_get_stream_remote_close, nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv,
     nghttp2_session_mem_send, nghttp2_session_resume_data, nghttp2_session_server_new3,
-    nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
-    nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
-    nghttp2_submit_headers, nghttp2_submit_ping, nghttp2_submit_request, nghttp2_submit_response,
-    nghttp2_submit_rst_stream, nghttp2_submit_settings, nghttp2_submit_shutdown_notice, nghttp2_submit_trailer,
+    nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
+    nghttp2_session_want_write, nghttp2_submit_goaway, nghttp2_submit_headers, nghttp2_submit_ping,
+    nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_shutdown_notice,
+    nghttp2_submit_trailer,
 )
-from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push
+from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push, queue_push_kept
 
 cdef enum:
     SECTION_OVER_TIMES = 4         # past so many times the limit the connection ends
-    CONTINUATIONS_MAX = 64         # of one field section; the guard refuses fewer
-    SETTINGS_MAX = 32              # of one frame
     RESET_GRACE_MS = 10000         # after a RST_STREAM of ours frames of streams that are gone may be on their way
-    ACKS_MAX = 256                 # that wait to be sent
-    TABLE_BYTES = 4096             # of HPACK, both ways
-    SEND_SECTION_MAX = 1048576     # of a field section that we send
     TRAILERS_MAX = 256
 
 cdef nghttp2_session_callbacks* callbacks = NULL     # of all sessions
@@ -136,6 +126,8 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
     elif frame.hd.type == NGHTTP2_GOAWAY:
         self.is_going = True
         self.on_goaway(frame.goaway.error_code)
+    elif frame.hd.type == NGHTTP2_WINDOW_UPDATE:
+        self.on_window()
     elif frame.hd.type == NGHTTP2_PING and frame.hd.flags & <int>NGHTTP2_FLAG_ACK:
         self.on_pong()
     return 0
@@ -236,7 +228,7 @@ cdef int data_wanted(nghttp2_session* of, nghttp2_frame* frame, const uint8_t* h
     cdef H2Session self = <H2Session>user
     cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
     cdef const char* front
-    cdef size_t part, left = size
+    cdef size_t part, held, left = size
     if stream == NULL:
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE     # detached since, and nothing of the frame has left
     if self.put(<const char*>head, 9) < 0:
@@ -247,8 +239,9 @@ cdef int data_wanted(nghttp2_session* of, nghttp2_frame* frame, const uint8_t* h
             part = left
         if self.put(front, part) < 0:
             return NGHTTP2_ERR_CALLBACK_FAILURE
+        held = stream.out.held
         queue_drop(&stream.out, part)
-        self.n_waiting -= part
+        self.held_bytes -= held - stream.out.held
         left -= part
     if left:
         if self.put(stream.span, left) < 0:
@@ -294,59 +287,17 @@ cdef class H2Session:
         self.resets_left_milli = <uint64_t>1000 * self.limits.resets
         memory_begin(&self.memory)
         self.make()
-        return self.settle()
+        return submit_settings(self.session, &self.limits, is_server)
 
     cdef int make(self) except -1:
-        cdef nghttp2_option* option = NULL
+        cdef nghttp2_option* option = make_option(&self.limits, self.is_server)
         cdef int code
-        if nghttp2_option_new(&option) != 0:
-            raise MemoryError
-        nghttp2_option_set_no_auto_window_update(option, 1)
-        nghttp2_option_set_no_closed_streams(option, 1)
-        nghttp2_option_set_max_continuations(option, CONTINUATIONS_MAX)
-        nghttp2_option_set_max_settings(option, SETTINGS_MAX)
-        nghttp2_option_set_max_outbound_ack(option, ACKS_MAX)
-        nghttp2_option_set_max_deflate_dynamic_table_size(option, TABLE_BYTES)
-        nghttp2_option_set_max_send_header_block_length(option, SEND_SECTION_MAX)
         if self.is_server:
-            nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE)
-            nghttp2_option_set_stream_reset_rate_limit(option, 2 * <uint64_t>self.limits.resets,
-                                                       2 * <uint64_t>self.limits.resets_per_second)
             code = nghttp2_session_server_new3(&self.session, callbacks, <void*>self, option, &self.memory.hooks)
         else:
-            nghttp2_option_set_peer_max_concurrent_streams(option, self.limits.assumed_streams)
             code = nghttp2_session_client_new3(&self.session, callbacks, <void*>self, option, &self.memory.hooks)
         nghttp2_option_del(option)
         if code != 0:
-            raise MemoryError
-        return 0
-
-    cdef int settle(self) except -1:
-        """Submit SETTINGS, and the window of the connection."""
-        cdef nghttp2_settings_entry[5] entries
-        cdef size_t n = 0
-        entries[0].settings_id = NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
-        entries[0].value = self.limits.window
-        entries[1].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
-        entries[1].value = self.limits.head_bytes
-        entries[2].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
-        entries[2].value = 1
-        n = 3
-        if self.is_server:
-            entries[n].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
-            entries[n].value = self.limits.streams
-            n += 1
-            if self.limits.connects:
-                entries[n].settings_id = NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL
-                entries[n].value = 1
-                n += 1
-        else:
-            entries[n].settings_id = NGHTTP2_SETTINGS_ENABLE_PUSH
-            entries[n].value = 0
-            n += 1
-        if (nghttp2_submit_settings(self.session, NGHTTP2_FLAG_NONE, entries, n) != 0
-                or nghttp2_session_set_local_window_size(self.session, NGHTTP2_FLAG_NONE, 0,
-                                                         <int32_t>self.limits.connection_window) != 0):
             raise MemoryError
         return 0
 
@@ -504,14 +455,22 @@ cdef class H2Session:
             self.resume(stream)
         return code
 
+    cdef int send_kept(self, H2Stream* stream, bytes body, size_t size) noexcept:
+        cdef int code
+        if stream.id == 0 or stream.out_ended:
+            return 0
+        code = queue_push_kept(&stream.out, body, size)
+        self.resume(stream)
+        return code
+
     cdef int keep(self, H2Stream* stream, const char* data, size_t size) noexcept:
-        cdef size_t before = stream.out.size
+        cdef size_t before = stream.out.held
         cdef int code = queue_push(&stream.out, data, size)
-        self.n_waiting += stream.out.size - before
+        self.held_bytes += stream.out.held - before
         return code
 
     cdef void drop_waiting(self, H2Stream* stream) noexcept:
-        self.n_waiting -= stream.out.size
+        self.held_bytes -= stream.out.held
         queue_free(&stream.out)
 
     cdef void send_end(self, H2Stream* stream, const HeaderBlock* trailers) noexcept:
@@ -533,6 +492,14 @@ cdef class H2Session:
     cdef void consume(self, H2Stream* stream, size_t size) noexcept:
         if stream.id:
             nghttp2_session_consume_stream(self.session, stream.id, size)
+
+    cdef size_t window_of(self, H2Stream* stream) noexcept:
+        cdef int32_t window
+        if stream.id == 0:
+            return 0
+        window = min(nghttp2_session_get_stream_remote_window_size(self.session, stream.id),
+                     nghttp2_session_get_remote_window_size(self.session))
+        return <size_t>window if window > 0 else 0
 
     # -- the connection
 
@@ -585,6 +552,9 @@ cdef class H2Session:
         pass
 
     cdef void on_settings(self) noexcept:
+        pass
+
+    cdef void on_window(self) noexcept:
         pass
 
     cdef void on_goaway(self, uint32_t code) noexcept:

@@ -15,6 +15,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.base.flag cimport flag
 from pingora_c.lib.socket cimport iovec
+from pingora_c.mem.byte_queue cimport QueueSegment
 from pingora_c.net.reactor cimport EventSource, Reactor
 from pingora_c.net.timer cimport Timer
 from pingora_c.net.transport cimport Transport
@@ -24,13 +25,6 @@ cdef enum:
     READS_PER_TURN = 16
     BYTES_PER_TURN = 262144
 
-# A stretch of the output queue: header and bytes share one pooled buffer.
-cdef struct OutSegment:
-    OutSegment* next
-    uint32_t at              # sizeof(OutSegment) <= at <= end <= cap
-    uint32_t end
-    uint32_t cap             # as the pool wants it back
-
 
 cdef class Connection(EventSource):
     cdef Transport transport
@@ -38,10 +32,11 @@ cdef class Connection(EventSource):
     cdef uint32_t pending_at
     cdef uint32_t pending_size
     cdef uint32_t pending_cap
-    cdef OutSegment* out_first   # owned
-    cdef OutSegment* out_last
+    cdef QueueSegment* out_first   # owned
+    cdef QueueSegment* out_last
     cdef size_t out_queued       # bytes in the queue
     cdef size_t read_limit       # bytes one read may bring, <= SCRATCH_SIZE
+    cdef flag asks_room          # room() says before each read how many it may be
     cdef uint64_t bytes_read
     cdef uint64_t bytes_written
     cdef Timer timer             # one per connection; subclasses say what it stands for in on_timeout
@@ -70,6 +65,8 @@ cdef class Connection(EventSource):
     # like write, but copies its size <= SMALL_SIZE bytes
     cdef int write_small(self, const char* data, size_t size) noexcept
     cdef int write_copy(self, const char* data, size_t size) noexcept
+    # the first `size` bytes of `body`, which is kept until they have left
+    cdef int write_kept(self, bytes body, size_t size) noexcept
     cdef size_t unsent(self) noexcept                           # bytes queued or gathered
     cdef void pause(self) noexcept
     cdef void resume(self) noexcept                             # reading goes on in a turn of its own
@@ -82,6 +79,8 @@ cdef class Connection(EventSource):
     # -- from below, overridden
     cdef void on_open(self) noexcept
     cdef void on_open_failed(self, int code) noexcept           # an IoCode of the handshake
+    # Bytes that the next read may bring, 0: none, and we are paused.
+    cdef size_t room(self) noexcept
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept   # bytes used, <= size
     # IO_EOF, IO_TRUNCATED or IO_ERROR was read; bytes left in pending are shown before
     cdef void on_end(self, int code) noexcept
@@ -100,6 +99,7 @@ cdef class Connection(EventSource):
     cdef int make_room(self) noexcept
     cdef void free_pending(self) noexcept
     cdef void free_queue(self) noexcept
+    cdef void append(self, QueueSegment* segment) noexcept
     cdef void drop_sent(self, size_t size) noexcept
     cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept
     cdef void after_write_error(self) noexcept

@@ -4,12 +4,14 @@ from libc.string cimport memcpy, memmove
 from pingora_c.lib.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from pingora_c.lib.socket cimport iovec
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, pool_release, pool_reserve, try_pool_take
+from pingora_c.mem.byte_queue cimport QueueSegment, segment_free, segment_keeping, segment_new
 from pingora_c.net.reactor cimport GATHER_MAX
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
 
 cdef enum:
     SEGMENTS_PER_WRITE = 16
+    KEPT_MOST = 1073741824       # bytes of an object in one segment
 
 cdef uint32_t EDGES_READING = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
 cdef uint32_t EDGES_BOTH = EDGES_READING | EPOLLOUT
@@ -18,17 +20,6 @@ cdef uint32_t EDGES_BOTH = EDGES_READING | EPOLLOUT
 cdef void fire_timeout(void* owner) noexcept:
     cdef Connection connection = <Connection>owner
     connection.on_timeout()
-
-
-cdef OutSegment* new_segment(size_t size) noexcept nogil:
-    cdef uint32_t cap
-    cdef size_t whole = size + sizeof(OutSegment)
-    cdef OutSegment* segment = <OutSegment*>try_pool_take(whole if whole < BUFFER_LARGE else BUFFER_LARGE, &cap)
-    if segment != NULL:
-        segment.next = NULL
-        segment.at = segment.end = sizeof(OutSegment)
-        segment.cap = cap
-    return segment
 
 
 cdef class Connection(EventSource):
@@ -140,6 +131,10 @@ cdef class Connection(EventSource):
             else:
                 place = self.reactor.scratch
                 room = self.read_limit
+            if self.asks_room:
+                room = min(room, self.room())
+                if room == 0:
+                    break
             got = self.transport.read(place, room)
             if got > 0:
                 reads += 1
@@ -246,23 +241,26 @@ cdef class Connection(EventSource):
     # -- writing
 
     cdef char* reserve(self, size_t size) noexcept:
-        cdef OutSegment* segment = self.out_last
+        cdef QueueSegment* segment = self.out_last
         if self.reactor.n_gather and self.reactor.dirty is self:
             self.flush()
             segment = self.out_last
-        if segment == NULL or segment.cap - segment.end < size:
-            segment = new_segment(size)
+        if segment == NULL or segment.cap < segment.end + size:
+            segment = segment_new(size)
             if segment == NULL:
                 return NULL
             if segment.cap - segment.end < size:
-                pool_give(<char*>segment, segment.cap)
+                segment_free(segment)
                 return NULL
-            if self.out_last == NULL:
-                self.out_first = segment
-            else:
-                self.out_last.next = segment
-            self.out_last = segment
-        return <char*>segment + segment.end
+            self.append(segment)
+        return segment.start + segment.end
+
+    cdef void append(self, QueueSegment* segment) noexcept:
+        if self.out_last == NULL:
+            self.out_first = segment
+        else:
+            self.out_last.next = segment
+        self.out_last = segment
 
     cdef void commit(self, size_t size) noexcept:
         self.out_last.end += <uint32_t>size
@@ -290,23 +288,43 @@ cdef class Connection(EventSource):
         return 0
 
     cdef int write_copy(self, const char* data, size_t size) noexcept:
-        cdef OutSegment* segment
+        cdef QueueSegment* segment
         cdef size_t part
         if self.is_broken:
             return 0
         while size:
             segment = self.out_last
-            if segment == NULL or segment.end == segment.cap:
-                if self.reserve(1 if size < BUFFER_SMALL // 2 else BUFFER_LARGE - sizeof(OutSegment)) == NULL:
+            if segment == NULL or segment.end >= segment.cap:
+                if self.reserve(1 if size < BUFFER_SMALL // 2 else BUFFER_LARGE - sizeof(QueueSegment)) == NULL:
                     return -1
                 segment = self.out_last
             part = segment.cap - segment.end
             if part > size:
                 part = size
-            memcpy(<char*>segment + segment.end, data, part)
+            memcpy(segment.start + segment.end, data, part)
             self.commit(part)
             data += part
             size -= part
+        return 0
+
+    cdef int write_kept(self, bytes body, size_t size) noexcept:
+        cdef QueueSegment* segment
+        cdef size_t at = 0
+        cdef uint32_t part
+        if self.is_broken:
+            return 0
+        if self.reactor.n_gather and self.reactor.dirty is self:
+            self.flush()         # it goes first
+        while at < size and not self.is_broken:
+            part = <uint32_t>min(size - at, <size_t>KEPT_MOST)
+            segment = segment_keeping(body, at, part)
+            if segment == NULL:
+                return -1
+            self.append(segment)
+            self.out_queued += part
+            at += part
+        if not self.is_blocked:
+            self.reactor.mark_dirty(self)
         return 0
 
     cdef int write_small(self, const char* data, size_t size) noexcept:
@@ -335,7 +353,7 @@ cdef class Connection(EventSource):
         """Write the queue and what was gathered; copy what is not taken."""
         cdef iovec spans[SEGMENTS_PER_WRITE + GATHER_MAX]
         cdef iovec* gather = self.reactor.gather
-        cdef OutSegment* segment
+        cdef QueueSegment* segment
         cdef int count, first = 0, n_gather
         cdef size_t total, queued
         cdef Py_ssize_t taken
@@ -351,7 +369,7 @@ cdef class Connection(EventSource):
             total = queued = 0
             segment = self.out_first
             while segment != NULL and count < SEGMENTS_PER_WRITE:
-                spans[count].iov_base = <char*>segment + segment.at
+                spans[count].iov_base = segment.start + segment.at
                 spans[count].iov_len = segment.end - segment.at
                 queued += segment.end - segment.at
                 count += 1
@@ -420,7 +438,7 @@ cdef class Connection(EventSource):
         return True
 
     cdef void drop_sent(self, size_t size) noexcept:
-        cdef OutSegment* segment
+        cdef QueueSegment* segment
         cdef size_t part
         self.out_queued -= size
         while self.out_first != NULL:
@@ -433,7 +451,7 @@ cdef class Connection(EventSource):
             self.out_first = segment.next
             if self.out_first == NULL:
                 self.out_last = NULL
-            pool_give(<char*>segment, segment.cap)
+            segment_free(segment)
 
     cdef void after_write_error(self) noexcept:
         self.is_broken = True
@@ -441,11 +459,11 @@ cdef class Connection(EventSource):
         self.reactor.make_ready(self)
 
     cdef void free_queue(self) noexcept:
-        cdef OutSegment* segment
+        cdef QueueSegment* segment
         while self.out_first != NULL:
             segment = self.out_first
             self.out_first = segment.next
-            pool_give(<char*>segment, segment.cap)
+            segment_free(segment)
         self.out_last = NULL
         self.out_queued = 0
 
@@ -505,6 +523,9 @@ cdef class Connection(EventSource):
 
     cdef void on_open_failed(self, int code) noexcept:
         self.close()
+
+    cdef size_t room(self) noexcept:
+        return self.read_limit
 
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         return size

@@ -10,8 +10,8 @@ from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.connector cimport open_stream, switch_of
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CALL_TIMEOUT, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPGRADE, NO_UPSTREAM, OK,
-    TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT,
+    BODY_TOO_LARGE, CALL_TIMEOUT, CLIENT_STALLED, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPGRADE, NO_UPSTREAM,
+    OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT,
     is_upstream_failure, make_error,
 )
 from pingora_c.proxy.grpc cimport grpc_timeout_ms, is_grpc
@@ -33,7 +33,11 @@ from pingora_c.upstream.peer cimport PEER_H1
 
 cdef void fire_deadline(void* owner) noexcept:
     cdef Attempts attempts = <Attempts>owner
-    attempts.on_failure(False, attempts.deadline_kind)
+    cdef Stream up = attempts.up
+    if up is not None and up.body_paused and not up.head_done and attempts.deadline_kind != CALL_TIMEOUT:
+        attempts.on_failure(True, CLIENT_STALLED)      # its connection has no room for an answer that may be there
+    else:
+        attempts.on_failure(False, attempts.deadline_kind)
 
 
 cdef class Attempts(Phases):
@@ -101,7 +105,9 @@ cdef class Attempts(Phases):
         self.connected_us = self.plan.reactor.now_us
         self.is_connected = True
         tally.count_connected(self.asked, self.is_reused, self.connected_us - self.connect_at_us)
-        if not self.plan.has_response_hooks and not self.down.is_shared:
+        if self.down.is_shared:
+            self.up.ask_room()
+        elif not self.plan.has_response_hooks:
             self.up.read_largely()
         self.run(CONNECTED_TO_UPSTREAM)
 

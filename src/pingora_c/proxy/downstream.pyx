@@ -1,7 +1,7 @@
 """HTTP/1.1 server connections. Owns the socket of a client; knows sessions only as StreamOwner."""
 cimport cython
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memset
 from pingora_c.base.clock cimport now_us
@@ -217,18 +217,19 @@ cdef class H1Server(ServerConnection):
         cdef ErrorPages pages = self.application.pages
         cdef const char* reason = refusal_reason(refusal)
         cdef Response page = pages.with_reason(pages.page(refusal_status(refusal), reason), reason)
+        cdef bytes body = page.body
         cdef Outgoing how
         cdef char* out = self.reserve(response_room(page.head))
         if out == NULL:
             raise MemoryError
         memset(&how, 0, sizeof(how))
         how.framing = FRAME_LENGTH
-        how.length = PyBytes_GET_SIZE(page.body)
+        how.length = PyBytes_GET_SIZE(body)
         how.close = True
         self.commit(encode_response(page.head, &how, out))
         if self.asks_head:
             return 0
-        self.write_copy(PyBytes_AS_STRING(page.body), how.length)
+        self.write_kept(body, how.length)
         return how.length
 
     cdef void end_exchange(self, bint reusable) noexcept:

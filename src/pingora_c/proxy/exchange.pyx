@@ -1,7 +1,7 @@
 """Exchanges. Own both streams of one session, its heads and the context of its hooks."""
 cimport cython
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 from pingora_c.h1.framing cimport BODY_NONE, BODY_TUNNEL
@@ -278,7 +278,7 @@ cdef class Exchange(Attempts):
         self.answer_body = response.body
         if size and not self.down.to_head:
             self.sent_bytes = size
-            if self.down.send_body(PyBytes_AS_STRING(response.body), size) < 0:
+            if self.down.send_kept(response.body) < 0:
                 self.failure = NO_MEMORY
                 self.upstream_ended = False
         self.down.send_end(None)

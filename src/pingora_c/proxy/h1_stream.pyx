@@ -1,4 +1,5 @@
 """Body decoding and framing of HTTP/1, for the server's and the client's side alike."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from pingora_c.base.span cimport Span
@@ -12,12 +13,13 @@ from pingora_c.h1.hop cimport remove_named
 from pingora_c.http.field cimport Field
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE
-from pingora_c.net.connection cimport OutSegment
+from pingora_c.mem.byte_queue cimport QueueSegment
 from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, UPSTREAM_BAD_BODY
 from pingora_c.proxy.stream cimport HIGH_WATER
 
 cdef enum:
     TRAILER_FIELDS = 64
+    KEPT_LEAST = 16384         # smaller ones are copied if the socket does not take them
 
 
 cdef class H1Stream(Stream):
@@ -118,6 +120,21 @@ cdef class H1Stream(Stream):
             self.out_left -= size
         return self.connection.write(data, size)
 
+    cdef int send_kept(self, bytes body) noexcept:
+        cdef char line[32]
+        cdef size_t size = PyBytes_GET_SIZE(body)
+        if size < KEPT_LEAST or self.out_framing == FRAME_NONE:
+            return self.send_body(PyBytes_AS_STRING(body), size)
+        if self.out_framing == FRAME_CHUNKED:
+            if self.connection.write_small(line, encode_chunk_line(size, not self.out_started, line)) < 0:
+                return -1
+            self.out_started = True
+        elif self.out_framing == FRAME_LENGTH:
+            if size > self.out_left:
+                size = self.out_left
+            self.out_left -= size
+        return self.connection.write_kept(body, size)
+
     cdef int send_end(self, Trailers trailers) noexcept:
         if self.out_done:
             return 0
@@ -142,7 +159,7 @@ cdef class H1Stream(Stream):
 
     cdef char* head_place(self, size_t room) noexcept:
         cdef char* out
-        if room <= BUFFER_LARGE - sizeof(OutSegment):
+        if room <= BUFFER_LARGE - sizeof(QueueSegment):
             out = self.connection.reserve(room)
         else:
             out = self.large_head = <char*>malloc(room)

@@ -26,7 +26,6 @@ cdef class ServerSession(H2Session):
 cdef class H2Server(H2Carrier):
     cdef uint8_t state             # H2ServerState
     cdef set streams               # that are not closed
-    cdef list relieved             # streams whose owner is told that there is room
     cdef uint64_t n_requests
     cdef uint64_t head_since_ms    # since when a field section is incomplete, 0: none is
     cdef uint64_t idle_since_ms    # since when there is no stream
@@ -52,7 +51,6 @@ cdef class H2Server(H2Carrier):
     cdef void forget(self, H2ServerStream stream) noexcept
     cdef void deliver(self, H2ServerStream stream) noexcept
     cdef bint reset_answered(self) noexcept
-    cdef void relieve(self) noexcept
     cdef void say_goaway(self) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept

@@ -1,7 +1,7 @@
 """HTTP/2 server connections. Own the socket of a client and the streams on it; know sessions only as StreamOwner."""
 cimport cython
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 from cpython.set cimport PySet_GET_SIZE
 from libc.string cimport memset
@@ -19,7 +19,7 @@ from pingora_c.proxy.failure cimport (
     CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.h2_incoming cimport read_request
-from pingora_c.proxy.h2_stream cimport H2Carrier, H2ServerStream
+from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
 from pingora_c.proxy.pace cimport came_too_slowly, is_stalled, is_still, pace_begin, pace_came
 from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
@@ -34,7 +34,6 @@ from pingora_c.stats.counters cimport (
 
 cdef enum:
     LOW_WATER = HIGH_WATER // 2
-    ROOM = 262144              # bytes that are framed before a socket takes some
     HEADS_PER_TURN = 64        # requests that begin before others have their turn
     ROUNDS = 4                 # of framing and writing in one entry
     LINGER_MS = 2000
@@ -89,6 +88,12 @@ cdef class ServerSession(H2Session):
     cdef void on_closed(self, H2Stream* stream, uint32_t code) noexcept:
         (<H2Server>self.server).take_close(<H2ServerStream>stream.owner, code)
 
+    cdef void on_settings(self) noexcept:
+        (<H2Server>self.server).line_moved = True
+
+    cdef void on_window(self) noexcept:
+        (<H2Server>self.server).line_moved = True
+
     cdef void on_framed(self, H2Stream* stream, size_t size) noexcept:
         (<H2Server>self.server).note_framed(<H2ServerStream>stream.owner, size)
 
@@ -101,6 +106,7 @@ cdef class H2Server(H2Carrier):
         self.ending = []
         self.relieved = []
         self.resumed = []
+        self.line = []
         session.server = <void*>self
         session.now_ms = old.reactor.now_ms
         set_limits(session, &old.application.limits)
@@ -138,7 +144,7 @@ cdef class H2Server(H2Carrier):
             self.pause()
             self.reactor.make_ready(self)
         if (code < 0 or self.session.wants_pump() or self.session.is_going
-                or self.session.guard.heads_left < HEADS_PER_TURN):
+                or self.session.guard.heads_left < HEADS_PER_TURN or PyList_GET_SIZE(self.line)):
             self.reactor.make_late(self)
         return size - self.session.n_unread
 
@@ -173,6 +179,8 @@ cdef class H2Server(H2Carrier):
             self.fail_streams(CLIENT_GONE)
             self.begin_close()
             return
+        if PyList_GET_SIZE(self.line):
+            self.serve_line()
         if PyList_GET_SIZE(self.relieved):
             self.relieve()
         if PySet_GET_SIZE(self.streams) == 0 and self.said_goaway:
@@ -195,17 +203,6 @@ cdef class H2Server(H2Carrier):
             pass   # ignored: without memory they end with the connection
         return has_reset
 
-    cdef void relieve(self) noexcept:
-        cdef H2ServerStream stream
-        cdef list relieved = self.relieved
-        try:
-            self.relieved = []
-            for stream in relieved:
-                if stream.owner is not None:
-                    stream.owner.on_writable(True)
-        except:
-            pass   # ignored: without memory it is tried again when more was framed
-
     cdef void on_writable(self) noexcept:
         if self.state == H2_FLUSHING:
             self.linger()
@@ -224,6 +221,8 @@ cdef class H2Server(H2Carrier):
                     self.deliver(stream)
             except:
                 pass   # ignored: no memory; the streams time out
+        if PyList_GET_SIZE(self.line):
+            self.reactor.make_late(self)
         Connection.on_ready(self)
 
     # -- heads and bodies that come
@@ -327,17 +326,19 @@ cdef class H2Server(H2Carrier):
         cdef int status = refusal_status(refusal)
         cdef Response page = self.application.pages.page(status, reason)
         cdef ResponseHead head
+        cdef bytes body
         cdef bint has_body
         cdef size_t size
         page = self.application.pages.with_reason(page, reason)
-        size = PyBytes_GET_SIZE(page.body)
+        body = page.body
+        size = PyBytes_GET_SIZE(body)
         has_body = size > 0 and not asks_head
         head = page.head
         if submit_answer(self.session, &stream.h2, head, size, has_body, False) < 0:
             raise MemoryError
         if not has_body:
             return 0
-        if self.session.send_data(&stream.h2, PyBytes_AS_STRING(page.body), size) < 0:
+        if self.session.send_kept(&stream.h2, body, size) < 0:
             raise MemoryError
         self.session.send_end(&stream.h2, NULL)
         return size
@@ -410,6 +411,7 @@ cdef class H2Server(H2Carrier):
 
     cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept:
         stream.pace.moved_bytes += size
+        self.line_moved = True
         if stream.was_full and stream.h2.out.size <= LOW_WATER:
             stream.was_full = False
             try:
@@ -420,6 +422,7 @@ cdef class H2Server(H2Carrier):
 
     cdef void forget(self, H2ServerStream stream) noexcept:
         stream.is_gone = True
+        self.line_moved = True
         self.reactor.bury(stream)
         try:
             self.streams.discard(stream)
@@ -500,7 +503,7 @@ cdef class H2Server(H2Carrier):
         ServerConnection.close(self)
         self.session.drop_section()
         try:       # they know us: without this the collector of cycles would have to find us
-            for streams in (self.streams, self.ending, self.relieved, self.resumed):
+            for streams in (self.streams, self.ending, self.relieved, self.resumed, self.line):
                 streams.clear()
         except:
             pass   # ignored: clearing allocates nothing

@@ -2,6 +2,9 @@
 
 Body that comes while the owner takes none waits here, at most a window of it. Body that goes waits in the session for
 the client's window, and counts as full beyond HIGH_WATER; the answer is whole for the owner when it is handed over.
+
+All streams of a connection hold little together, however many they are: what could leave at once is always read, more
+only while there is room for it. Streams whose upstream is not read for that stand in a line, the longest waiting first.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -13,12 +16,21 @@ from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport Stream
 
 
+cdef enum:
+    ROOM = 262144              # bytes that are framed before a socket takes some
+
+
 cdef class H2Carrier(ServerConnection):
     cdef H2Session session
     cdef list ending               # streams that are answered while their request goes on
     cdef list resumed              # streams that have something to deliver
+    cdef list relieved             # streams whose owner is told that there is room
+    cdef list line                 # of H2ServerStream, whose upstream is not read for want of room
+    cdef bint line_moved           # somebody in the line may have room since it was looked at
     cdef uint32_t n_sessions       # streams with an owner, those that were reset while their session ends included
     cdef uint64_t drain_at_ms      # when the first GOAWAY was sent, 0: it was not
+    cdef void serve_line(self) noexcept        # have those read on that may
+    cdef void relieve(self) noexcept           # tell them, and those that were full
     # -- overridden
     cdef void drop(self, H2ServerStream stream, uint32_t code) noexcept     # RST_STREAM, and hear no more of it
     cdef void frame(self) noexcept                                          # write what was submitted now
@@ -38,7 +50,12 @@ cdef class H2ServerStream(Stream):
     cdef bint is_ended_here        # send_end was called
     cdef bint was_full             # the owner waits for room
     cdef bint is_listed            # in server.resumed
+    cdef bint is_asked             # room() is called before something is read for it
+    cdef bint is_in_line
+    cdef bint has_turn             # it came out of the line, and may read before others
     cdef int64_t out_left          # bytes of the declared length still to go, -1: none is declared
     cdef Pace pace
     cdef uint32_t cut_code(self) noexcept
     cdef void list_resumed(self) noexcept
+    cdef bint can_leave(self) noexcept     # what comes can be framed at once
+    cdef size_t stand_in_line(self, bint is_first) noexcept    # 0; LITTLE without memory for it

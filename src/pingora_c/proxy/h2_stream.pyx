@@ -1,9 +1,12 @@
 """Streams of HTTP/2 server connections. Own what waits of a request's body; the session has what waits of answers."""
 cimport cython
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from libc.stddef cimport size_t
 from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_TUNNEL
 from pingora_c.h2.answer cimport submit_answer, submit_interim_answer
-from pingora_c.h2.session cimport H2_CANCEL, H2_CONNECT_ERROR, H2_INTERNAL_ERROR
+from pingora_c.h2.session cimport H2_CANCEL, H2_CONNECT_ERROR, H2_INTERNAL_ERROR, H2Session
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport ResponseHead
 from pingora_c.mem.byte_queue cimport queue_free
@@ -12,8 +15,13 @@ from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport ANSWERS
 
 cdef enum:
-    CONNECTION_HIGH_WATER = 2097152    # bytes that wait on all streams: beyond it each with more than LITTLE is full
     LITTLE = 4096
+    KEPT_LEAST = 4096
+    READ_MOST = 61440          # at once, for one stream; fits into one buffer
+    # memory that waits on all streams of a connection:
+    BODIES_MOST = 262144       # beyond it no more of a body is read that cannot leave at once
+    HEADS_MOST = 786432        # nor, beyond this, LITTLE for an answer's head
+    FULL = 1048576             # who is not asked before he reads is full with more than LITTLE
 
 
 cdef class H2Carrier(ServerConnection):
@@ -22,6 +30,47 @@ cdef class H2Carrier(ServerConnection):
 
     cdef void frame(self) noexcept:
         pass
+
+    cdef void serve_line(self) noexcept:
+        cdef H2ServerStream stream
+        cdef list left
+        cdef size_t held = self.session.held_bytes
+        cdef size_t bodies = BODIES_MOST - held if held < BODIES_MOST else 0
+        cdef size_t leaving = ROOM - self.out_queued if self.session.has_room() and self.out_queued < ROOM else 0
+        cdef bint is_served = False
+        if not self.line_moved:
+            return
+        self.line_moved = False
+        try:
+            left = []
+            for stream in self.line:
+                if stream.owner is None:
+                    continue
+                if bodies or leaving and stream.can_leave():
+                    leaving -= min(leaving, <size_t>READ_MOST)
+                    bodies -= min(bodies, <size_t>READ_MOST)
+                    stream.has_turn = is_served = True
+                    stream.is_in_line = False
+                    self.relieved.append(stream)
+                else:
+                    left.append(stream)
+            self.line = left
+        except:
+            pass   # ignored: without memory it is tried again when something has left
+        if is_served and PyList_GET_SIZE(self.line):
+            self.line_moved = True       # those who were served may find nothing to read
+            self.reactor.make_ready(self)
+
+    cdef void relieve(self) noexcept:
+        cdef H2ServerStream stream
+        cdef list relieved = self.relieved
+        try:
+            self.relieved = []
+            for stream in relieved:
+                if stream.owner is not None:
+                    stream.owner.on_writable(True)
+        except:
+            pass   # ignored: without memory it is tried again when more was framed
 
 
 @cython.final
@@ -81,6 +130,18 @@ cdef class H2ServerStream(Stream):
         self.server.reactor.make_late(self.server)
         return self.server.session.send_data(&self.h2, data, size)
 
+    cdef int send_kept(self, bytes body) noexcept:
+        cdef size_t size = PyBytes_GET_SIZE(body)
+        if size < KEPT_LEAST:
+            return self.send_body(PyBytes_AS_STRING(body), size)
+        if self.is_gone or self.server.is_closed:
+            return 0
+        if self.out_left >= 0:
+            size = min(size, <size_t>self.out_left)
+            self.out_left -= <int64_t>size
+        self.server.reactor.make_late(self.server)
+        return self.server.session.send_kept(&self.h2, body, size)
+
     cdef int send_end(self, Trailers trailers) noexcept:
         cdef const HeaderBlock* block
         self.is_ended_here = True
@@ -94,10 +155,38 @@ cdef class H2ServerStream(Stream):
 
     cdef bint is_full(self) noexcept:
         cdef size_t size = self.h2.out.size
-        if size <= HIGH_WATER and (size <= LITTLE or self.server.session.n_waiting <= CONNECTION_HIGH_WATER):
+        if size <= HIGH_WATER and (self.is_asked or size <= LITTLE or self.server.session.held_bytes <= FULL):
             return False
         self.was_full = True
         return True
+
+    cdef size_t room(self) noexcept:
+        cdef H2Session session = self.server.session
+        cdef bint has_turn = self.has_turn
+        self.is_asked = True
+        self.has_turn = False
+        if self.is_gone or self.server.is_closed:
+            return READ_MOST
+        if session.held_bytes < BODIES_MOST and (has_turn or PyList_GET_SIZE(self.server.line) == 0):
+            return READ_MOST
+        if session.held_bytes < HEADS_MOST and not self.head_sent:
+            return LITTLE
+        if self.can_leave():
+            return min(session.window_of(&self.h2), <size_t>READ_MOST)
+        return self.stand_in_line(has_turn)
+
+    cdef bint can_leave(self) noexcept:
+        cdef H2Session session = self.server.session
+        return self.h2.out.size == 0 and session.has_room() and session.window_of(&self.h2) > 0
+
+    cdef size_t stand_in_line(self, bint is_first) noexcept:
+        if not self.is_in_line:
+            try:
+                self.server.line.insert(0 if is_first else len(self.server.line), self)
+                self.is_in_line = True
+            except:
+                pass   # ignored: without memory for it it is read on as if there was room
+        return 0 if self.is_in_line else LITTLE
 
     cdef size_t unsent(self) noexcept:
         return self.h2.out.size

@@ -53,6 +53,7 @@ cdef class Relay(StreamOwner):
     cdef bint has_too_much(self) noexcept       # the body, as far as it came or as its head says, is past body_limit
     # -- the answer's body
     cdef void to_client(self, const char* data, size_t size) noexcept
+    cdef void keep_to_client(self, bytes chunk) noexcept
     cdef void end_client(self, Trailers trailers) noexcept
     cdef void drop_filters(self, bint is_request) noexcept
     # A tunnel begins with this answer. False: the upstream agreed to what was not offered, and on_failure was called.

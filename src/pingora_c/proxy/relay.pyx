@@ -69,9 +69,12 @@ cdef class Relay(StreamOwner):
                 pass   # ignored: the loop is closing
         if self.websocket is not None and not self.websocket.go_on(False):
             return
-        if self.up is not None and self.response_sent and (
+        if self.up is not None and (self.response_sent or not self.up.head_done) and (
                 self.response_bodies is None or self.response_bodies.task is None):
             self.up.resume_body()
+
+    cdef size_t room(self) noexcept:
+        return self.down.room()
 
     # -- the request's body
 
@@ -146,6 +149,14 @@ cdef class Relay(StreamOwner):
             if self.up is not None:
                 self.up.pause_body()
 
+    cdef void keep_to_client(self, bytes chunk) noexcept:
+        self.sent_bytes += PyBytes_GET_SIZE(chunk)
+        self.plan.reactor.bury(chunk)      # what is written stays until the end of the turn
+        if self.down.send_kept(chunk) < 0:
+            self.fail(NO_MEMORY)
+        elif self.down.is_full() and self.up is not None:
+            self.up.pause_body()
+
     cdef void end_client(self, Trailers trailers) noexcept:
         self.upstream_ended = True
         if self.down.send_end(trailers) < 0:
@@ -156,13 +167,11 @@ cdef class Relay(StreamOwner):
     # -- from body filters and from the filters of messages
 
     cdef void on_filtered(self, bint is_request, bytes chunk) noexcept:
-        cdef const char* data = PyBytes_AS_STRING(chunk)
-        cdef size_t size = PyBytes_GET_SIZE(chunk)
-        self.plan.reactor.bury(chunk)      # what is written stays until the end of the turn
         if is_request:
-            self.to_upstream(data, size)
+            self.plan.reactor.bury(chunk)      # what is written stays until the end of the turn
+            self.to_upstream(PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
         else:
-            self.to_client(data, size)
+            self.keep_to_client(chunk)
 
     cdef void on_filtered_end(self, bint is_request, Trailers trailers) noexcept:
         if self.websocket is not None:

@@ -100,15 +100,13 @@ cdef class Session:
 
     def _write(self, bytes chunk not None):
         # part of a Response's body; True: wait for _room before the next
-        cdef const char* data = chunk
         cdef Reactor reactor = self.exchange.plan.reactor
         if self.exchange.state >= SESSION_LOGGING:
             raise SessionEnded("the session has ended")
         if not chunk:
             return False
         reactor.enter()
-        reactor.bury(chunk)
-        self.exchange.to_client(data, len(chunk))
+        self.exchange.keep_to_client(chunk)
         self.exchange.down.press()
         reactor.leave()
         return self.exchange.state < SESSION_LOGGING and self.exchange.down.is_full()

@@ -28,6 +28,8 @@ cdef class StreamOwner:
     cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept
     cdef void on_body_end(self, bint is_client, Trailers trailers) noexcept
     cdef void on_writable(self, bint is_client) noexcept
+    # Bytes that the next read of the upstream may bring; 0: none before on_writable of the client's side.
+    cdef size_t room(self) noexcept
     cdef void on_failure(self, bint is_client, int kind) noexcept     # a FailureKind; the stream is unusable
     cdef void on_connected(self) noexcept
     cdef void on_interim(self, ResponseHead head) noexcept            # 1xx but 101
@@ -55,6 +57,8 @@ cdef class Stream:
     cdef bint is_shared      # other streams use the same connection: one takes no more than its part
     cdef bint is_tunnel      # raw bytes both ways, each side ends on its own
     cdef int send_body(self, const char* data, size_t size) noexcept  # 0, -1 without memory
+    # The same for all of `body`, which is kept instead of copied if it is much; it stays until the turn's end anyway.
+    cdef int send_kept(self, bytes body) noexcept
     cdef int send_end(self, Trailers trailers) noexcept               # the same
     cdef bint is_full(self) noexcept          # the peer takes nothing and more than HIGH_WATER bytes wait
     cdef size_t unsent(self) noexcept         # bytes that the peer has not taken
@@ -71,6 +75,8 @@ cdef class Stream:
     cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept
     cdef int send_interim(self, ResponseHead head) noexcept
     cdef int send_continue(self) noexcept     # 100: the client may send its body (RFC 9110 §10.1.1)
+    # StreamOwner.room for whoever feeds it
+    cdef size_t room(self) noexcept
     # whether the rest of the body, if there is one, can be read and thrown away before another exchange
     cdef bint can_drain(self) noexcept
     # whether the connection can carry another exchange after this one
@@ -84,3 +90,4 @@ cdef class Stream:
     # The request's body ended too early: the origin sees that, and its answer still comes.
     cdef void cut_request(self) noexcept
     cdef void read_largely(self) noexcept     # the owner takes whatever a read brings
+    cdef void ask_room(self) noexcept         # before each read, of the owner

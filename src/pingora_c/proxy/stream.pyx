@@ -1,4 +1,5 @@
 """Abstract bases: every method that is called is overridden."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 
 cdef class StreamOwner:
@@ -10,6 +11,9 @@ cdef class StreamOwner:
 
     cdef void on_writable(self, bint is_client) noexcept:
         pass
+
+    cdef size_t room(self) noexcept:
+        return <size_t>-1
 
     cdef void on_failure(self, bint is_client, int kind) noexcept:
         pass
@@ -52,6 +56,9 @@ cdef class Stream:
     cdef int send_body(self, const char* data, size_t size) noexcept:
         return -1
 
+    cdef int send_kept(self, bytes body) noexcept:
+        return self.send_body(PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+
     cdef int send_end(self, Trailers trailers) noexcept:
         return -1
 
@@ -72,6 +79,9 @@ cdef class Stream:
 
     cdef void release(self, bint is_complete) noexcept:
         pass
+
+    cdef size_t room(self) noexcept:
+        return <size_t>-1
 
     cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept:
         return -1
@@ -95,4 +105,7 @@ cdef class Stream:
         pass
 
     cdef void read_largely(self) noexcept:
+        pass
+
+    cdef void ask_room(self) noexcept:
         pass

@@ -13,6 +13,7 @@ from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.http.trailers cimport Trailers
 from libc.stdint cimport uint64_t
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
+from pingora_c.net.connection cimport READ_SMALL
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.lib.unistd cimport close as close_fd
 from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
@@ -66,6 +67,14 @@ cdef class H1Client(Connection):
             self.close()       # more than the answer: the connection can not be trusted
             return size
         return used
+
+    cdef size_t room(self) noexcept:
+        cdef size_t most = self.read_limit
+        if self.stream is not None and self.stream.owner is not None:
+            most = self.stream.owner.room()
+            if most == 0:
+                self.stream.pause_body()
+        return most
 
     cdef void on_writable(self) noexcept:
         if self.state == CLIENT_CONNECTING:
@@ -220,6 +229,9 @@ cdef class H1ClientStream(H1Stream):
     cdef void read_largely(self) noexcept:
         self.client.read_limit = SCRATCH_SIZE
 
+    cdef void ask_room(self) noexcept:
+        self.client.asks_room = True
+
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
         """Parse a head and announce it; 0 while it is incomplete or after a failure."""
         cdef Py_ssize_t used = -1
@@ -300,7 +312,8 @@ cdef class H1ClientStream(H1Stream):
             return
         client.state = CLIENT_IDLE
         client.is_paused = False
-        client.read_limit = 65536
+        client.read_limit = READ_SMALL
+        client.asks_room = False
         client.reactor.set_timer(&client.timer, client.peer.idle_timeout_ms)
         self.pool_client(client)
 
