@@ -26,6 +26,17 @@ def test_what_is_kept_is_left_behind_until_it_is_let_go(make):
     assert balance.left_behind(before) == {}
 
 
+def test_a_class_that_is_made_after_the_one_below_it_was_counted_is_counted_by_itself():
+    # balance has counted H2Session before this module began, which derives from it.
+    from pingora_c.h2.probe import Probe
+
+    before = balance.living()
+    probe = Probe(False)
+    assert balance.left_behind(before).get("Probe") == 1
+    del probe
+    assert balance.left_behind(before) == {}
+
+
 def test_classes_made_in_python_are_not_counted():
     assert not lifetimes.count(type("Made", (), {}))
     assert "Made" not in lifetimes.living()
