@@ -39,7 +39,7 @@ cdef char* put_int(char* out, char* end, object number) noexcept:
         return NULL
     if value < 0:
         out[0] = c"-"
-        return put_decimal(out + 1, <uint64_t>0 - <uint64_t>value)
+        return put_decimal(out + 1, ~<uint64_t>value + 1)
     return put_decimal(out, <uint64_t>value)
 
 

@@ -1,3 +1,5 @@
+# cython: overflowcheck=False
+# Distances are modulo 2**64: positions that cannot be are too far apart.
 """Rings of records between processes. Own no memory; know no names and no event loop."""
 cimport cython
 

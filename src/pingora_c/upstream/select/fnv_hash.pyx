@@ -1,3 +1,5 @@
+# cython: overflowcheck=False
+# The hash is arithmetic modulo 2**64.
 """Selection by FNV-1a of the key modulo the weights, the choices of Pingora's FNVHash.
 
 The first choice is the number FNV-1a-64(key) modulo the sum of weights; if that endpoint is not available, the hash of

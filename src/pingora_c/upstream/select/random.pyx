@@ -1,3 +1,5 @@
+# cython: overflowcheck=False
+# The generator is arithmetic modulo 2**64.
 """Random selection in proportion to weights.
 
 Owns nothing but the table of weights. The numbers are those of one generator (xorshift64*) for the process, seeded anew
