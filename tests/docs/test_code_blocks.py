@@ -14,6 +14,7 @@ from pki import Authority
 from walkthrough import blocks_of as fences_of
 
 from pingora import LoadBalancer, ProxyHttp, metrics
+from pingora.rings import rings
 from pingora_c.proxy.plan import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -51,10 +52,13 @@ PROGRAMS = [block for block in BLOCKS if "def test_" not in block.text]
 
 
 @pytest.fixture(autouse=True)
-def forget_metrics():
-    """What a block counts in metrics of its own is the process's until then."""
+def forget():
+    """What a block counts in metrics of its own, and its rings, are the process's until then."""
     yield
     metrics.place.use(None)
+    rings.use({})
+    rings.is_given = False
+    rings.sizes.clear()
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)

@@ -176,5 +176,6 @@ def test_a_large_body_goes_there_and_back_in_constant_memory(proxy, client, orig
     before = {pid: peak_kib(pid) for pid in proxy.pids}
     size, received, sent = transfer(f"{proxy.path}.{name}", is_tls, client == "h2")
     assert (size, received) == (SIZE, sent)
-    grown = max(peak_kib(pid) - before[pid] for pid in proxy.pids)
-    assert grown < GROWTH_KIB, f"{grown} KiB"
+    if "ASAN_OPTIONS" not in os.environ:  # the sanitizer keeps what is freed for a while
+        grown = max(peak_kib(pid) - before[pid] for pid in proxy.pids)
+        assert grown < GROWTH_KIB, f"{grown} KiB"

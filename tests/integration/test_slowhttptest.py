@@ -53,20 +53,21 @@ def proxy(tmp_path, origin_factory):
 )
 def test_an_attack_makes_the_service_unavailable_to_nobody_else(proxy, attack):
     command = [PROGRAM, *COMMON, *attack, "-u", f"http://{proxy.host}:{proxy.port}/"]
-    counts = [0]
+    counts = [proxy.n_descriptors()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as attacker:
-        counting = threading.Thread(target=count_clients, args=(proxy, attacker, counts))
+        counting = threading.Thread(target=count_descriptors, args=(proxy, attacker, counts))
         counting.start()
         while attacker.poll() is None:
             assert proxy.ask("/").endswith(PAGE)
         report = COLOURS.sub("", attacker.stdout.read())
         counting.join()
     assert set(re.findall(r"service available: +(\w+)", report)) == {"YES"}, report
-    assert "-R" in attack or max(counts) > N_CLIENTS // 8, "it was no attack"
+    assert "-R" in attack or max(counts) - counts[0] > N_CLIENTS // 8, "it was no attack"
     wait_until(lambda: proxy.n_clients() == 0)
 
 
-def count_clients(proxy, attacker, counts):
+def count_descriptors(proxy, attacker, counts):
+    """Count what the worker has open: a look at all connections of a busy machine takes longer than an attack."""
     while attacker.poll() is None:
-        counts.append(proxy.n_clients())
+        counts.append(proxy.n_descriptors())
         time.sleep(0.05)

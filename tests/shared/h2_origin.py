@@ -53,6 +53,8 @@ class Listening:
         raise NotImplementedError
 
     def close(self):
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # ends accept, which a close does not
         self.socket.close()
         for sock in self.connections:
             with contextlib.suppress(OSError):

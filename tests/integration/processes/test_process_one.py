@@ -117,7 +117,8 @@ def test_process_1_is_small_and_imports_nothing_of_ours(contained):
     first = running.container.first
     wait_until(lambda: "process_one.py" in Path(f"/proc/{first}/cmdline").read_text())
     wait_until(lambda: status_of(first)["SigBlk"] != "0" * 16)
-    assert memory_of(first) < 8 << 20
+    if "ASAN_OPTIONS" not in os.environ:  # the sanitizer's own memory is in every process
+        assert memory_of(first) < 8 << 20
     assert "pingora_c" not in Path(f"/proc/{first}/maps").read_text()
     assert len(os.listdir(f"/proc/{first}/fd")) == 4, "the standard ones, and who serves"
 
