@@ -6,6 +6,7 @@ import socket
 import time
 
 FIRST_FD = 3  # of sockets that systemd passes
+PATIENCE_S = 1.0  # with a service manager that has no room for a message: without MAINPID it ends an upgraded service
 
 
 class Notifier:
@@ -28,14 +29,18 @@ class Notifier:
         return {name: value for name, value in given.items() if value}
 
     def send(self, **fields: object) -> None:
-        """Send fields, such as `READY=1`; lose them rather than wait or fail."""
+        """Send fields, such as `READY=1`; lose them rather than wait for long or fail."""
+        self._send(fields, PATIENCE_S)
+
+    def _send(self, fields: dict[str, object], patience_s: float) -> None:
         if not self._address:
             return
         text = "\n".join(f"{name}={value}" for name, value in fields.items())
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.sendto(text.encode(), address)
+            sock.settimeout(patience_s)
+            sock.connect(address)  # a wait for room is one for a peer
+            sock.send(text.encode())
 
     def ready(self, status: str) -> None:
         """Say that the start, or a reload, is over."""
@@ -50,7 +55,7 @@ class Notifier:
         now = time.monotonic()
         if self._interval.isdigit() and now >= self._next_s:
             self._next_s = now + int(self._interval) / 2e6
-            self.send(WATCHDOG=1)
+            self._send({"WATCHDOG": 1}, 0)  # a manager without room has enough of these
 
 
 def take_listen_fds() -> list[int]:

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from conversations import wait_until
@@ -108,21 +110,33 @@ def test_sigusr2_upgrades(proxy):
 
 
 class NotifySocket:
-    """What systemd listens on."""
+    """What systemd listens on. It is read all the time: a socket has room for ten messages."""
 
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self._socket.settimeout(30)
+        self._messages = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self):
+        while message := self._socket.recv(4096):
+            self._messages.put(message.decode().split("\n"))
 
     def receive_until(self, *wanted):
-        """Read messages until one has all of the lines; return it."""
-        while True:
-            lines = self._socket.recv(4096).decode().split("\n")
-            if set(wanted) <= set(lines):
-                return lines
+        """Take messages until one has all of the lines; return it."""
+        seen = []
+
+        def found():
+            with contextlib.suppress(queue.Empty):
+                seen.append(self._messages.get_nowait())
+            return seen and set(wanted) <= set(seen[-1]) and seen[-1]
+
+        return wait_until(found)
 
     def close(self):
+        self._socket.shutdown(socket.SHUT_RD)  # ends recv
+        self._thread.join()
         self._socket.close()
 
 
@@ -200,13 +214,23 @@ def test_a_stop_now_cuts_what_drains(proxy):
         assert running.process.wait(60) == 0
 
 
+def slow_client(running):
+    """A client of the worker that serves: for a moment after an upgrade the one before it accepts as well."""
+    while True:
+        client = running.connect("/slow")
+        assert running.process.stdout.readline() == "slow\n"
+        ((worker,),) = [generation["workers"] for generation in running.ask("status")["status"]["generations"]]
+        if worker["active"] == 1:
+            return client
+        client.close()
+
+
 def test_of_the_supervisors_that_drain_the_oldest_is_cut(proxy):
     running = proxy(source=PROGRAM.replace('"unix:PATH"', '"127.0.0.1:0"'))
     with contextlib.ExitStack() as clients:
         slow = []
         for _ in range(ELDERS_MOST + 1):
-            slow.append(clients.enter_context(running.connect("/slow")))
-            assert running.process.stdout.readline() == "slow\n"
+            slow.append(clients.enter_context(slow_client(running)))
             draining = running.ask("status")["status"]["draining"]
             running.ask("upgrade")
         assert len(draining) == ELDERS_MOST
