@@ -26,6 +26,7 @@ cdef struct AccessRecord:
     LogText user_agent
     LogText request_id
     LogText upstream         # address and port of the last upstream tried
+    const char* upstream_protocol    # spoken there, NUL-terminated; NULL: none
     uint8_t minor_version    # of HTTP/1.x
     const char* protocol     # NUL-terminated; NULL: HTTP/1.x
     uint16_t status          # 0 if nothing was answered
@@ -48,6 +49,7 @@ cdef struct AccessRecord:
 cdef size_t format_combined(const AccessRecord* record, char* out, size_t room) noexcept nogil
 
 # One JSON object: time (RFC 3339, UTC, ms), client, method, target, protocol, status, bytes_sent, bytes_received,
-# duration_ms, connect_ms, first_byte_ms, upstream, attempts, reused, host, user_agent, referer, request_id, error.
+# duration_ms, connect_ms, first_byte_ms, upstream,
+# upstream_protocol, attempts, reused, host, user_agent, referer, request_id, error.
 # Octets >= 0x7f appear as \u00XX. A status of 0 is null.
 cdef size_t format_json(const AccessRecord* record, char* out, size_t room) noexcept nogil

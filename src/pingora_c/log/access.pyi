@@ -10,6 +10,7 @@ def format_line(
     user_agent: bytes | str | None = ...,
     request_id: bytes | str | None = ...,
     upstream: bytes | str | None = ...,
+    upstream_protocol: bytes | str | None = ...,
     error: bytes | str | None = ...,
     minor_version: int = ...,
     status: int = ...,

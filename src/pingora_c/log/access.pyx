@@ -180,7 +180,7 @@ cdef char* put_json_time(char* at, int64_t at_ms) noexcept nogil:
 cdef size_t format_json(const AccessRecord* record, char* out, size_t room) noexcept nogil:
     cdef char* at
     cdef size_t share
-    cdef LogText error
+    cdef LogText error, spoken
     if room < LINE_MIN:
         return 0
     share = (room - FIXED_ROOM) // 16
@@ -199,6 +199,9 @@ cdef size_t format_json(const AccessRecord* record, char* out, size_t room) noex
     at = put_json_ms(at, ',"connect_ms":', record.connect_us)
     at = put_json_ms(at, ',"first_byte_ms":', record.first_byte_us)
     at = put_json_text(at, ',"upstream":', record.upstream, share)
+    spoken.at = record.upstream_protocol
+    spoken.size = strlen(record.upstream_protocol) if record.upstream_protocol != NULL else 0
+    at = put_json_text(at, ',"upstream_protocol":', spoken, share)
     at = put_literal(at, ',"attempts":')
     at = put_number(at, record.attempts, 1)
     at = put_literal(at, ',"reused":')
@@ -235,7 +238,7 @@ def format_line(str style, *, Py_ssize_t room=LINE_ROOM, **fields) -> bytes:
     TypeError for an unknown field.
     """
     cdef AccessRecord record
-    cdef LogText error
+    cdef LogText error, spoken
     cdef list kept = []
     cdef bytearray out = bytearray(max(room, 0))
     cdef size_t size
@@ -248,6 +251,8 @@ def format_line(str style, *, Py_ssize_t room=LINE_ROOM, **fields) -> bytes:
     take_text(&record.user_agent, fields, "user_agent", kept)
     take_text(&record.request_id, fields, "request_id", kept)
     take_text(&record.upstream, fields, "upstream", kept)
+    take_text(&spoken, fields, "upstream_protocol", kept)
+    record.upstream_protocol = spoken.at
     take_text(&error, fields, "error", kept)
     record.error = error.at
     record.minor_version = fields.pop("minor_version", 1)

@@ -20,6 +20,7 @@ cdef class Attempts(Phases):
     cdef Framing response_framing     # of the answer that comes
     cdef object attempt_error         # ProxyError of the attempt that failed, for the hooks that decide on a retry
     cdef HttpPeer chosen
+    cdef const char* spoken           # Stream.protocol of the connection used last, NULL: none
     cdef Endpoint endpoint            # in flight there, None if not
     cdef uint64_t* asked              # the numbers of the present attempt's upstream, NULL without an attempt
     cdef Timer deadline               # limit of the present attempt

@@ -104,6 +104,7 @@ cdef class Attempts(Phases):
             self.opened = None
         self.connected_us = self.plan.reactor.now_us
         self.is_connected = True
+        self.spoken = self.up.protocol
         tally.count_connected(self.asked, self.is_reused, self.connected_us - self.connect_at_us)
         if self.down.is_shared:
             self.up.ask_room()

@@ -344,6 +344,7 @@ cdef class Exchange(Attempts):
         record.status = tally.status_of(self.response_head, self.response_sent)
         record.reused = self.is_reused
         record.attempts = self.n_attempts
+        record.upstream_protocol = self.spoken
         record.sent_bytes = self.sent_bytes
         record.received_bytes = self.received_bytes
         record.total_us = self.ended_us - self.started_us

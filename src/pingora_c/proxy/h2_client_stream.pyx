@@ -386,6 +386,7 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     cdef H2Client client = group.free_client()
     cdef int code
     stream.owner = owner
+    stream.protocol = b"h2"
     stream.peer = peer
     stream.asks_websocket = asks_websocket
     stream.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)

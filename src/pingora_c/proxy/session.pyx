@@ -146,6 +146,11 @@ cdef class Session:
         return self.exchange.chosen
 
     @property
+    def upstream_protocol(self):
+        """What is spoken with the upstream in use or used last, "h1" or "h2"; None: no HTTP, or no connection yet."""
+        return None if self.exchange.spoken == NULL else self.exchange.spoken.decode("ascii")
+
+    @property
     def client_address(self):
         """Address of the client, "ip:port", or "unix"."""
         return self.exchange.server.client_text()

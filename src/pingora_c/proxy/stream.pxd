@@ -83,6 +83,7 @@ cdef class Stream:
     cdef bint is_reusable(self, bint is_complete) noexcept
 
     # -- an upstream's
+    cdef const char* protocol    # what is spoken, "h1" or "h2"; NULL: bytes, of a tunnel
     cdef bint got_bytes      # some byte of an answer came
     cdef bint head_done      # a final head came
     cdef str trouble         # why the connection failed, for logs; None: nothing is known

@@ -331,6 +331,7 @@ cdef int bind(H1Client client, StreamOwner owner) except -1:
     cdef H1ClientStream stream = H1ClientStream.__new__(H1ClientStream)
     stream.connection = client
     stream.client = client
+    stream.protocol = b"h1"
     stream.owner = owner
     client.stream = stream
     owner.opened = stream
@@ -402,6 +403,7 @@ cdef int open_raw_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner 
     cdef int code = connect_new(reactor, pool, peer, owner, True)
     if code == 0:
         (<H1ClientStream>owner.opened).is_raw = True
+        owner.opened.protocol = NULL
     return code
 
 

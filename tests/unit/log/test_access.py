@@ -16,8 +16,8 @@ COMBINED = re.compile(
 )
 JSON_KEYS = [
     "time", "client", "method", "target", "protocol", "status", "bytes_sent", "bytes_received", "duration_ms",
-    "connect_ms", "first_byte_ms", "upstream", "attempts", "reused", "host", "user_agent", "referer", "request_id",
-    "error",
+    "connect_ms", "first_byte_ms", "upstream", "upstream_protocol", "attempts", "reused", "host", "user_agent",
+    "referer", "request_id", "error",
 ]  # fmt: skip
 TEXTS = ["client", "method", "target", "host", "referer", "user_agent", "request_id", "upstream"]
 ANY_TEXTS = st.dictionaries(st.sampled_from(TEXTS), st.binary(max_size=3000))
@@ -39,24 +39,24 @@ def test_json_line_has_every_key_in_order():
     line = format_line(
         "json", client="2001:db8::1", method="POST", target="/a?q=1", status=502, sent_bytes=7, received_bytes=8,
         at_ms=AT_MS, total_us=1234567, connect_us=89, first_byte_us=0, upstream="127.0.0.1:9001",
-        attempts=2, reused=True, host="example.com", user_agent="x", referer="http://a/", request_id="42",
-        minor_version=0, error="upstream_reset",
+        upstream_protocol="h2", attempts=2, reused=True, host="example.com", user_agent="x", referer="http://a/",
+        request_id="42", minor_version=0, error="upstream_reset",
     )  # fmt: skip
     parsed = json.loads(line)
     assert list(parsed) == JSON_KEYS
     assert parsed == {
         "time": "2026-11-24T19:40:37.123Z", "client": "2001:db8::1", "method": "POST", "target": "/a?q=1",
         "protocol": "HTTP/1.0", "status": 502, "bytes_sent": 7, "bytes_received": 8, "duration_ms": 1234.567,
-        "connect_ms": 0.089, "first_byte_ms": 0.0, "upstream": "127.0.0.1:9001", "attempts": 2, "reused": True,
-        "host": "example.com", "user_agent": "x", "referer": "http://a/", "request_id": "42",
-        "error": "upstream_reset",
+        "connect_ms": 0.089, "first_byte_ms": 0.0, "upstream": "127.0.0.1:9001",
+        "upstream_protocol": "h2", "attempts": 2, "reused": True, "host": "example.com", "user_agent": "x",
+        "referer": "http://a/", "request_id": "42", "error": "upstream_reset",
     }  # fmt: skip
 
 
 def test_json_line_of_nothing_is_null_where_nothing_is_known():
     parsed = json.loads(format_line("json"))
     assert list(parsed) == JSON_KEYS
-    absent = [*TEXTS, "status", "duration_ms", "connect_ms", "first_byte_ms", "error"]
+    absent = [*TEXTS, "upstream_protocol", "status", "duration_ms", "connect_ms", "first_byte_ms", "error"]
     assert [key for key in JSON_KEYS if parsed[key] is None] == [key for key in JSON_KEYS if key in absent]
 
 
