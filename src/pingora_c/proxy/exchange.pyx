@@ -185,9 +185,10 @@ cdef class Exchange(Attempts):
             if self.up is not None:
                 self.up.cut_request()      # its answer may still be whole
             return
-        if kind == TUNNEL_TIMEOUT and self.websocket is not None and self.websocket.leave(1001, b"idle"):
-            self.on_tunnel_failed(kind, None, None)
-            return
+        if kind == TUNNEL_TIMEOUT:      # told of the client's side where nothing moves, else by the deadline
+            self.on_tunnel_failed(kind, "idle" if is_client else "open for tunnel_total_timeout", None)
+            if self.websocket is not None and self.websocket.leave(1001, b"idle" if is_client else b"open too long"):
+                return
         if is_client or self.response_sent:
             tally.count_failed_attempts(self.plan, self.asked, kind, self.is_connected, not is_client)
             self.fail(kind)
