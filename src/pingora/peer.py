@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 
+from pingora.transport import Transport
 from pingora_c.upstream.peer import PROTOCOLS
 
 
@@ -26,6 +27,8 @@ class PeerOptions:
     h2_ping_interval: float | None = None  # without a byte for so long: a PING; None: only where an answer is overdue
     h2_ping_timeout: float = 10.0  # for its answer: the connection is given up
     h2_window: int = 262_144  # bytes of an answer that may wait for a slow client
+
+    transport: Transport | None = None  # opens the connections in place of the kernel
 
     def __post_init__(self) -> None:
         """Check."""

@@ -2,7 +2,7 @@
 
 Each is a pair of connected sockets: one end is an ordinary connection of the core, with all its limits, and between the
 other one and the object two loops copy. So what waits is bounded by the buffers of the pair, and a slow side slows the
-other one down.
+other one down. A pair knows ends but no resets: those are told beside it, by a Tie.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pingora_c.net.transport import Tie
 from pingora_c.upstream.address import parse_address
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ carried: set[asyncio.Task[None]] = set()  # or the loop would let them go
 class Carrier(Protocol):
     """What carries a connection. Two more methods are used where it has them.
 
-    `drain()`, awaited behind each write, holds us up while too much waits; `write_eof()` ends our direction only.
+    `drain()`, awaited behind each write, holds us up while too much waits; `write_eof()` ends our direction only; and
+    `abort()`, in place of `close`, ends the connection so that the other side sees a cut: one, too, that raises in
+    `read` or `write` was cut.
     """
 
     def read(self, n: int, /) -> Awaitable[bytes]:
@@ -61,6 +64,9 @@ class StreamCarrier:
         self.drain = writer.drain
         self.close = writer.close
         self._writer = writer
+        abort = getattr(getattr(writer, "transport", None), "abort", None)
+        if abort is not None:
+            self.abort = abort
 
     def write_eof(self) -> None:
         """End our direction, where the transport can."""
@@ -78,17 +84,24 @@ class Transport:
 
     def __init__(self, open: Open) -> None:
         self._open = open
+        self._ties: dict[int, Tie] = {}
 
     def dial(self, address: str) -> int:
         """Begin to connect; a socket for the core, which can be written once the connection is open. Raises OSError."""
         ours, theirs = connected_pair()
         filled = fill(ours)
-        task = asyncio.get_running_loop().create_task(self._connect(address, theirs, filled))
+        tie = Tie()
+        task = asyncio.get_running_loop().create_task(self._connect(address, theirs, filled, tie))
         carried.add(task)
         task.add_done_callback(carried.discard)
+        self._ties[ours.fileno()] = tie
         return ours.detach()
 
-    async def _connect(self, address: str, sock: socket.socket, filled: int) -> None:
+    def tie_of(self, fd: int) -> Tie | None:
+        """Give what belongs to a socket that `dial` gave, once."""
+        return self._ties.pop(fd, None)
+
+    async def _connect(self, address: str, sock: socket.socket, filled: int, tie: Tie) -> None:
         """Open the connection, let the core write, and carry."""
         with sock:
             opening = asyncio.ensure_future(self._open(address))
@@ -105,7 +118,7 @@ class Transport:
             loop = asyncio.get_running_loop()
             while filled:
                 filled -= len(await loop.sock_recv(sock, min(CHUNK, filled)))
-            await carry(sock, connection)
+            await carry(sock, connection, tie)
 
 
 async def serve_connection(
@@ -126,9 +139,10 @@ async def serve_connection(
         for service, site in zip(serving.services, serving.server.sites, strict=True):
             if site.proxy is proxy and serving.loop is loop and not serving.is_stopping:
                 ours, theirs = connected_pair()
-                service.serve_socket(ours.detach(), place)
+                tie = Tie()
+                service.serve_socket(ours.detach(), place, tie)
                 with theirs:
-                    await carry(theirs, carrier)
+                    await carry(theirs, carrier, tie)
                 return
     raise LookupError(f"serve_connection: {type(proxy).__name__} is not served on this event loop")
 
@@ -167,39 +181,43 @@ def is_left(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-async def carry(sock: socket.socket, connection: Any) -> None:
+async def carry(sock: socket.socket, connection: Any, tie: Tie) -> None:
     """Copy both ways until both have ended or the connection fails, and close it.
 
+    An end of the carrier is one for the core only once `tie` says so, and a cut by the core is one for the carrier.
     What the core had written when it left is delivered, if that takes no longer than DELIVERY_S.
     """
     loop = asyncio.get_running_loop()
-    inward = loop.create_task(copy_in(sock, connection))
-    outward = loop.create_task(copy_out(sock, connection))
+    inward = loop.create_task(copy_in(sock, connection, tie))
+    outward = loop.create_task(copy_out(sock, connection, tie))
     pending = {inward, outward}
     give_up_at = None
     try:
         while pending:
             ended, pending = await asyncio.wait(pending, timeout=LEFT_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
-            if any(task.exception() for task in ended):
+            if any(task.exception() for task in ended) or tie.was_reset:
                 break
             if is_left(sock):
                 give_up_at = give_up_at or loop.time() + DELIVERY_S
                 if outward.done() or loop.time() > give_up_at:
                     break
     finally:
-        await close(connection, inward, outward)
+        if any(task.done() and not task.cancelled() and task.exception() for task in (inward, outward)):
+            sock.close()  # the core need not wait until the carrier is closed
+        await close(connection, tie, inward, outward)
 
 
-async def close(connection: Any, *tasks: "asyncio.Task[None]") -> None:
+async def close(connection: Any, tie: Tie, *tasks: "asyncio.Task[None]") -> None:
     """End both directions and the connection; what fails now is told to nobody but the log.
 
-    `close()` is called before anything is awaited: the loop may end meanwhile.
+    `close()` or `abort()` is called before anything is awaited: the loop may end meanwhile.
     """
+    end = getattr(connection, "abort", connection.close) if tie.was_reset else connection.close
     for task in tasks:
         task.cancel()
     ending: list[Any] = list(tasks)
     try:
-        ending.append(asyncio.wait_for(waited(connection.close()), CLOSE_S))
+        ending.append(asyncio.wait_for(waited(end()), CLOSE_S))
     except Exception as error:
         log.debug("transport: %s: %s", type(error).__name__, error)
     for result in await asyncio.gather(*ending, return_exceptions=True):
@@ -207,7 +225,7 @@ async def close(connection: Any, *tasks: "asyncio.Task[None]") -> None:
             log.debug("transport: %s: %s", type(result).__name__, result)
 
 
-async def copy_out(sock: socket.socket, connection: Any) -> None:
+async def copy_out(sock: socket.socket, connection: Any, tie: Tie) -> None:
     """Copy what the core writes, then its end."""
     loop = asyncio.get_running_loop()
     drain, write_eof = getattr(connection, "drain", None), getattr(connection, "write_eof", None)
@@ -215,7 +233,7 @@ async def copy_out(sock: socket.socket, connection: Any) -> None:
         await waited(connection.write(data))
         if drain is not None:
             await waited(drain())
-    if write_eof is not None and not is_left(sock):
+    if write_eof is not None and not tie.was_reset and not is_left(sock):
         await waited(write_eof())
 
 
@@ -227,7 +245,7 @@ async def received(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> byte
         return b""
 
 
-async def copy_in(sock: socket.socket, connection: Any) -> None:
+async def copy_in(sock: socket.socket, connection: Any, tie: Tie) -> None:
     """Copy what the other side says, then its end."""
     loop = asyncio.get_running_loop()
     while data := await connection.read(CHUNK):
@@ -235,6 +253,7 @@ async def copy_in(sock: socket.socket, connection: Any) -> None:
             await loop.sock_sendall(sock, data)
         except (BrokenPipeError, ConnectionResetError):
             return  # the core has left
+    tie.has_ended = True
     sock.shutdown(socket.SHUT_WR)
 
 

@@ -8,12 +8,15 @@ import threading
 import pytest
 from conversations import GET, Forwarding, echo, post, wait_until
 from h2_origin import H2Origin
+from http2_frames import FrameClient
 from pki import Authority
 from tls_origin import TlsOrigin
 
 from pingora import (
     HttpPeer,
     Limits,
+    LoadBalancer,
+    PeerOptions,
     ProxyHttp,
     Response,
     RetryPolicy,
@@ -174,17 +177,56 @@ def test_an_open_that_gives_no_connection_is_told(proxy_factory, caplog, given):
     assert "expected an object with read, write and close" in caplog.text
 
 
-@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"])
-def test_a_connection_that_fails_is_one_that_ended(proxy_factory, head):
+def failing(*said):
+    """A script that says this, then fails."""
+
     def script(carrier, data):
-        if head:
-            carrier.said.put_nowait(head)
+        for part in said:
+            carrier.said.put_nowait(part)
         carrier.said.put_nowait(OSError("cut"))
 
+    return script
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"])
+def test_a_connection_that_fails_is_one_that_was_cut(proxy_factory, head):
+    script = failing(head) if head else failing()
     opened = []
     answer = proxy_factory(Over(opening(lambda: Memory(script), opened), retry=RetryPolicy(attempts=1))).exchange(GET)
     assert answer.endswith(b"part" if head else b"upstream_closed\n")
     assert all(carrier.closed.wait(10) for _, carrier in opened)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "2"])
+def test_an_answer_without_a_length_whose_connection_fails_is_never_whole(proxy_factory, version):
+    script = failing(b"HTTP/1.1 200 OK\r\n\r\n", b"part")
+    proxy = proxy_factory(Over(opening(lambda: Memory(script), [])))
+    if version == "2":
+        with FrameClient(proxy) as client:
+            client.request()
+            answer = client.answer()
+        assert (answer["body"], answer["reset"]) == (b"part", "INTERNAL_ERROR")
+        return
+    with proxy.connect(20) as client:
+        client.sendall(GET.replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
+        got = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := client.recv(65536):
+                got += more
+            assert version == "1.1"  # whose chunks have an end of their own
+    assert b"part" in got
+    assert not got.endswith(b"0\r\n\r\n")
+    assert proxy.serving.counters['pingora_failures_total{reason="upstream_truncated"}'] == 1
+
+
+def test_endpoints_of_a_balancer_use_the_transport_of_their_options(proxy_factory):
+    opened = []
+    proxy = ProxyHttp()
+    peer = PeerOptions(transport=Transport(opening(Memory, opened)))
+    proxy.upstreams = LoadBalancer(["unix:@one", "unix:@two"], peer=peer)
+    running = proxy_factory(proxy)
+    assert all(running.exchange(GET).endswith(b"hi") for _ in range(4))
+    assert sorted(address for address, _ in opened) == ["unix:@one", "unix:@two"]
 
 
 def test_an_end_of_the_connection_ends_the_answer(proxy_factory):
@@ -220,6 +262,60 @@ def test_a_carrier_that_takes_nothing_stops_the_client(proxy_factory):
         assert now["lent_bytes"] + now["reserved_bytes"] < 2 * MIB
 
 
+def to_the_end(sock):
+    """Read all that comes; a reset is raised."""
+    got = b""
+    while more := sock.recv(65536):
+        got += more
+    return got
+
+
+class Tcp(TcpProxy):
+    def __init__(self, peer):
+        self.peer = peer
+
+    def upstream_peer(self, session):
+        return self.peer
+
+
+def test_a_failure_behind_a_tcp_proxy_is_a_reset_for_its_client_and_an_end_is_none(proxy_factory):
+    def ending(carrier, data):
+        carrier.said.put_nowait(b"whole")
+        carrier.said.put_nowait(b"")
+
+    for script, is_cut in ((failing(b"part"), True), (ending, False)):
+        peer = HttpPeer("unix:@memory", transport=Transport(opening(lambda script=script: Memory(script), [])))
+        with proxy_factory(Tcp(peer)).connect(20) as client:
+            client.sendall(b"anything")
+            if is_cut:
+                with pytest.raises(ConnectionResetError):
+                    to_the_end(client)
+            else:
+                assert to_the_end(client) == b"whole"
+
+
+class Abortable(Memory):
+    """A carrier that can be cut."""
+
+    def __init__(self, script=None):
+        super().__init__(script)
+        self.aborted = threading.Event()
+
+    def abort(self):
+        self.aborted.set()
+
+
+def test_a_client_that_resets_cuts_what_carries_the_upstream(proxy_factory):
+    asked = threading.Event()
+    opened = []
+    transport = Transport(opening(lambda: Abortable(lambda carrier, data: asked.set()), opened))
+    with proxy_factory(Tcp(HttpPeer("unix:@memory", transport=transport))).connect() as client:
+        client.sendall(b"anything")
+        assert asked.wait(10)
+        client.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER of 0 s: close() resets
+    assert opened[0][1].aborted.wait(10)
+
+
 # -- from clients
 
 
@@ -252,6 +348,46 @@ def test_a_client_in_memory_is_served(proxy_factory, options, client):
     answer = ask(proxy, proxy_factory(proxy), [GET], **options)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\n" + client)
+
+
+def hanging_up(connection, data):
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")
+    wait_until(lambda: b"part" in b"".join(hanging_up.got))
+    connection.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_an_answer_that_is_cut_cuts_the_client_and_one_that_ends_does_not(proxy_factory, origin_factory, is_cut):
+    """In HTTP/1.0, where a body ends with its connection."""
+    got = hanging_up.got = []
+    origin = origin_factory(hanging_up if is_cut else b"HTTP/1.1 200 OK\r\n\r\nwhole")
+    proxy = Forwarding(origin.address)
+    carrier = Abortable(lambda self, data: got.append(data))
+
+    async def converse():
+        carrier.said.put_nowait(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        await asyncio.wait_for(serve_connection(proxy, carrier), 20)
+
+    running = proxy_factory(proxy)
+    running.call(converse(), timeout=30)
+    assert b"".join(got).endswith(b"part" if is_cut else b"whole")
+    assert (carrier.aborted.is_set(), carrier.closed.is_set()) == (is_cut, not is_cut)
+
+
+def test_a_client_that_fails_is_a_reset_for_the_upstream(proxy_factory, peer_factory):
+    ended = []
+
+    def script(connection):
+        connection.recv(100)
+        try:
+            ended.append(connection.recv(100))
+        except ConnectionResetError:
+            ended.append("reset")
+
+    proxy = Tcp(HttpPeer(peer_factory(script).address))
+    ask(proxy, proxy_factory(proxy), [b"part", OSError("cut")])
+    wait_until(lambda: ended)
+    assert ended == ["reset"]
 
 
 def test_an_end_of_the_client_is_a_half_close(proxy_factory, origin_factory):

@@ -148,4 +148,4 @@ class Config(Struct, frozen=True, kw_only=True):
     reason_header: Annotated[str, parsed(parse_field_name)] | None = None
 
 
-NOT_KEYS = {"source"}
+NOT_KEYS = {"source", "transport"}

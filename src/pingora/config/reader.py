@@ -122,7 +122,7 @@ class Reader:
         if not isinstance(values, dict):
             return self._wrong(path, "expected a table", values)
         hints = typing.get_type_hints(kind)
-        known = [field.name for field in dataclasses.fields(kind)]
+        known = [field.name for field in dataclasses.fields(kind) if field.name not in NOT_KEYS]
         self._unknown_keys(values, known, path)
         result = {
             name: self._setting(kind, name, hints[name], value, (*path, name))
@@ -234,7 +234,8 @@ def keys_of(kind: Any = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
     """Yield the path and the default of every key that is no table itself; `...` if there is no default."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         defaults = kind()
-        yield from (((*path, field.name), getattr(defaults, field.name)) for field in dataclasses.fields(kind))
+        names = [field.name for field in dataclasses.fields(kind) if field.name not in NOT_KEYS]
+        yield from (((*path, name), getattr(defaults, name)) for name in names)
         return
     for field in msgspec.structs.fields(kind):
         if field.name in NOT_KEYS:

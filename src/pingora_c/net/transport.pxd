@@ -45,6 +45,13 @@ cdef class Transport:
     cdef str failure(self)
 
 
+cdef class Tie:
+    """What whoever holds the other end of a pair of sockets and we tell each other: a pair knows no reset."""
+    cdef public bint has_ended       # its end is a proper one; else it was cut
+    cdef readonly bint was_reset     # we cut it
+
+
 cdef class PlainTransport(Transport):
+    cdef Tie tie         # None: the socket itself tells all
     @staticmethod
     cdef PlainTransport new(int fd)

@@ -56,6 +56,11 @@ cdef class Transport:
 
 
 @cython.final
+cdef class Tie:
+    """What one end of a pair of sockets tells the other beside bytes: `has_ended`, that its end is no cut."""
+
+
+@cython.final
 cdef class PlainTransport(Transport):
     @staticmethod
     cdef PlainTransport new(int fd):
@@ -73,7 +78,7 @@ cdef class PlainTransport(Transport):
             if got > 0:
                 return got
             if got == 0:
-                return IO_EOF
+                return IO_EOF if self.tie is None or self.tie.has_ended else IO_TRUNCATED
             if errno == EINTR:
                 continue
             if errno == EAGAIN:
@@ -103,3 +108,8 @@ cdef class PlainTransport(Transport):
 
     cdef void shutdown(self) noexcept:
         shutdown_fd(self.fd, SHUT_WR)
+
+    cdef void reset(self) noexcept:
+        if self.tie is not None:
+            self.tie.was_reset = True
+        Transport.reset(self)

@@ -4,7 +4,7 @@ from pingora_c.lib.socket cimport sockaddr_storage
 from pingora_c.net.listener cimport Acceptor
 from pingora_c.net.proxy_protocol cimport ProxyProtocol
 from pingora_c.net.tls_server cimport ServerContext
-from pingora_c.net.transport cimport Transport
+from pingora_c.net.transport cimport Tie, Transport
 from pingora_c.proxy.h2_server cimport H2Server
 from pingora_c.proxy.plan cimport Plan, RetryRules
 from pingora_c.proxy.server_connection cimport Application, ServerConnection, ServerLimits
@@ -26,6 +26,7 @@ cdef class ProxyService(Application):
     cdef set servers             # open client connections
     cdef list listeners
     cdef bint is_closed
+    cdef Tie tie                 # of the socket that serve_socket hands in
     # The server's side of a connection that is accepted now.
     cdef ServerConnection new_connection(self)
     # The first request of a connection under the present plan: what depends on the plan is decided anew.

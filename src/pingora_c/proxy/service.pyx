@@ -18,7 +18,7 @@ from pingora_c.net.networks cimport Networks
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls cimport TlsTransport
 from pingora_c.net.tls_server cimport ServerContext
-from pingora_c.net.transport cimport PlainTransport, Transport
+from pingora_c.net.transport cimport PlainTransport, Tie, Transport
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.downstream cimport H1Server
 from pingora_c.proxy.error_page cimport ErrorPages
@@ -247,15 +247,20 @@ cdef class ProxyService(Application):
         if trusted is not None:
             listener.acceptor = Introducer(self.reactor, listener.acceptor, trusted, is_required, limit_ms)
 
-    def serve_socket(self, int fd, Address client=None):
-        """Serve a connected socket, which it takes over, as if its client were at `client`; None: at a Unix socket."""
+    def serve_socket(self, int fd, Address client=None, Tie tie=None):
+        """Serve a connected socket, which it takes over, as if its client were at `client`; None: at a Unix socket.
+
+        `tie` is of a pair of sockets.
+        """
         cdef sockaddr_storage address
         memset(&address, 0, sizeof(address))
         address.ss_family = AF_UNIX
         if client is not None:
             address = client.raw
         self.reactor.enter()
+        self.tie = tie
         self.take(fd, &address, None, None)
+        self.tie = None
         self.reactor.leave()
 
     def stop_listener(self, Listener listener not None):
@@ -295,6 +300,7 @@ cdef class ProxyService(Application):
                              TlsAcceptor tls) except -1:
         cdef ServerConnection server = self.new_connection()
         cdef Transport transport
+        cdef PlainTransport plain
         server.introduction = introduction
         server.application = self
         server.note_client(address)
@@ -307,7 +313,12 @@ cdef class ProxyService(Application):
             return 1
         try:
             self.servers.add(server)
-            transport = PlainTransport.new(fd) if tls is None else tls.encrypt(fd, server)
+            if tls is None:
+                plain = PlainTransport.new(fd)
+                plain.tie = self.tie
+                transport = plain
+            else:
+                transport = tls.encrypt(fd, server)
         except:
             self.servers.discard(server)
             self.reactor.admission.leave(server.client_key)

@@ -2,6 +2,7 @@ from collections.abc import Hashable
 from typing import Protocol, final
 
 from pingora_c.net.tls_client import ClientContext
+from pingora_c.net.transport import Tie
 from pingora_c.upstream.address import Address
 from pingora_c.upstream.endpoint import Endpoint
 
@@ -12,6 +13,7 @@ class _UpstreamTls(Protocol):
 
 class _Transport(Protocol):
     def dial(self, address: str) -> int: ...
+    def tie_of(self, fd: int) -> Tie | None: ...
 
 PROTOCOLS: tuple[str, ...]
 

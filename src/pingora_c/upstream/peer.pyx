@@ -11,7 +11,7 @@ from pingora_c.lib.socket cimport (
 from pingora_c.lib.type_slots cimport Py_TYPE, PyObject, PyTypeObject, PyVectorcall_NARGS, vectorcallfunc
 from pingora_c.lib.unistd cimport close
 from pingora_c.net.proxy_protocol cimport introduce
-from pingora_c.net.transport cimport PlainTransport
+from pingora_c.net.transport cimport PlainTransport, Tie
 from pingora_c.upstream.address cimport Address
 
 PROTOCOLS = ("h1", "h2", "h2h1")     # in the order of PeerProtocol
@@ -225,8 +225,12 @@ cdef class HttpPeer:
 
     cdef Transport new_transport(self, int fd, bint h1_only):
         cdef bytes offered = None        # as the settings of TLS say
+        cdef PlainTransport plain
+        cdef Tie tie = None if self.transport is None else <Tie?>self.transport.tie_of(fd)
         if self.context is None:
-            return PlainTransport.new(fd)
+            plain = PlainTransport.new(fd)
+            plain.tie = tie
+            return plain
         if h1_only:
             offered = b"\x08http/1.1"
         elif self.spoken == PEER_H2:
@@ -248,6 +252,7 @@ cdef class HttpPeer:
                 peer.set_times(options.connect_timeout, options.read_timeout, options.first_byte_timeout,
                                options.write_timeout, options.total_timeout, options.idle_timeout)
                 peer.proxy_protocol = options.proxy_protocol
+                peer.transport = options.transport
                 peer.set_http2(options.protocol, options.max_h2_streams, options.max_h2_connections,
                                options.h2_ping_interval, options.h2_ping_timeout, options.h2_window)
             if endpoint.tls is not None:
