@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -51,8 +52,9 @@ def reader(tmp_path):
     words = {"{python}": python} | {f"{{{shown}}}": str(port) for shown, port in ports.items()}
     program(programs, "make", re.sub(r"\{\w+\}", lambda match: words[match[0]], DEMO))
     (programs / ".curlrc").write_text("silent\nshow-error\n")  # its progress is for terminals only
+    others = Path(shutil.which("curl") or "/usr/bin/curl").parent  # of an asan build: without its sanitizer
     environment = os.environ | {
-        "PATH": f"{programs}:/usr/bin:/bin",
+        "PATH": f"{programs}:{others}:/usr/bin:/bin",
         "PYTHONPATH": ":".join(path for path in sys.path if path),
         "PYTHONUNBUFFERED": "1",
         "XDG_RUNTIME_DIR": str(tmp_path),
