@@ -13,6 +13,7 @@ from conversations import GET
 from pki import Authority
 from walkthrough import blocks_of as fences_of
 
+import pingora_c
 from pingora import LoadBalancer, ProxyHttp, metrics
 from pingora.rings import rings
 from pingora_c.proxy.plan import PHASES
@@ -131,7 +132,7 @@ def test_every_hook_is_in_the_table_of_phases():
 
 
 def test_every_reason_of_a_failure_is_in_the_table_with_its_status():
-    source = (ROOT / "src" / "pingora_c" / "proxy" / "failure.pyx").read_text()
+    source = (Path(pingora_c.__file__).parent / "proxy" / "failure.pyx").read_text()
     rows = re.findall(r'= Row\((\d+), b"(\w+)", b"(\w+)"\)', source)
     lines = (ROOT / "docs" / "phases.md").read_text().splitlines()
 
