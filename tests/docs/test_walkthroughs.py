@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import walkthrough
 from walkthrough import PORTS, Failed, Reader, blocks_of, is_as_shown
 
 from pingora.cli.demo import GATEWAY
@@ -88,3 +89,15 @@ def test_outputs_are_compared(shown, output, is_right):
 def test_a_command_that_does_something_else_is_told(reader):
     with pytest.raises(Failed, match="shown is:\nhi\n\nwhat came:\nho"):
         reader.follow("```console\n$ echo ho\nhi\n```\n")
+
+
+def test_who_listens_on_a_port_of_the_page_is_told_before_anything_is_typed(tmp_path, capsys, monkeypatch):
+    page = tmp_path / "page.md"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setattr(walkthrough, "PORTS", re.compile(rf"\b{port}\b"))
+        page.write_text(f"```console\n$ touch typed\n```\nThe proxy is on 127.0.0.1:{port}.\n")
+        assert walkthrough.main(str(page), str(tmp_path)) == 2
+    assert f"somebody listens on {port} of 127.0.0.1" in capsys.readouterr().out
+    assert not (tmp_path / "typed").exists()
+    assert walkthrough.ports_in_use(page.read_text()) == []

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,6 +59,16 @@ def is_as_shown(shown: str, output: str) -> bool:
     pattern = ".*".join(map(re.escape, shown.strip().split("…")))
     pattern = re.sub(r"process\\ \d+", r"process\\ \\d+", pattern)
     return re.fullmatch(pattern, output.replace("\r", "").strip(), re.DOTALL) is not None
+
+
+def ports_in_use(page: str) -> list[int]:
+    """Give the ports that a page names and somebody listens on."""
+    found = []
+    for port in sorted({int(name) for name in PORTS.findall(page)}):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                found.append(port)
+    return found
 
 
 class Failed(Exception):
@@ -166,11 +177,15 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
 def main(page: str, directory: str) -> int:
     """Follow a page; return the exit code."""
     home = Path(directory)
+    text = Path(page).read_text()
+    if used := ports_in_use(text):
+        print(f"{page}: its ports must be free, and somebody listens on {', '.join(map(str, used))} of 127.0.0.1")
+        return 2
     (home / ".curlrc").write_text("silent\nshow-error\n")  # its progress is for terminals only
     environment = {**os.environ, "CURL_HOME": directory, "PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": directory}
     reader = Reader(home, environment)
     try:
-        print(f"{page}: {reader.follow(Path(page).read_text())} commands did what is shown")
+        print(f"{page}: {reader.follow(text)} commands did what is shown")
     except Failed as problem:
         print(f"{page}: {problem}")
         return 1
