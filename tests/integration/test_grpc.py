@@ -5,13 +5,14 @@ import threading
 import time
 from concurrent import futures
 
-import grpc
 import pytest
 from conversations import proxy_to, wait_until
 from pki import Authority
 
 from pingora import Certificate, HttpPeer, Limits, ProxyHttp, Response, TlsSettings, UpstreamTls
 from pingora.testing import read_all
+
+grpc = pytest.importorskip("grpc", reason="grpcio has no wheel for this Python")
 
 SERVICE = "test.Echo"
 LARGE = 3_000_000

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 WORKFLOW = ROOT / ".github" / "workflows" / "wheels.yml"
-PYTHONS = ("cp311", "cp312", "cp313", "cp314")
+PYTHONS = ("cp311", "cp312", "cp313", "cp314", "cp314t")
 
 pytestmark = pytest.mark.skipif(
     not (WORKFLOW.exists() and find_spec("cibuildwheel")), reason="needs the whole checkout, and cibuildwheel"
