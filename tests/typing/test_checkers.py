@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pingora
+import pingora_c
 
 HERE = Path(__file__).parent
 SOURCES = Path(pingora.__file__).parents[1]
@@ -38,6 +39,11 @@ def pyright(tmp_path, name):
     ended = run([*PYRIGHT, "--outputjson", "--pythonpath", sys.executable, "--project", str(tmp_path)])
     found = json.loads(ended.stdout)["generalDiagnostics"]
     return {one["range"]["start"]["line"] + 1: one["message"] for one in found}
+
+
+@pytest.mark.parametrize("package", [pingora, pingora_c], ids=lambda package: package.__name__)
+def test_each_package_says_that_it_is_typed(package):
+    assert (Path(package.__file__).parent / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])
