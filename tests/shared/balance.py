@@ -17,8 +17,8 @@ PATIENCE_S = 5  # for threads of the test that end by themselves
 
 def count_all():
     """Let every class of the core be counted from now on."""
-    for name in core.names():
-        module = importlib.import_module(name)
+    modules = [importlib.import_module(name) for name in core.names()]  # all classes are made before one is counted
+    for module in modules:
         for thing in vars(module).values():
             if isinstance(thing, type) and thing.__module__ == module.__name__ and thing.__name__ not in KEPT:
                 lifetimes.count(thing)

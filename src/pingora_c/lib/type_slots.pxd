@@ -17,7 +17,6 @@ cdef extern from "Python.h":
 
     ctypedef struct PyTypeObject:
         unsigned long tp_flags
-        PyTypeObject* tp_base          # borrowed; NULL of object alone
         unsigned int tp_version_tag    # another one after each change of the type; 0: none yet
         allocfunc tp_alloc
         freefunc tp_free
