@@ -55,6 +55,9 @@ cdef enum KnownName:
 # The KnownName of `name` (any case), NAME_OTHER if it is none. Called once per field.
 cdef KnownName recognise(const char* name, size_t size) noexcept nogil
 
+# Its text, in lower case; it is never freed.
+cdef const char* known_text(uint8_t known) noexcept nogil
+
 # Whether a name tells an origin who the client is: X-Forwarded-* in full, and X-Forwarded-* and X-Real-IP written with
 # `_`, which some origins read as `-`. Forwarded and X-Real-IP themselves are known names. Any case.
 cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil

@@ -58,6 +58,10 @@ cdef KnownName recognise(const char* name, size_t size) noexcept nogil:
     return <KnownName>known
 
 
+cdef const char* known_text(uint8_t known) noexcept nogil:
+    return TEXTS[known]
+
+
 cdef bint begins_folded(const char* name, size_t size, const char* text) noexcept nogil:
     """`name` begins with the lower-case `text`, `_` taken for `-`."""
     cdef size_t i = 0
