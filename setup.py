@@ -3,7 +3,8 @@
 The modules are one table, the Cython directives one place. All modules but two are linked into one library,
 pingora_c.core, which makes Python modules of them: a library each costs a dlopen and a dozen pages of memory.
 PINGORA_BUILD chooses the kind of build:
-release (default), debug (Cython's own checks, object counts), asan (AddressSanitizer and UBSan),
+release (default), quick (the same without link-time optimization, for work on the core), debug (Cython's own checks,
+object counts), asan (AddressSanitizer and UBSan),
 fuzz (libFuzzer instrumentation, needs CC=clang), coverage (line tracing) or none (metadata only: tools/build.sh links
 the tree into .venv with it and compiles in place).
 """
@@ -26,6 +27,7 @@ from setuptools.modified import newer_group
 
 ROOT = Path(__file__).parent
 KIND = os.environ.get("PINGORA_BUILD", "release")
+RELEASES = ("release", "quick")
 GENERATED = Path(f"build/cython-{KIND}")
 
 # One row per module below src/pingora_c that is linked into the core; a module that only has a .pxd has no row.
@@ -178,8 +180,14 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-function", "-Wno-unused-parameter",
 COUNTED = ["-DPINGORA_DEBUG=1", "-DCYTHON_USE_FREELISTS=0"]
 SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", "-U_FORTIFY_SOURCE"]
 
+RELEASE = ["-O2", "-g1", *HARDENING]
+HARDENED = ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL"]
+# A third less code: modules have functions of Cython's in common.
+LINKED_AS_ONE = [] if "clang" in os.environ.get("CC", "") else ["-flto=auto"]
+
 KINDS = {
-    "release": ({}, ["-O2", "-g1", *HARDENING], ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL"]),
+    "release": ({}, [*RELEASE, *LINKED_AS_ONE], ["-O2", *HARDENED, *LINKED_AS_ONE]),
+    "quick": ({}, RELEASE, HARDENED),
     "debug": (CHECKED, ["-O0", "-g", *COUNTED], []),
     "asan": (
         {},
@@ -237,7 +245,7 @@ BUILT_AS = Path("build/built_as")  # how the objects in this tree were made
 def how() -> str:
     """Tell all that the objects depend on beside the sources; for those who look for faults, the whole of this file."""
     flags = [os.environ.get(name) for name in ("CC", "CFLAGS", "LDFLAGS")]
-    return repr((KIND, flags, DIRECTIVES, KINDS[KIND] if KIND == "release" else Path(__file__).read_text()))
+    return repr((KIND, flags, DIRECTIVES, KINDS[KIND] if KIND in RELEASES else Path(__file__).read_text()))
 
 
 def is_stale() -> bool:
@@ -316,7 +324,7 @@ def translate(modules: list[Extension], directives: dict[str, object]) -> list[E
                 compiler_directives=DIRECTIVES | directives,
                 build_dir=str(GENERATED),
                 show_all_warnings=is_strict,
-                emit_linenums=KIND != "release",
+                emit_linenums=KIND not in RELEASES,
                 force=is_stale(),
                 nthreads=0,
             )

@@ -133,7 +133,7 @@ def test_a_try_that_takes_too_long_is_followed_by_another(proxy_factory, origin_
     [
         (RetryPolicy(try_timeout=0.1), b"try_timeout"),
         (RetryPolicy(total_timeout=0.1, lost=True), b"total_timeout"),
-        (RetryPolicy(try_timeout=0.07, total_timeout=0.1, lost=True), b"total_timeout"),
+        (RetryPolicy(try_timeout=0.5, total_timeout=0.8, lost=True), b"total_timeout"),
     ],
     ids=["one try", "all tries", "the second try is cut by the total"],
 )
