@@ -63,6 +63,7 @@ class Authority(Issued):
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + begin_days * DAY)
             .not_valid_after(now + end_days * DAY)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
 
     def issue(self, *names, kind="EC", common_name=None, days=(-1, 30), key=None):
@@ -70,6 +71,8 @@ class Authority(Issued):
         key = key or new_key(kind)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name or names[0])])
         builder = self._builder(subject, self.certificate.subject, key.public_key(), *days)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.private.public_key())
+        builder = builder.add_extension(issuer, critical=False)  # Python 3.13 verifies none without
         alternatives = [general_name(name) for name in names]
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)

@@ -1,5 +1,6 @@
 """Two origins to try the proxy with: python origins.py"""
 
+import contextlib
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,9 +26,9 @@ class Hello(BaseHTTPRequestHandler):
         """Say nothing: the proxy has an access log."""
 
 
-threads = []
 for port in PORTS:
     server = ThreadingHTTPServer(("127.0.0.1", port), Hello)
-    threads.append(threading.Thread(target=server.serve_forever))
-    threads[-1].start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"origin on http://127.0.0.1:{port}", flush=True)
+with contextlib.suppress(KeyboardInterrupt):
+    threading.Event().wait()  # a program whose main thread has ended starts no thread for a connection in Python 3.12
