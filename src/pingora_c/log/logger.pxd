@@ -11,8 +11,8 @@ from pingora_c.log.writer cimport LogWriter
 cdef enum Decision:
     DECISION_FAILED = -1
     DISABLED
-    SHORT
-    USUAL
+    WRITTEN
+    USUAL        # nothing was done: the standard library's way is to be taken
 
 
 # The loggers that a record meets on its way to the root.
@@ -37,6 +37,6 @@ cdef class ShortWay:
 
     # Whether the methods of Logger are ours, and those that are left out as they were.
     cdef bint is_untouched(self) except -1
-    # What becomes of a call of this logger with this level.
-    cdef Decision decide(self, object logger, object level) except DECISION_FAILED
+    # Write what a call of this logger with this level says, if nobody else would see it.
+    cdef Decision write(self, object logger, object level, object message, object args) except DECISION_FAILED
     cdef Route route_of(self, object logger)

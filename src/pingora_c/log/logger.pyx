@@ -104,7 +104,7 @@ cdef class ShortWay:
         route = self.routes[logger] = new_route(logger)
         return route
 
-    cdef Decision decide(self, object logger, object level) except DECISION_FAILED:
+    cdef Decision write(self, object logger, object level, object message, object args) except DECISION_FAILED:
         cdef Route route
         cdef PyObject* is_enabled
         if type(logger) is not Logger and type(logger) is not RootLogger:
@@ -126,15 +126,13 @@ cdef class ShortWay:
         if (found(attributes, "filters") or found(attributes, "formatter") is not None
                 or level < found(attributes, "level")):
             return USUAL
-        return SHORT
+        log_at_once(self.writer, route.name, level, message, args)
+        return WRITTEN
 
 
 cdef object level_method(ShortWay way, str name, object level):
     def method(self, msg, *args, **kwargs):
-        cdef Decision decision = way.decide(self, level)
-        if decision == SHORT and not kwargs:
-            log_at_once(way.writer, way.route_of(self).name, level, msg, args)
-        elif decision != DISABLED:
+        if kwargs or way.write(self, level, msg, args) == USUAL:
             way.usual[name](self, msg, *args, **kwargs)
 
     method.__name__ = name
@@ -145,9 +143,7 @@ cdef object level_method(ShortWay way, str name, object level):
 
 cdef object log_method(ShortWay way):
     def _log(self, level, msg, args, exc_info=None, extra=None, stack_info=False, stacklevel=1):
-        if exc_info or extra or stack_info or way.decide(self, level) != SHORT:
+        if exc_info or extra or stack_info or way.write(self, level, msg, args) != WRITTEN:
             way.usual["_log"](self, level, msg, args, exc_info, extra, stack_info, stacklevel)
-        else:
-            log_at_once(way.writer, way.route_of(self).name, level, msg, args)
 
     return _log
