@@ -1,7 +1,7 @@
 """Bytes that wait, first in, first out: a chain of pooled buffers, and of bytes objects that are kept, not copied.
 Zeroed memory is an empty queue.
 
-Invariants: size is the sum of end - at over the chain, held that of cap; no segment of the chain is empty.
+Invariants: size is the sum of end - at over the chain, held that of cap; no segment but the last is empty.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
@@ -25,6 +25,8 @@ cdef QueueSegment* segment_new(size_t size) noexcept nogil
 # One of `size` bytes of `body` from `at` on, which it keeps alive. NULL without memory.
 cdef QueueSegment* segment_keeping(bytes body, size_t at, uint32_t size) noexcept
 cdef void segment_free(QueueSegment* segment) noexcept nogil
+# At the end of the chain; an empty one is to be filled before anything else is pushed.
+cdef void queue_append(ByteQueue* queue, QueueSegment* segment) noexcept nogil
 
 # Copy `size` bytes to the end; 0, or -1 without memory (part of them may be in it: the queue is of no use any more).
 cdef int queue_push(ByteQueue* queue, const char* data, size_t size) noexcept nogil

@@ -46,7 +46,7 @@ cdef void segment_free(QueueSegment* segment) noexcept nogil:
         free(segment)
 
 
-cdef void append(ByteQueue* queue, QueueSegment* segment) noexcept nogil:
+cdef void queue_append(ByteQueue* queue, QueueSegment* segment) noexcept nogil:
     queue.held += segment.cap
     if queue.last == NULL:
         queue.first = segment
@@ -62,7 +62,7 @@ cdef QueueSegment* grow(ByteQueue* queue, size_t size) noexcept nogil:
         size = queue.held // 4 - sizeof(QueueSegment)
     segment = segment_new(size if size + sizeof(QueueSegment) > BUFFER_SMALL else BUFFER_SMALL - sizeof(QueueSegment))
     if segment != NULL:
-        append(queue, segment)
+        queue_append(queue, segment)
     return segment
 
 
@@ -95,7 +95,7 @@ cdef int queue_push_kept(ByteQueue* queue, bytes body, size_t size) noexcept:
         segment = segment_keeping(body, at, part)
         if segment == NULL:
             return -1
-        append(queue, segment)
+        queue_append(queue, segment)
         queue.size += part
         at += part
     return 0
@@ -113,7 +113,7 @@ cdef void queue_drop(ByteQueue* queue, size_t size) noexcept nogil:
     cdef QueueSegment* segment
     cdef size_t part
     queue.size -= size
-    while size:
+    while queue.first != NULL:
         segment = queue.first
         part = segment.end - segment.at
         if part > size:

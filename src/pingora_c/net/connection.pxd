@@ -15,7 +15,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.base.flag cimport flag
 from pingora_c.lib.socket cimport iovec
-from pingora_c.mem.byte_queue cimport QueueSegment
+from pingora_c.mem.byte_queue cimport ByteQueue
 from pingora_c.net.reactor cimport EventSource, Reactor
 from pingora_c.net.timer cimport Timer
 from pingora_c.net.transport cimport Transport
@@ -32,9 +32,7 @@ cdef class Connection(EventSource):
     cdef uint32_t pending_at
     cdef uint32_t pending_size
     cdef uint32_t pending_cap
-    cdef QueueSegment* out_first   # owned
-    cdef QueueSegment* out_last
-    cdef size_t out_queued       # bytes in the queue
+    cdef ByteQueue out           # what could not be written yet
     cdef size_t read_limit       # bytes one read may bring, <= SCRATCH_SIZE
     cdef flag asks_room          # room() says before each read how many it may be
     cdef uint64_t bytes_read
@@ -98,9 +96,6 @@ cdef class Connection(EventSource):
     cdef int keep(self, const char* data, size_t size) noexcept
     cdef int make_room(self) noexcept
     cdef void free_pending(self) noexcept
-    cdef void free_queue(self) noexcept
-    cdef void append(self, QueueSegment* segment) noexcept
-    cdef void drop_sent(self, size_t size) noexcept
     cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept
     cdef void after_write_error(self) noexcept
     cdef void flush_before_reuse(self) noexcept

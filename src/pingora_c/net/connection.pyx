@@ -4,14 +4,15 @@ from libc.string cimport memcpy, memmove
 from pingora_c.lib.epoll cimport EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from pingora_c.lib.socket cimport iovec
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, BUFFER_SMALL, pool_give, pool_release, pool_reserve, try_pool_take
-from pingora_c.mem.byte_queue cimport QueueSegment, segment_free, segment_keeping, segment_new
+from pingora_c.mem.byte_queue cimport (
+    QueueSegment, queue_append, queue_drop, queue_free, queue_push_kept, segment_free, segment_new,
+)
 from pingora_c.net.reactor cimport GATHER_MAX
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
 
 cdef enum:
     SEGMENTS_PER_WRITE = 16
-    KEPT_MOST = 1073741824       # bytes of an object in one segment
 
 cdef uint32_t EDGES_READING = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
 cdef uint32_t EDGES_BOTH = EDGES_READING | EPOLLOUT
@@ -30,7 +31,7 @@ cdef class Connection(EventSource):
     def __dealloc__(self):
         timer_unlink(&self.timer)
         self.free_pending()
-        self.free_queue()
+        queue_free(&self.out)
 
     cdef int open(self, Reactor reactor, Transport transport) noexcept:
         cdef uint32_t events
@@ -241,10 +242,10 @@ cdef class Connection(EventSource):
     # -- writing
 
     cdef char* reserve(self, size_t size) noexcept:
-        cdef QueueSegment* segment = self.out_last
+        cdef QueueSegment* segment = self.out.last
         if self.reactor.n_gather and self.reactor.dirty is self:
             self.flush()
-            segment = self.out_last
+            segment = self.out.last
         if segment == NULL or segment.cap < segment.end + size:
             segment = segment_new(size)
             if segment == NULL:
@@ -252,19 +253,12 @@ cdef class Connection(EventSource):
             if segment.cap - segment.end < size:
                 segment_free(segment)
                 return NULL
-            self.append(segment)
+            queue_append(&self.out, segment)
         return segment.start + segment.end
 
-    cdef void append(self, QueueSegment* segment) noexcept:
-        if self.out_last == NULL:
-            self.out_first = segment
-        else:
-            self.out_last.next = segment
-        self.out_last = segment
-
     cdef void commit(self, size_t size) noexcept:
-        self.out_last.end += <uint32_t>size
-        self.out_queued += size
+        self.out.last.end += <uint32_t>size
+        self.out.size += size
         if not self.is_blocked:
             self.reactor.mark_dirty(self)
 
@@ -293,11 +287,11 @@ cdef class Connection(EventSource):
         if self.is_broken:
             return 0
         while size:
-            segment = self.out_last
+            segment = self.out.last
             if segment == NULL or segment.end >= segment.cap:
                 if self.reserve(1 if size < BUFFER_SMALL // 2 else BUFFER_LARGE - sizeof(QueueSegment)) == NULL:
                     return -1
-                segment = self.out_last
+                segment = self.out.last
             part = segment.cap - segment.end
             if part > size:
                 part = size
@@ -308,21 +302,14 @@ cdef class Connection(EventSource):
         return 0
 
     cdef int write_kept(self, bytes body, size_t size) noexcept:
-        cdef QueueSegment* segment
-        cdef size_t at = 0
-        cdef uint32_t part
         if self.is_broken:
             return 0
         if self.reactor.n_gather and self.reactor.dirty is self:
             self.flush()         # it goes first
-        while at < size and not self.is_broken:
-            part = <uint32_t>min(size - at, <size_t>KEPT_MOST)
-            segment = segment_keeping(body, at, part)
-            if segment == NULL:
-                return -1
-            self.append(segment)
-            self.out_queued += part
-            at += part
+            if self.is_broken:
+                return 0
+        if queue_push_kept(&self.out, body, size) < 0:
+            return -1
         if not self.is_blocked:
             self.reactor.mark_dirty(self)
         return 0
@@ -342,7 +329,7 @@ cdef class Connection(EventSource):
         return self.write(place, size)
 
     cdef size_t unsent(self) noexcept:
-        cdef size_t total = self.out_queued
+        cdef size_t total = self.out.size
         cdef int i
         if self.reactor.dirty is self:
             for i in range(self.reactor.n_gather):
@@ -364,10 +351,10 @@ cdef class Connection(EventSource):
             self.reactor.dirty = None
         if self.is_closed or self.is_broken:
             return
-        while not self.is_blocked and (self.out_queued or first < n_gather):
+        while not self.is_blocked and (self.out.size or first < n_gather):
             count = 0
             total = queued = 0
-            segment = self.out_first
+            segment = self.out.first
             while segment != NULL and count < SEGMENTS_PER_WRITE:
                 spans[count].iov_base = segment.start + segment.at
                 spans[count].iov_len = segment.end - segment.at
@@ -392,7 +379,7 @@ cdef class Connection(EventSource):
             self.bytes_written += taken
             if <size_t>taken < total:
                 self.is_blocked = True
-            self.drop_sent(<size_t>taken if <size_t>taken < queued else queued)
+            queue_drop(&self.out, <size_t>taken if <size_t>taken < queued else queued)
             if <size_t>taken >= queued:
                 taken -= queued
             else:
@@ -412,7 +399,7 @@ cdef class Connection(EventSource):
             if self.reactor.watch(self, self.transport.fd, EDGES_BOTH) < 0:
                 self.after_write_error()
                 return
-        if self.wants_shutdown and self.out_queued == 0:
+        if self.wants_shutdown and self.out.size == 0:
             self.wants_shutdown = False
             self.has_shut = True
             self.transport.shutdown()
@@ -437,35 +424,10 @@ cdef class Connection(EventSource):
             i += 1
         return True
 
-    cdef void drop_sent(self, size_t size) noexcept:
-        cdef QueueSegment* segment
-        cdef size_t part
-        self.out_queued -= size
-        while self.out_first != NULL:
-            segment = self.out_first
-            part = segment.end - segment.at
-            if part > size:
-                segment.at += <uint32_t>size
-                return
-            size -= part
-            self.out_first = segment.next
-            if self.out_first == NULL:
-                self.out_last = NULL
-            segment_free(segment)
-
     cdef void after_write_error(self) noexcept:
         self.is_broken = True
-        self.free_queue()
+        queue_free(&self.out)
         self.reactor.make_ready(self)
-
-    cdef void free_queue(self) noexcept:
-        cdef QueueSegment* segment
-        while self.out_first != NULL:
-            segment = self.out_first
-            self.out_first = segment.next
-            segment_free(segment)
-        self.out_last = NULL
-        self.out_queued = 0
 
     cdef void shutdown_write(self) noexcept:
         if self.is_broken or self.is_closed:
@@ -485,7 +447,7 @@ cdef class Connection(EventSource):
             self.reactor.dirty = None
             self.reactor.n_gather = 0
         self.reactor.forget(self)
-        self.free_queue()
+        queue_free(&self.out)
 
     cdef void close(self) noexcept:
         if not self.is_closed:

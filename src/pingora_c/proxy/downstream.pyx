@@ -264,7 +264,7 @@ cdef class H1Server(ServerConnection):
         self.flush()
         if self.is_broken:
             self.close()
-        elif self.out_queued:
+        elif self.out.size:
             timer_clear(&self.timer)   # the write timer watches
         else:
             self.linger()

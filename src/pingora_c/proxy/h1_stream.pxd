@@ -26,6 +26,8 @@ cdef class H1Stream(Stream):
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept
     cdef void end_body(self, Trailers trailers) noexcept
+    # Begin a part of a body: how much of it goes out, -1 without memory.
+    cdef Py_ssize_t frame(self, size_t size) noexcept
     # Room for a head of up to `room` bytes, NULL without memory; head_written follows with what was used of it.
     cdef char* head_place(self, size_t room) noexcept
     cdef int head_written(self, size_t size) noexcept      # 0, -1 without memory

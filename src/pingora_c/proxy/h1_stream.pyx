@@ -104,27 +104,8 @@ cdef class H1Stream(Stream):
         cdef int kind = CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY
         self.owner.on_failure(self.is_client, kind)
 
-    cdef int send_body(self, const char* data, size_t size) noexcept:
+    cdef Py_ssize_t frame(self, size_t size) noexcept:
         cdef char line[32]
-        cdef size_t line_size
-        if size == 0 or self.out_framing == FRAME_NONE:
-            return 0
-        if self.out_framing == FRAME_CHUNKED:
-            line_size = encode_chunk_line(size, not self.out_started, line)
-            if self.connection.write_small(line, line_size) < 0:
-                return -1
-            self.out_started = True
-        elif self.out_framing == FRAME_LENGTH:
-            if size > self.out_left:
-                size = self.out_left
-            self.out_left -= size
-        return self.connection.write(data, size)
-
-    cdef int send_kept(self, bytes body) noexcept:
-        cdef char line[32]
-        cdef size_t size = PyBytes_GET_SIZE(body)
-        if size < KEPT_LEAST or self.out_framing == FRAME_NONE:
-            return self.send_body(PyBytes_AS_STRING(body), size)
         if self.out_framing == FRAME_CHUNKED:
             if self.connection.write_small(line, encode_chunk_line(size, not self.out_started, line)) < 0:
                 return -1
@@ -133,7 +114,22 @@ cdef class H1Stream(Stream):
             if size > self.out_left:
                 size = self.out_left
             self.out_left -= size
-        return self.connection.write_kept(body, size)
+        return <Py_ssize_t>size
+
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        cdef Py_ssize_t framed
+        if size == 0 or self.out_framing == FRAME_NONE:
+            return 0
+        framed = self.frame(size)
+        return -1 if framed < 0 else self.connection.write(data, <size_t>framed)
+
+    cdef int send_kept(self, bytes body) noexcept:
+        cdef size_t size = PyBytes_GET_SIZE(body)
+        cdef Py_ssize_t framed
+        if size < KEPT_LEAST or self.out_framing == FRAME_NONE:
+            return self.send_body(PyBytes_AS_STRING(body), size)
+        framed = self.frame(size)
+        return -1 if framed < 0 else self.connection.write_kept(body, <size_t>framed)
 
     cdef int send_end(self, Trailers trailers) noexcept:
         if self.out_done:

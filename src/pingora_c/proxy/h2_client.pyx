@@ -194,7 +194,7 @@ cdef class H2ClientSession(H2Session):
 
     cdef bint has_room(self) noexcept:
         cdef H2Client client = <H2Client>self.client
-        return client.out_queued < OUT_MAX
+        return client.out.size < OUT_MAX
 
     cdef void on_section(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
         if stream != NULL:

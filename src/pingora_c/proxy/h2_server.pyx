@@ -71,7 +71,7 @@ cdef class ServerSession(H2Session):
 
     cdef bint has_room(self) noexcept:
         cdef H2Server server = <H2Server>self.server
-        return server.out_queued < ROOM and not (server.is_blocked and server.out_queued > HIGH_WATER)
+        return server.out.size < ROOM and not (server.is_blocked and server.out.size > HIGH_WATER)
 
     cdef void on_section(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
         (<H2Server>self.server).take_section(stream, stream_id, is_end, False)
@@ -471,7 +471,7 @@ cdef class H2Server(H2Carrier):
         timer_clear(&self.timer)
         if self.is_broken:
             self.close()
-        elif self.out_queued == 0:
+        elif self.out.size == 0:
             self.linger()
 
     cdef void linger(self) noexcept:

@@ -36,7 +36,7 @@ cdef class H2Carrier(ServerConnection):
         cdef list left
         cdef size_t held = self.session.held_bytes
         cdef size_t bodies = BODIES_MOST - held if held < BODIES_MOST else 0
-        cdef size_t leaving = ROOM - self.out_queued if self.session.has_room() and self.out_queued < ROOM else 0
+        cdef size_t leaving = ROOM - self.out.size if self.session.has_room() and self.out.size < ROOM else 0
         cdef bint is_served = False
         if not self.line_moved:
             return
@@ -121,26 +121,25 @@ cdef class H2ServerStream(Stream):
             pass   # ignored: told below
         return -1 if head is None else self.send_interim(head)
 
-    cdef int send_body(self, const char* data, size_t size) noexcept:
+    cdef size_t begin_part(self, size_t size) noexcept:
         if self.is_gone or size == 0 or self.server.is_closed:
             return 0
         if self.out_left >= 0:
             size = min(size, <size_t>self.out_left)
             self.out_left -= <int64_t>size
         self.server.reactor.make_late(self.server)
-        return self.server.session.send_data(&self.h2, data, size)
+        return size
+
+    cdef int send_body(self, const char* data, size_t size) noexcept:
+        size = self.begin_part(size)
+        return self.server.session.send_data(&self.h2, data, size) if size else 0
 
     cdef int send_kept(self, bytes body) noexcept:
         cdef size_t size = PyBytes_GET_SIZE(body)
         if size < KEPT_LEAST:
             return self.send_body(PyBytes_AS_STRING(body), size)
-        if self.is_gone or self.server.is_closed:
-            return 0
-        if self.out_left >= 0:
-            size = min(size, <size_t>self.out_left)
-            self.out_left -= <int64_t>size
-        self.server.reactor.make_late(self.server)
-        return self.server.session.send_kept(&self.h2, body, size)
+        size = self.begin_part(size)
+        return self.server.session.send_kept(&self.h2, body, size) if size else 0
 
     cdef int send_end(self, Trailers trailers) noexcept:
         cdef const HeaderBlock* block

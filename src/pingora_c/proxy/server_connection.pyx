@@ -8,6 +8,7 @@ from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
 from pingora_c.mem.buffer_pool cimport pool_held
+from pingora_c.mem.byte_queue cimport queue_free
 from pingora_c.net.timer cimport timer_init, timer_unlink
 from pingora_c.proxy.failure cimport CLIENT_STALLED
 from pingora_c.proxy.refusal cimport (
@@ -69,7 +70,7 @@ cdef class ServerConnection(Connection):
         if self.bytes_written != self.written_before:
             self.watch_writing()       # slow, but taking
         else:
-            self.free_queue()
+            queue_free(&self.out)
             self.reactor.counted[<int>CLOSED_STALLED] += self.is_idle()
             self.fail(CLIENT_STALLED)
 
