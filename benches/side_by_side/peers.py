@@ -257,6 +257,7 @@ def pingora_env(place: Place) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     return {
         "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "",  # as an installed package has it, bytecode is there from the second start on
         "BENCH_LISTEN": f"127.0.0.1:{place.port}",
         "BENCH_ORIGIN": f"127.0.0.1:{place.origin_port}",
     }
