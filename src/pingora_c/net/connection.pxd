@@ -32,9 +32,9 @@ cdef class Connection(EventSource):
     cdef uint32_t pending_at
     cdef uint32_t pending_size
     cdef uint32_t pending_cap
+    cdef flag asks_room          # room() says before each read how many bytes it may bring
     cdef ByteQueue out           # what could not be written yet
     cdef size_t read_limit       # bytes one read may bring, <= SCRATCH_SIZE
-    cdef flag asks_room          # room() says before each read how many it may be
     cdef uint64_t bytes_read
     cdef uint64_t bytes_written
     cdef Timer timer             # one per connection; subclasses say what it stands for in on_timeout

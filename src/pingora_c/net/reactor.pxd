@@ -101,6 +101,7 @@ cdef class Reactor:
     cdef void forget(self, EventSource source) noexcept
     # Events of `source` are of `successor` from now on.
     cdef void replace(self, EventSource source, EventSource successor) noexcept
+    cdef list sources(self)      # all that are registered
     cdef void make_ready(self, EventSource source) noexcept
     # Call on_leave() of `source` at the outermost leave(): what many turns of one entry have for it leaves together.
     cdef void make_late(self, EventSource source) noexcept

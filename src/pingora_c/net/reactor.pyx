@@ -259,6 +259,10 @@ cdef class Reactor:
         self.bury(source)
         Py_DECREF(source)
 
+    cdef list sources(self):
+        cdef uint32_t i
+        return [<EventSource>self.slots[i].source for i in range(self.slots_size) if self.slots[i].source != NULL]
+
     cdef void make_ready(self, EventSource source) noexcept:
         if source.is_ready_listed:
             return

@@ -20,14 +20,14 @@ cdef enum ServerState:
 
 cdef class H1Server(ServerConnection):
     cdef H1ServerStream stream     # None between exchanges
-    cdef uint8_t state             # ServerState
-    cdef flag asks_head            # the message that is read begins as HEAD: a refusal has no body
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
-    cdef uint32_t n_exchanges
     # of a tunnel: bytes read and written when it was looked at last; while DRAINING: bytes of the body still to come
     cdef uint64_t moved_before
     cdef uint64_t linger_end_us    # when lingering ends at the latest
+    cdef uint32_t n_exchanges
+    cdef uint8_t state             # ServerState
     cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved
+    cdef flag asks_head            # the message that is read begins as HEAD: a refusal has no body
     cdef flag is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
     cdef flag is_resting           # paused until its next turn, since it had enough requests in this one
     cdef bint is_preface(self, const char* data, size_t size) noexcept

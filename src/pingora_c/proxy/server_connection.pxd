@@ -65,9 +65,9 @@ cdef class ServerConnection(Connection):
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size
     cdef uint16_t client_port
+    cdef flag is_trusted           # by `plan`: X-Forwarded-* of this client are kept
     cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
     cdef object plan               # the service's, when it last saw a request here
-    cdef flag is_trusted           # by that plan: X-Forwarded-* of this client are kept
     cdef object client_key         # of Admission
     cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
     cdef void note_client(self, const sockaddr_storage* address) noexcept

@@ -23,10 +23,11 @@ cdef class ProxyService(Application):
     cdef uint64_t replaced_requests   # requests that began on earlier plans
     cdef uint64_t* tally         # its cells in the reactor's counters
     cdef Pool pool               # shared by all its plans
-    cdef set servers             # open client connections
+    cdef uint64_t n_servers      # open client connections
     cdef list listeners
     cdef bint is_closed
     cdef Tie tie                 # of the socket that serve_socket hands in
+    cdef list servers(self)      # these connections
     # The server's side of a connection that is accepted now.
     cdef ServerConnection new_connection(self)
     # The first request of a connection under the present plan: what depends on the plan is decided anew.

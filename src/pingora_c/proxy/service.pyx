@@ -187,7 +187,6 @@ cdef class ProxyService(Application):
     def __init__(self, Reactor reactor, Plan plan not None):
         self.reactor = reactor
         self.pool = Pool()
-        self.servers = set()
         self.listeners = []
         self.replaced = []
         self._take(plan)
@@ -196,8 +195,8 @@ cdef class ProxyService(Application):
         cdef uint64_t* tally = service_cells(plan, plan.name)
         if tally != self.tally:      # its connections go with it
             if self.tally != NULL:
-                self.tally[<int>SERVICE_OPEN] -= <uint64_t>len(self.servers)
-            tally[<int>SERVICE_OPEN] += <uint64_t>len(self.servers)
+                self.tally[<int>SERVICE_OPEN] -= self.n_servers
+            tally[<int>SERVICE_OPEN] += self.n_servers
             self.tally = tally
         plan.tally = tally
         plan.pool = self.pool
@@ -312,7 +311,6 @@ cdef class ProxyService(Application):
                 self.turn_away(fd)
             return 1
         try:
-            self.servers.add(server)
             if tls is None:
                 plain = PlainTransport.new(fd)
                 plain.tie = self.tie
@@ -320,14 +318,13 @@ cdef class ProxyService(Application):
             else:
                 transport = tls.encrypt(fd, server)
         except:
-            self.servers.discard(server)
             self.reactor.admission.leave(server.client_key)
             raise
         if server.open(self.reactor, transport) < 0:
-            self.servers.discard(server)
             self.reactor.admission.leave(server.client_key)
             transport.fd = -1
             raise MemoryError
+        self.n_servers += 1
         self.reactor.counted[<int>CONNECTIONS_ACCEPTED] += 1
         self.reactor.counted[<int>CONNECTIONS_OPEN] += 1
         self.tally[<int>SERVICE_ACCEPTED] += 1
@@ -355,13 +352,7 @@ cdef class ProxyService(Application):
 
     cdef H2Server succeed(self, ServerConnection server):
         cdef H2Server successor = H2Server.__new__(H2Server)
-        self.servers.add(successor)
-        try:
-            successor.take_over(server)
-        except:
-            self.servers.discard(successor)
-            raise
-        self.servers.discard(server)
+        successor.take_over(server)
         return successor
 
     cdef void on_refused(self, ServerConnection server, int refusal, size_t size) noexcept:
@@ -390,10 +381,11 @@ cdef class ProxyService(Application):
         self.reactor.counted[<int>CONNECTIONS_OPEN] -= 1
         self.tally[<int>SERVICE_OPEN] -= 1
         self.reactor.admission.leave(server.client_key)
-        try:
-            self.servers.discard(server)
-        except:
-            pass   # ignored: discarding allocates nothing
+        self.n_servers -= 1
+
+    cdef list servers(self):
+        return [source for source in self.reactor.sources()
+                if isinstance(source, ServerConnection) and (<ServerConnection>source).application is self]
 
     cdef int meet(self, ServerConnection server) except -1:
         cdef Plan earlier = server.plan
@@ -444,7 +436,7 @@ cdef class ProxyService(Application):
         for listener in self.listeners:
             listener.close()
         self.listeners = []
-        for server in self.servers:
+        for server in self.servers():
             server.drain()
         self.reactor.leave()
 
@@ -452,10 +444,10 @@ cdef class ProxyService(Application):
         """Close client connections that are between exchanges; return how many are left."""
         cdef ServerConnection server
         self.reactor.enter()
-        for server in list(self.servers):
+        for server in self.servers():
             server.close_if_idle()
         self.reactor.leave()
-        return len(self.servers)
+        return self.n_servers
 
     def leave_websockets(self):
         """Close WebSockets on both sides with 1001; return how many. Their sessions end within a second."""
@@ -480,7 +472,7 @@ cdef class ProxyService(Application):
         self.is_closed = True
         self.stop_listening()
         self.reactor.enter()
-        for server in list(self.servers):
+        for server in self.servers():
             server.fail(CLIENT_GONE)
             server.close()
         self.pool.close()
@@ -489,7 +481,7 @@ cdef class ProxyService(Application):
     @property
     def n_connections(self):
         """Open client connections."""
-        return len(self.servers)
+        return self.n_servers
 
     @property
     def n_idle_upstream(self):
