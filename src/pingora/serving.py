@@ -6,7 +6,7 @@ import functools
 import os
 import socket
 import weakref
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from pingora import metrics, reload, snapshots
 from pingora.background import RunningServices
@@ -15,11 +15,12 @@ from pingora.error_pages import ErrorPage
 from pingora.limits import Limits
 from pingora.listening import name_of
 from pingora.load_balancing.upkeep import Upkeep
+from pingora.observe.blocked import HookNames, LoopWatch
 from pingora.observe.collector import Collector
 from pingora.observe.exposition import render
 from pingora.observe.notices import Notices
 from pingora.observe.report import Report
-from pingora.observe.watchdog import HookNames, Watchdog
+from pingora.observe.watchdog import Watchdog
 from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook, tcp_hooks
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.reload import Change
@@ -64,9 +65,11 @@ class Serving:
         loop: asyncio.AbstractEventLoop,
         access_writer: LogWriter | None,
         counters: Counters | None = None,
+        make_watchdog: Callable[[float, Callable[[], None]], LoopWatch] = Watchdog,
     ) -> None:
         self.server = server
         self.loop = loop
+        self.make_watchdog = make_watchdog
         self.access_writer = access_writer
         serving_here.add(self)
         self.reactor = Reactor(loop, counters)
@@ -77,7 +80,7 @@ class Serving:
         self.replaced = Replaced(self)
         self.background = RunningServices([])
         self.upkeep = Upkeep()
-        self.watchdog: Watchdog | None = None
+        self.watchdog: LoopWatch | None = None
         self.collector: Collector | None = None
         self.notices = Notices(self.reactor.counters, self.reactor.admission)
         self.notices.start(loop)
@@ -192,7 +195,7 @@ class Serving:
         if blocked_after is not None:
             hooks = [hook for site in self.server.sites for hook in all_hooks(site.proxy)]
             on_blocked = self.reactor.counters.count_blocked_loop
-            self.watchdog = Watchdog(blocked_after / 4, blocked_after, on_blocked)
+            self.watchdog = self.make_watchdog(blocked_after, on_blocked)
             self.watchdog.start(self.loop, HookNames(hooks))
 
     @property

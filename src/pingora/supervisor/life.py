@@ -22,6 +22,7 @@ from pingora.observe.collector import resident_bytes
 from pingora.observe.output import Output
 from pingora.server import Server
 from pingora.serving import Serving
+from pingora.supervisor.asked import AskedWatchdog
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.follower import ORDERS, Follower
@@ -113,7 +114,7 @@ class Life:
         loop.add_reader(self._channel.fileno(), self._on_message)
         terminated = Message("stop", {"seconds": self._birth.drain_s})
         loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, terminated)
-        serving = Serving(self._server, loop, output.stdout, self._birth.counters)
+        serving = Serving(self._server, loop, output.stdout, self._birth.counters, AskedWatchdog)
         serving.own_collector()
         slots = Slots(serving, self._birth.sockets, self._birth.board, self._birth.number)
         reports = loop.create_task(output.report_losses())

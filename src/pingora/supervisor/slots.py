@@ -66,7 +66,8 @@ class Slots:
             self._handle = None
 
     def _beat(self) -> None:
-        self._board.beat(self._worker)
+        blocked_after = self._serving.server.limits.blocked_after
+        self._board.beat(self._worker, int((blocked_after or 0) * 1000))
         self._handle = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
         if self._beats % BEATS_PER_SAMPLE == 0:
             self._serving.sample()

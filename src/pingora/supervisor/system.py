@@ -18,7 +18,8 @@ PR_SET_CHILD_SUBREAPER = 36
 MADV_DONTNEED = 4
 # A mapping in smaps (proc_pid_smaps(5)): begin, end, and the KiB of its pages that are no longer the file's.
 MAPPING = re.compile(
-    r"^([0-9a-f]+)-([0-9a-f]+) r..p \S+ \S+ +\d+ +/.*\n(?:[A-Z].*\n)*?Anonymous: +(\d+) kB\n(?:[A-Z].*\n)*?Swap: +(\d+) kB$",
+    r"^([0-9a-f]+)-([0-9a-f]+) r..p \S+ \S+ +\d+ +/.*\n"
+    r"(?:[A-Z].*\n)*?Anonymous: +(\d+) kB\n(?:[A-Z].*\n)*?Swap: +(\d+) kB$",
     re.MULTILINE,
 )
 
@@ -44,7 +45,7 @@ def give_memory_back() -> None:
 
 
 def untouched_files() -> list[tuple[int, int]]:
-    """Give begin and end of the private mappings of files that nobody has written to: there a page is as in its file."""
+    """Give begin and end of private mappings of files that nobody has written to: there a page is as in its file."""
     with open("/proc/self/smaps", encoding="utf-8", errors="surrogateescape") as smaps:
         mappings = MAPPING.findall(smaps.read())
     return [(int(start, 16), int(end, 16)) for start, end, own, swapped in mappings if own == swapped == "0"]

@@ -21,6 +21,7 @@ class Worker:
         self.is_ready = False
         self.is_serving = False
         self.is_leaving = False  # its generation goes on without it: its place is another's, or gone
+        self.asked_for = 0  # the sign of life after whose silence it was asked where it is
         self.stuck_since = 0.0
         self.block = 0  # where it counts, and what was counted there before it
         self.base: dict[str, int] = {}

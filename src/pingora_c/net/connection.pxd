@@ -24,6 +24,7 @@ cdef enum:
     READ_SMALL = 65536       # what a read may bring while the receiver may leave bytes over
     READS_PER_TURN = 16
     BYTES_PER_TURN = 262144
+    JOINED_SIZE = 512        # bytes that are copied behind what is queued: a span of their own in a write costs more
 
 
 cdef class Connection(EventSource):

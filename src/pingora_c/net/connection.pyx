@@ -264,10 +264,17 @@ cdef class Connection(EventSource):
 
     cdef int write(self, const char* data, size_t size) noexcept:
         cdef iovec* span
+        cdef QueueSegment* last
         if self.is_broken or size == 0:
             return 0
         if not self.is_blocked:
             self.reactor.mark_dirty(self)
+            last = self.out.last
+            if size <= JOINED_SIZE and not self.reactor.n_gather and last != NULL and last.end + size <= last.cap:
+                memcpy(last.start + last.end, data, size)
+                last.end += <uint32_t>size
+                self.out.size += size
+                return 0
             if self.reactor.n_gather == GATHER_MAX:
                 self.flush()
         if self.is_blocked:

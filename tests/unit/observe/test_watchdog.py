@@ -9,7 +9,8 @@ import types
 
 import pytest
 
-from pingora.observe.watchdog import HookNames, Watchdog, blocking_frame, place_of
+from pingora.observe.blocked import BlockReport, HookNames, blocking_frame, place_of
+from pingora.observe.watchdog import Watchdog
 
 
 class Records(logging.Handler):
@@ -116,9 +117,11 @@ def test_innermost_hook_is_named_and_the_stack_begins_with_it(records):
 
 
 def test_block_that_nobody_could_see_is_reported_afterwards(records):
-    watchdog = Watchdog(limit_s=0.5)
-    watchdog._report_end(0.6, None)
-    watchdog._report_end(0.4, None)
+    blocked = []
+    report = BlockReport(0.5, lambda: blocked.append(True), HookNames([]))
+    report.end(0.6)
+    report.end(0.4)
+    assert blocked == [True]
     assert records.messages == ["the event loop was blocked for 0.60 s; a call held the GIL or the process was stopped"]
 
 
