@@ -14,6 +14,13 @@ cdef enum PeerProtocol:
     PEER_H2H1 = 2        # with TLS: as ALPN chooses
 
 
+# A key of many parts, which is looked up for each request: its hash is made once.
+@cython.final
+cdef class PeerKey:
+    cdef tuple parts
+    cdef Py_hash_t number
+
+
 @cython.final
 cdef class HttpPeer:
     cdef readonly Address address

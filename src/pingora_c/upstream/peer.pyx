@@ -48,6 +48,22 @@ cdef enum:
 
 
 @cython.final
+cdef class PeerKey:
+    def __hash__(self):
+        return self.number
+
+    def __eq__(self, other):
+        return isinstance(other, PeerKey) and self.parts == (<PeerKey>other).parts
+
+
+cdef PeerKey key_of(tuple parts):
+    cdef PeerKey key = PeerKey.__new__(PeerKey)
+    key.parts = parts
+    key.number = hash(parts)
+    return key
+
+
+@cython.final
 cdef class HttpPeer:
     """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
 
@@ -199,6 +215,8 @@ cdef class HttpPeer:
         if self.spoken != PEER_H1:
             self.key = (self.key, self.spoken, self.max_h2_streams, self.max_h2_connections, self.h2_ping_interval_ms,
                         self.h2_ping_timeout_ms, self.h2_window)
+        if isinstance(self.key, tuple):
+            self.key = key_of(self.key)
         return 0
 
     cdef int dial(self) noexcept:
