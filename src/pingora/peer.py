@@ -26,7 +26,7 @@ class PeerOptions:
     max_h2_connections: int = 100  # that are open; requests beyond wait for a stream, up to connect_timeout
     h2_ping_interval: float | None = None  # without a byte for so long: a PING; None: only where an answer is overdue
     h2_ping_timeout: float = 10.0  # for its answer: the connection is given up
-    h2_window: int = 262_144  # bytes of an answer that may wait for a slow client
+    h2_window: int = 262_144  # most bytes of an answer that may wait for a slow client
 
     transport: Transport | None = None  # opens the connections in place of the kernel
 

@@ -57,6 +57,7 @@ cdef struct H2Stream:
     ByteQueue out            # owned: body that waits for a window, or for the connection to have room
     const char* span         # borrowed during send_data: goes behind `out`
     size_t span_size
+    size_t wider             # client: as `widen`, when the head has left; before submit_request
     const HeaderBlock* trailers    # borrowed until the end: go behind the body; NULL: none
     bint out_ended           # the body ends behind what waits
     bint is_deferred         # nghttp2 asks no more until it is told
@@ -116,6 +117,9 @@ cdef class H2Session:
     cdef void send_end(self, H2Stream* stream, const HeaderBlock* trailers) noexcept
     cdef void reset(self, H2Stream* stream, uint32_t code) noexcept        # RST_STREAM
     cdef void consume(self, H2Stream* stream, size_t size) noexcept        # bytes of on_data are dealt with
+
+    # The peer may send so many bytes more before some are consumed, for as long as the stream is there.
+    cdef void widen(self, H2Stream* stream, size_t size) noexcept
 
     cdef size_t window_of(self, H2Stream* stream) noexcept     # bytes of body that the peer takes now
 

@@ -23,8 +23,9 @@ from pingora_c.lib.nghttp2 cimport (
     nghttp2_session_client_new3, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
     nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
     nghttp2_session_get_remote_window_size, nghttp2_session_get_stream_remote_window_size,
-    nghttp2_session_get_stream_remote_close, nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv,
-    nghttp2_session_mem_send, nghttp2_session_resume_data, nghttp2_session_server_new3,
+    nghttp2_session_get_stream_effective_local_window_size, nghttp2_session_get_stream_remote_close,
+    nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send,
+    nghttp2_session_resume_data, nghttp2_session_server_new3, nghttp2_session_set_local_window_size,
     nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
     nghttp2_session_want_write, nghttp2_submit_goaway, nghttp2_submit_headers, nghttp2_submit_ping,
     nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_shutdown_notice,
@@ -174,10 +175,14 @@ cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user)
     elif frame.hd.type == NGHTTP2_GOAWAY:
         self.is_going = True
         self.sent_goaway_code = frame.goaway.error_code
-    elif frame.hd.type == NGHTTP2_HEADERS and frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM:
+    elif frame.hd.type == NGHTTP2_HEADERS and (
+            not self.is_server or frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM):
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
         if stream != NULL:
-            stream.is_out_closed = True
+            stream.is_out_closed |= frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
+            if stream.wider:
+                self.widen(stream, stream.wider)
+                stream.wider = 0
     return 0
 
 
@@ -492,6 +497,12 @@ cdef class H2Session:
     cdef void consume(self, H2Stream* stream, size_t size) noexcept:
         if stream.id:
             nghttp2_session_consume_stream(self.session, stream.id, size)
+
+    cdef void widen(self, H2Stream* stream, size_t size) noexcept:
+        cdef int32_t now
+        if stream.id and size:
+            now = nghttp2_session_get_stream_effective_local_window_size(self.session, stream.id)
+            nghttp2_session_set_local_window_size(self.session, NGHTTP2_FLAG_NONE, stream.id, now + <int32_t>size)
 
     cdef size_t window_of(self, H2Stream* stream) noexcept:
         cdef int32_t window

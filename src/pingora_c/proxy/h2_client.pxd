@@ -16,6 +16,9 @@ from pingora_c.proxy.stream cimport Stream
 from pingora_c.upstream.peer cimport HttpPeer
 from pingora_c.upstream.pool cimport ConnectionGroup, Pool
 
+cdef enum:
+    FIRST_WINDOW = 8000      # bytes that every stream begins with; they fit into two small buffers
+
 cdef enum H2ClientState:
     H2_CONNECTING = 0
     H2_OPEN = 1
@@ -33,9 +36,11 @@ cdef class H2Group(ConnectionGroup):
     cdef uint32_t capacity       # streams that one more connection is expected to take
     cdef uint32_t most           # HttpPeer.max_h2_streams
     cdef uint32_t most_clients   # HttpPeer.max_h2_connections
+    cdef size_t usual_bytes      # of an answer: the largest of late
     cdef bint speaks_h1          # an origin that may choose chose HTTP/1.1 last
     cdef bint requires_h1        # it answered HTTP_1_1_REQUIRED: nothing else is offered any more
 
+    cdef void note_answer(self, size_t size) noexcept    # one had so many bytes
     cdef H2Client free_client(self)                  # with room for a stream, or None
     cdef bint takes_connect(self) except -1          # whether that one's origin takes extended CONNECT
     # Open connections until everybody who waits has one to wait for, or there may be no more: 0, or the last one's code

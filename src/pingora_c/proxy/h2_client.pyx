@@ -24,11 +24,18 @@ from pingora_c.upstream.peer cimport PEER_H2, finish_dial
 cdef enum:
     CONNECTION_WINDOW = 16777216
     ASSUMED_STREAMS = 100        # before the origin's SETTINGS come (RFC 9113 §6.5.2 recommends no less)
+    FORGETTING = 16              # answers until a large one counts little
     OUT_MAX = 262144             # bytes that wait for the socket before no more is framed
 
 
 @cython.final
 cdef class H2Group:
+    cdef void note_answer(self, size_t size) noexcept:
+        if size >= self.usual_bytes:
+            self.usual_bytes = size
+        else:
+            self.usual_bytes -= (self.usual_bytes - size) // FORGETTING
+
     cdef H2Client free_client(self):
         cdef H2Client client
         for client in self.clients:
@@ -256,7 +263,7 @@ cdef class H2Client(Connection):
         session.now_ms = self.reactor.now_ms
         session.limits.head_bytes = SECTION_BYTES_MAX
         session.limits.fields = SECTION_FIELDS_MAX
-        session.limits.window = self.peer.h2_window
+        session.limits.window = FIRST_WINDOW
         session.limits.connection_window = CONNECTION_WINDOW
         session.limits.assumed_streams = min(<uint32_t>ASSUMED_STREAMS, self.group.capacity)
         session.limits.guard.burst = 1000

@@ -1,7 +1,8 @@
 """A request over HTTP/2 to an origin: one stream of a connection that others share.
 
-A stream whose session does not read holds at most `HttpPeer.h2_window` bytes, and never stops its neighbours: the
-window of the connection is always given back, its own only for what the session took.
+A stream whose session does not read never stops its neighbours: the window of the connection is always given back, its
+own only for what the session took. So it holds no more than its own window, which is FIRST_WINDOW, and up to
+`HttpPeer.h2_window` where a larger answer comes, or usually does, and the client's connection has an allowance for it.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -12,7 +13,7 @@ from pingora_c.mem.byte_queue cimport ByteQueue
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport Timer
 from pingora_c.proxy.h2_client cimport H2Carried, H2Client
-from pingora_c.proxy.stream cimport StreamOwner
+from pingora_c.proxy.stream cimport Allowance, StreamOwner
 from pingora_c.upstream.peer cimport HttpPeer
 from pingora_c.upstream.pool cimport Pool
 
@@ -24,6 +25,12 @@ cdef class H2ClientStream(H2Carried):
     cdef uint64_t waits_since_ms     # last progress
     cdef ByteQueue held          # body that came while it was paused
     cdef size_t owed             # bytes that the owner has, for which the window was not given back
+    cdef bint asks_room          # of the owner, for whatever comes
+    cdef Allowance allowance     # of the client's connection, None: it has no need of one, or the stream has ended
+    cdef size_t promised         # bytes of it that we have
+    cdef size_t window           # bytes that may come before the owner takes some
+    cdef size_t came             # bytes of the answer's body
+    cdef size_t widen_at         # when so many have come, a wider window would help
     cdef Trailers trailers_in    # wait behind `held`
     cdef Trailers trailers_out   # h2.trailers is their block
     cdef bytes accept            # of a WebSocket: what a key of HTTP/1.1 is answered with; else None
@@ -37,6 +44,12 @@ cdef class H2ClientStream(H2Carried):
     cdef int take_head(self, bint is_end) except -1
     cdef void frame(self, ResponseHead head, bint is_end) noexcept
     cdef void end_body(self, Trailers trailers) noexcept
+    cdef void settle_window(self) noexcept
+    # How much wider the window becomes for an answer of `size` bytes.
+    cdef size_t widening(self, size_t size) noexcept
+    # Give the owner what it has room for; if that is less than `size`, we are paused or it is gone.
+    cdef size_t pass_on(self, const char* data, size_t size) noexcept
+    cdef void hold(self, const char* data, size_t size) noexcept
     cdef void on_timeout(self) noexcept
 
 

@@ -21,7 +21,7 @@ from pingora_c.proxy.failure cimport (
     CLIENT_BAD_UPGRADE, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, NO_UPGRADE, UPSTREAM_BAD_BODY,
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
-from pingora_c.proxy.h2_client cimport H2ClientSession, H2Group, group_of
+from pingora_c.proxy.h2_client cimport FIRST_WINDOW, H2ClientSession, H2Group, group_of
 from pingora_c.proxy.h2_request cimport RequestFields, request_fields
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport H2_REFUSED_STREAMS, H2_WAITS
@@ -29,6 +29,7 @@ from pingora_c.upstream.peer cimport PEER_H2H1
 
 cdef enum:
     INTERIM_MAX = 16
+    HELD_PART = 4000             # bytes that fit into a small buffer
 
 
 cdef void fire_timeout(void* owner) noexcept:
@@ -95,6 +96,8 @@ cdef class H2ClientStream(H2Carried):
     cdef int submit(self, RequestHead head, const Outgoing* how, const char* protocol, bint has_body) noexcept:
         cdef RequestFields made
         cdef int code
+        if self.client.group is not None and self.client.group.usual_bytes > FIRST_WINDOW:
+            self.h2.wider = self.widening(self.client.group.usual_bytes)
         if request_fields(head, how, self.client.transport.is_secure, protocol, &made) < 0:
             return -1
         code = self.client.session.submit_request(&self.h2, made.fields, made.n, has_body)
@@ -141,6 +144,9 @@ cdef class H2ClientStream(H2Carried):
         return self.h2.out.size
 
     # -- the answer
+
+    cdef void ask_room(self) noexcept:
+        self.asks_room = True
 
     cdef void take_section(self, bint is_end) noexcept:
         cdef int code = -1
@@ -192,10 +198,33 @@ cdef class H2ClientStream(H2Carried):
         elif self.accept is not None:
             self.client.session.send_end(&self.h2, NULL)     # it is no tunnel: nothing of the client's follows
         self.is_response_ended = is_end
+        self.settle_window()
         self.owner.on_response(head, &self.framing)
         if is_end and self.owner is not None:
             self.end_body(None)
         return 0
+
+    cdef void settle_window(self) noexcept:
+        """The head tells what is to come: as much may come at once, and no more was promised."""
+        cdef size_t size = self.framing.length if self.framing.kind == BODY_LENGTH else 0
+        cdef size_t needed = size - FIRST_WINDOW if size > FIRST_WINDOW else 0
+        if self.framing.kind == BODY_CHUNKED or self.framing.kind == BODY_TUNNEL:
+            return
+        if self.promised > needed:
+            self.allowance.promised -= self.promised - needed
+            self.promised = needed
+        self.client.session.widen(&self.h2, self.widening(size))
+
+    cdef size_t widening(self, size_t size) noexcept:
+        cdef size_t more = 0
+        size = min(size, <size_t>self.peer.h2_window)
+        if size > self.window:
+            more = size - self.window
+            if self.allowance is not None:
+                more = self.allowance.promise(more, self.peer.h2_window)
+                self.promised += more
+            self.window += more
+        return more
 
     cdef void frame(self, ResponseHead head, bint is_end) noexcept:
         """How long the body is; nghttp2 has checked Content-Length, and holds DATA against it."""
@@ -218,22 +247,53 @@ cdef class H2ClientStream(H2Carried):
 
     cdef void take_data(self, const char* data, size_t size) noexcept:
         cdef H2ClientSession session = self.client.session
+        cdef size_t passed = 0
         if self.owner is None:
             session.consume(&self.h2, size)
             return
         self.wait()
-        if self.body_paused or self.held.size:
-            if queue_push(&self.held, data, size) < 0:
-                self.fail(NO_MEMORY)
-            return
-        self.owner.on_body(False, data, size)
+        self.came += size
+        if self.came >= self.widen_at:
+            session.widen(&self.h2, self.widening(
+                self.framing.length if self.framing.kind == BODY_LENGTH else <size_t>-1))
+            self.widen_at = self.came + self.window
+        if not self.body_paused and self.held.size == 0:
+            passed = self.pass_on(data, size)
         if self.body_paused:
-            self.owed += size      # the receiver is full: it has them, and the window stays closed by so much
+            self.owed += passed    # the receiver is full: it has them, and the window stays closed by so much
         else:
-            session.consume(&self.h2, size)
+            session.consume(&self.h2, passed)
+        if passed < size and self.owner is not None:
+            self.hold(data + passed, size - passed)
+
+    cdef size_t pass_on(self, const char* data, size_t size) noexcept:
+        cdef size_t at = 0, part
+        while at < size and not self.body_paused and self.owner is not None:
+            part = size - at
+            if self.asks_room:
+                part = min(part, self.owner.room())
+                if part == 0:
+                    self.body_paused = True
+                    break
+            self.owner.on_body(False, data + at, part)
+            at += part
+        return at
+
+    cdef void hold(self, const char* data, size_t size) noexcept:
+        cdef size_t part
+        while size:
+            # large buffers only for what is much, or a few bytes of each stream would hold them
+            part = min(size, <size_t>HELD_PART) if self.held.size < FIRST_WINDOW else size
+            if queue_push(&self.held, data, part) < 0:
+                self.fail(NO_MEMORY)
+                return
+            data += part
+            size -= part
 
     cdef void take_end(self, Trailers trailers) noexcept:
         self.is_response_ended = True
+        if self.client is not None and self.client.group is not None:
+            self.client.group.note_answer(self.came)
         if self.held.size or self.body_paused and self.framing.kind != BODY_NONE:
             self.trailers_in = trailers
         else:
@@ -266,7 +326,9 @@ cdef class H2ClientStream(H2Carried):
         self.owed = 0
         while self.held.size and not self.body_paused and self.owner is not None:
             front = queue_front(&self.held, &size)
-            self.owner.on_body(False, front, size)
+            size = self.pass_on(front, size)
+            if self.held.size == 0:
+                break                            # it was let go meanwhile
             if client.reactor.n_gather:
                 client.reactor.flush_dirty()     # it may point into what is dropped now
             queue_drop(&self.held, size)
@@ -355,6 +417,9 @@ cdef class H2ClientStream(H2Carried):
         cdef H2Group group = self.group
         cdef uint32_t code
         timer_clear(&self.timer)
+        if self.allowance is not None:
+            self.allowance.promised -= self.promised
+            self.allowance = None
         if group is not None:
             self.group = None
             try:
@@ -369,6 +434,8 @@ cdef class H2ClientStream(H2Carried):
                 client.session.detach(&self.h2)
             client.unlink(self)
         self.is_drained_next = False
+        if self.held.size and client is not None and client.reactor.n_gather:
+            client.reactor.flush_dirty()         # it may point there
         queue_free(&self.held)
 
     cdef void release(self, bint is_complete) noexcept:
@@ -389,6 +456,9 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     stream.protocol = b"h2"
     stream.peer = peer
     stream.asks_websocket = asks_websocket
+    stream.allowance = owner.allowance()
+    stream.window = FIRST_WINDOW
+    stream.widen_at = FIRST_WINDOW // 2
     stream.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)
     if client is not None:
         stream.begin(client)

@@ -26,7 +26,7 @@ from pingora_c.proxy.refusal cimport (
 )
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
-from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
 from pingora_c.stats.counters cimport (
     ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, HTTP2_CONNECTIONS,
     REFUSALS,
@@ -107,6 +107,7 @@ cdef class H2Server(H2Carrier):
         self.relieved = []
         self.resumed = []
         self.line = []
+        self.promises = Allowance.__new__(Allowance)
         session.server = <void*>self
         session.now_ms = old.reactor.now_ms
         set_limits(session, &old.application.limits)

@@ -13,7 +13,7 @@ from pingora_c.http.trailers cimport Trailers
 from pingora_c.mem.byte_queue cimport ByteQueue
 from pingora_c.proxy.pace cimport Pace
 from pingora_c.proxy.server_connection cimport ServerConnection
-from pingora_c.proxy.stream cimport Stream
+from pingora_c.proxy.stream cimport Allowance, Stream
 
 
 cdef enum:
@@ -26,6 +26,7 @@ cdef class H2Carrier(ServerConnection):
     cdef list resumed              # streams that have something to deliver
     cdef list relieved             # streams whose owner is told that there is room
     cdef list line                 # of H2ServerStream, whose upstream is not read for want of room
+    cdef Allowance promises        # of upstreams that speak HTTP/2
     cdef bint line_moved           # somebody in the line may have room since it was looked at
     cdef uint32_t n_sessions       # streams with an owner, those that were reset while their session ends included
     cdef uint64_t drain_at_ms      # when the first GOAWAY was sent, 0: it was not

@@ -11,7 +11,7 @@ from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport ResponseHead
 from pingora_c.mem.byte_queue cimport queue_free
 from pingora_c.proxy.pace cimport pace_asked
-from pingora_c.proxy.stream cimport HIGH_WATER
+from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
 from pingora_c.stats.counters cimport ANSWERS
 
 cdef enum:
@@ -173,6 +173,9 @@ cdef class H2ServerStream(Stream):
         if self.can_leave():
             return min(session.window_of(&self.h2), <size_t>READ_MOST)
         return self.stand_in_line(has_turn)
+
+    cdef Allowance allowance(self):
+        return self.server.promises
 
     cdef bint can_leave(self) noexcept:
         cdef H2Session session = self.server.session

@@ -15,7 +15,7 @@ from pingora_c.proxy.hook_context cimport HookContext
 from pingora_c.proxy.plan cimport Plan
 from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.server_connection cimport ServerConnection
-from pingora_c.proxy.stream cimport Stream, StreamOwner
+from pingora_c.proxy.stream cimport Allowance, Stream, StreamOwner
 from pingora_c.proxy.websocket cimport WebSocket
 
 

@@ -76,6 +76,9 @@ cdef class Relay(StreamOwner):
     cdef size_t room(self) noexcept:
         return self.down.room()
 
+    cdef Allowance allowance(self):
+        return self.down.allowance()
+
     # -- the request's body
 
     cdef void keep_body(self) noexcept:

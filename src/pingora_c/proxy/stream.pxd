@@ -7,6 +7,7 @@ the end of the turn. Trailers are None where a body has none.
 One class for both sides: H1Stream, which decodes and frames bodies for both, could not be below two. What only a
 client's or only an upstream's stream has stands apart; the others' does nothing.
 """
+cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from pingora_c.h1.encode cimport Outgoing
@@ -21,6 +22,16 @@ cdef enum:
 cdef class Stream
 
 
+# What upstreams of HTTP/2 may send for the streams of one client's connection before it takes some, beside the window
+# that each stream begins with. Nobody can take back what was promised before the stream has ended.
+@cython.final
+cdef class Allowance:
+    cdef size_t promised
+    # Promise some of `size` bytes, all of `window` if it is the only one; 0: there is too little left. Give it back by
+    # taking it from `promised`.
+    cdef size_t promise(self, size_t size, size_t window) noexcept
+
+
 cdef class StreamOwner:
     cdef bytes greeting      # what connections that open_stream makes begin with: HttpPeer.greeting
     cdef Stream opened       # the upstream stream that open_stream made last
@@ -30,6 +41,7 @@ cdef class StreamOwner:
     cdef void on_writable(self, bint is_client) noexcept
     # Bytes that the next read of the upstream may bring; 0: none before on_writable of the client's side.
     cdef size_t room(self) noexcept
+    cdef Allowance allowance(self)            # of the client's connection, None: it has but one stream
     cdef void on_failure(self, bint is_client, int kind) noexcept     # a FailureKind; the stream is unusable
     cdef void on_connected(self) noexcept
     cdef void on_interim(self, ResponseHead head) noexcept            # 1xx but 101
@@ -77,6 +89,7 @@ cdef class Stream:
     cdef int send_continue(self) noexcept     # 100: the client may send its body (RFC 9110 §10.1.1)
     # StreamOwner.room for whoever feeds it
     cdef size_t room(self) noexcept
+    cdef Allowance allowance(self)
     # whether the rest of the body, if there is one, can be read and thrown away before another exchange
     cdef bint can_drain(self) noexcept
     # whether the connection can carry another exchange after this one
@@ -91,4 +104,4 @@ cdef class Stream:
     # The request's body ended too early: the origin sees that, and its answer still comes.
     cdef void cut_request(self) noexcept
     cdef void read_largely(self) noexcept     # the owner takes whatever a read brings
-    cdef void ask_room(self) noexcept         # before each read, of the owner
+    cdef void ask_room(self) noexcept         # of the owner, before each read or whatever comes

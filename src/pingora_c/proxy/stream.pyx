@@ -1,5 +1,22 @@
 """Abstract bases: every method that is called is overridden."""
+cimport cython
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+cdef enum:
+    PROMISED_MOST = 655360     # bytes, unless one stream's window is larger
+    PROMISED_LEAST = 4096      # less is of no use
+
+
+@cython.final
+cdef class Allowance:
+    cdef size_t promise(self, size_t size, size_t window) noexcept:
+        cdef size_t most = max(<size_t>PROMISED_MOST, window)
+        cdef size_t left = most - self.promised if self.promised < most else 0
+        if left < size:
+            size = left if left >= PROMISED_LEAST else 0
+        self.promised += size
+        return size
 
 
 cdef class StreamOwner:
@@ -14,6 +31,9 @@ cdef class StreamOwner:
 
     cdef size_t room(self) noexcept:
         return <size_t>-1
+
+    cdef Allowance allowance(self):
+        return None
 
     cdef void on_failure(self, bint is_client, int kind) noexcept:
         pass
@@ -82,6 +102,9 @@ cdef class Stream:
 
     cdef size_t room(self) noexcept:
         return <size_t>-1
+
+    cdef Allowance allowance(self):
+        return None
 
     cdef int send_head(self, ResponseHead head, int64_t length, bint is_upgrade) noexcept:
         return -1

@@ -36,7 +36,7 @@ cdef class HttpPeer:
     cdef readonly uint32_t max_h2_connections   # that are open or being opened
     cdef readonly uint32_t h2_ping_interval_ms  # after so long without a byte a PING is sent; 0: only on suspicion
     cdef readonly uint32_t h2_ping_timeout_ms   # for its answer
-    cdef readonly uint32_t h2_window        # of a stream: bytes that come before its session took them
+    cdef readonly uint32_t h2_window        # of a stream, at most: bytes that come before its session took them
     cdef readonly object group              # part of the pool's key: peers of different groups share no connection
     cdef readonly object tls                # the UpstreamTls it was given, None: plain
     cdef ClientContext context              # of tls

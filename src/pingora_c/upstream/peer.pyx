@@ -76,8 +76,8 @@ cdef class HttpPeer:
 
     `protocol` is "h1", "h2" (by ALPN; without TLS by prior knowledge) or "h2h1" (the upstream chooses by ALPN). Over
     HTTP/2 up to `max_h2_streams` requests share a connection, and there are up to `max_h2_connections`; after
-    `h2_ping_interval` seconds without a byte a PING must be answered within `h2_ping_timeout`; `h2_window` bytes of an
-    answer may wait for a slow client.
+    `h2_ping_interval` seconds without a byte a PING must be answered within `h2_ping_timeout`; at most `h2_window`
+    bytes of an answer may wait for a slow client.
 
     `transport`, a Transport, opens the connections in place of the kernel.
 

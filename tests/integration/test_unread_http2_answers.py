@@ -1,0 +1,127 @@
+"""What upstreams of HTTP/2 send for a client that does not read: little, however many answers it asks for."""
+
+import threading
+
+import pytest
+from conversations import wait_until
+from h2_upstream import To
+from http2_frames import GET, FrameClient, replaced
+from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+
+from pingora import Limits
+from pingora_c.mem.buffer_pool import stats
+
+WINDOW = SettingsFrame.INITIAL_WINDOW_SIZE
+OPEN = {WINDOW: 2**31 - 1}
+WIDE = WindowUpdateFrame(0, window_increment=2**30)
+SIZE = 400_000  # more than a stream's whole window
+LARGE = b"0123456789" * (SIZE // 10)
+HELD_MOST = 3 << 19  # of bodies, by one connection
+FIRST_WINDOW = 8000  # of each stream
+EACH = 5 * 4096  # of a stream: its request, its answer, what it began with, and its first window
+
+
+def held():
+    now = stats()
+    return now["lent_bytes"] + now["reserved_bytes"]
+
+
+def large(request):
+    """An answer that says its length, unless the path ends in "u"."""
+    is_known = not request.get(b":path").endswith(b"u")
+    return 200, [(b"content-length", b"%d" % SIZE)] if is_known else [], LARGE, []
+
+
+def ask(client, path, ids):
+    client.send(*[client.head(replaced(GET, path=path), i) for i in ids])
+
+
+def bodies(client, ids):
+    """Read until all of these streams have ended, giving windows; their bodies."""
+    got, left = {i: [] for i in ids}, set(ids)
+    for frame in client.frames():
+        if not isinstance(frame, DataFrame) or frame.stream_id not in left:
+            continue
+        got[frame.stream_id].append(frame.data)
+        if "END_STREAM" in frame.flags:
+            left.remove(frame.stream_id)
+        if not left:
+            break
+        if frame.data:
+            client.send(*[WindowUpdateFrame(i, window_increment=len(frame.data)) for i in (0, frame.stream_id)])
+    assert not left
+    return [b"".join(got[i]) for i in ids]
+
+
+def settle(proxy, origin, count):
+    """Wait until the origin has seen so many requests, and nothing more comes in."""
+    seen = []
+
+    def is_still():
+        seen.append(held() if len(origin.requests) >= count else None)
+        return seen[-1] is not None and seen[-60:].count(seen[-1]) == 60
+
+    wait_until(is_still)
+
+
+@pytest.mark.parametrize("path", ["/known", "/u"], ids=["length", "no length"])
+@pytest.mark.parametrize("settings", [OPEN, {WINDOW: 0}], ids=["windows open", "windows shut"])
+@pytest.mark.parametrize("count", [20, 100, 200])
+def test_answers_to_a_client_that_does_not_read(proxy_factory, h2_origin, count, settings, path):
+    origin = h2_origin(large)
+    proxy = proxy_factory(To(origin.address), Limits(http2_streams=1000))
+    ids = range(1, 2 * count, 2)
+    with FrameClient(proxy, timeout=30) as client:  # after this, large answers are what is expected
+        ask(client, path, [1])
+        assert bodies(client, [1]) == [LARGE]
+    before = held()
+    with FrameClient(proxy, settings=settings, timeout=30) as client:
+        client.sock.setsockopt(1, 8, 65536)  # SO_RCVBUF
+        client.send(WIDE)
+        ask(client, path, ids)
+        settle(proxy, origin, 1 + count)
+        assert held() - before < HELD_MOST + count * EACH
+        if settings is not OPEN:
+            client.send(*[WindowUpdateFrame(i, window_increment=100_000) for i in ids])
+        assert bodies(client, ids) == [LARGE] * count
+
+
+def test_what_was_promised_to_streams_comes_back_when_they_end(proxy_factory, h2_origin):
+    """Streams that the client resets, again and again, leave the next one the whole window."""
+    widened = []
+    is_widened = threading.Semaphore(0)
+    rounds = 10
+
+    def script(peer, number):
+        stream = peer.start()
+        for _ in range(rounds):
+            peer.send(HeadersFrame(stream, data=b"\x88\x0f\x0d\x06400000", flags=["END_HEADERS"]))
+            frame = peer.next(WindowUpdateFrame)
+            assert frame.stream_id == stream
+            widened.append(frame.window_increment)
+            is_widened.release()
+            assert peer.next(RstStreamFrame).stream_id == stream
+            stream = peer.request()
+        peer.answer(stream)
+        peer.rest()
+
+    proxy = proxy_factory(To(h2_origin.raw(script).address))
+    with FrameClient(proxy, settings={WINDOW: 0}, timeout=30) as client:
+        for number in range(rounds):
+            ask(client, "/", [1 + 2 * number])
+            next(frame for frame in client.frames() if isinstance(frame, HeadersFrame))
+            assert is_widened.acquire(timeout=20)
+            client.send(RstStreamFrame(1 + 2 * number, error_code=8))
+        ask(client, "/", [1 + 2 * rounds])
+        client.send(WindowUpdateFrame(1 + 2 * rounds, window_increment=10))
+        assert bodies(client, [1 + 2 * rounds]) == [b"ok"]
+    assert widened == [262144 - FIRST_WINDOW] * rounds
+
+
+def test_a_client_that_reads_little_by_little_gets_all_of_many_answers(proxy_factory, h2_origin):
+    origin = h2_origin(large)
+    proxy = proxy_factory(To(origin.address))
+    ids = range(1, 41, 2)
+    with FrameClient(proxy, settings={WINDOW: 1000}, timeout=30) as client:
+        ask(client, "/known", ids)
+        assert bodies(client, ids) == [LARGE] * len(ids)
