@@ -161,6 +161,7 @@ cdef extern from "<openssl/ssl.h>":
     void SSL_set_connect_state(SSL* ssl)
     int SSL_do_handshake(SSL* ssl)
     int SSL_read_ex(SSL* ssl, void* out, size_t room, size_t* got)
+    int SSL_has_pending(const SSL* ssl)      # bytes of records are buffered, decrypted or not
     int SSL_write_ex(SSL* ssl, const void* data, size_t size, size_t* written)
     int SSL_shutdown(SSL* ssl)
     void SSL_set_shutdown(SSL* ssl, int state)
