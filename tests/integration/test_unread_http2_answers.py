@@ -6,7 +6,7 @@ import pytest
 from conversations import wait_until
 from h2_upstream import To
 from http2_frames import GET, FrameClient, replaced
-from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 from pingora import Limits
 from pingora_c.mem.buffer_pool import stats
@@ -116,6 +116,38 @@ def test_what_was_promised_to_streams_comes_back_when_they_end(proxy_factory, h2
         client.send(WindowUpdateFrame(1 + 2 * rounds, window_increment=10))
         assert bodies(client, [1 + 2 * rounds]) == [b"ok"]
     assert widened == [262144 - FIRST_WINDOW] * rounds
+
+
+def test_a_window_is_given_back_to_an_origin_that_acknowledges_it_late(proxy_factory, h2_origin):
+    """Until it does, nghttp2 takes the window for the 65,535 bytes of an origin that knows of none."""
+    body = b"x" * FIRST_WINDOW
+
+    def script(peer, number):
+        peer.preface()
+        peer.send(SettingsFrame(0))
+        if number == 0:  # streams that leave no wider window for those of other connections
+            for _ in range(3):
+                peer.send(HeadersFrame(peer.request(), data=b"\x88\x0f\x0d\x06400000", flags=["END_HEADERS"]))
+            peer.rest()
+            return
+        stream = peer.request()
+        peer.send(HeadersFrame(stream, data=b"\x88", flags=["END_HEADERS"]), DataFrame(stream, data=body))
+        peer.send(PingFrame(0))
+        while not isinstance(frame := peer.frame(), PingFrame):
+            assert not (isinstance(frame, WindowUpdateFrame) and frame.stream_id == stream)
+        peer.send(SettingsFrame(0, flags=["ACK"]))
+        while peer.next(WindowUpdateFrame).stream_id != stream:
+            pass
+        peer.send(DataFrame(stream, data=body, flags=["END_STREAM"]))
+        peer.rest()
+
+    proxy = proxy_factory(To(h2_origin.raw(script).address, max_h2_streams=3))
+    with FrameClient(proxy, timeout=30) as client:
+        for number in range(4):
+            ask(client, "/", [1 + 2 * number])
+            if number < 3:
+                next(frame for frame in client.frames() if isinstance(frame, HeadersFrame))
+        assert bodies(client, [7]) == [body + body]
 
 
 def test_a_client_that_reads_little_by_little_gets_all_of_many_answers(proxy_factory, h2_origin):
