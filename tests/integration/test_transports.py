@@ -26,6 +26,7 @@ from pingora import (
     serve_connection,
 )
 from pingora.testing import read_all
+from pingora.transport import StreamCarrier
 from pingora_c.mem.buffer_pool import stats
 
 MIB = 1024 * 1024
@@ -314,6 +315,32 @@ def test_a_client_that_resets_cuts_what_carries_the_upstream(proxy_factory):
         assert asked.wait(10)
         client.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER of 0 s: close() resets
     assert opened[0][1].aborted.wait(10)
+
+
+def test_a_client_that_resets_cuts_what_carries_tls_to_the_upstream(proxy_factory, tmp_path):
+    ca = Authority()
+    tls = UpstreamTls(ca=ca.write(tmp_path, "ca")[0], server_name="localhost")
+    asked, aborted = threading.Event(), threading.Event()
+
+    async def dial_abortable(address):
+        reader, writer = await dial(address)
+        abort = writer.transport.abort
+
+        def noted():
+            aborted.set()
+            abort()
+
+        carrier = StreamCarrier(reader, writer)
+        carrier.abort = noted
+        return carrier
+
+    with TlsOrigin(ca.server_context(ca.issue("localhost")), lambda connection, data: asked.set()) as origin:
+        peer = HttpPeer(origin.address, transport=Transport(dial_abortable), tls=tls)
+        with proxy_factory(Tcp(peer)).connect() as client:
+            client.sendall(b"anything")
+            assert asked.wait(10)
+            client.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER of 0 s: close() resets
+        assert aborted.wait(10)
 
 
 # -- from clients

@@ -13,9 +13,16 @@ cdef enum IoCode:
     IO_UNTRUSTED = -5    # of handshake(): the peer's certificate was refused
 
 
+cdef class Tie:
+    """What whoever holds the other end of a pair of sockets and we tell each other: a pair knows no reset."""
+    cdef public bint has_ended       # its end is a proper one; else it was cut
+    cdef readonly bint was_reset     # we cut it
+
+
 cdef class Transport:
     cdef int fd          # owned, -1 once closed
     cdef int error       # errno of the last IO_ERROR
+    cdef Tie tie         # of a socket of a pair; None: the socket itself tells all
     cdef flag needs_handshake    # nothing is read or written before handshake() gave 0
     cdef flag is_secure  # what goes over the wire is encrypted
     cdef flag checks_host        # requests must pass serves_host()
@@ -45,13 +52,6 @@ cdef class Transport:
     cdef str failure(self)
 
 
-cdef class Tie:
-    """What whoever holds the other end of a pair of sockets and we tell each other: a pair knows no reset."""
-    cdef public bint has_ended       # its end is a proper one; else it was cut
-    cdef readonly bint was_reset     # we cut it
-
-
 cdef class PlainTransport(Transport):
-    cdef Tie tie         # None: the socket itself tells all
     @staticmethod
     cdef PlainTransport new(int fd)

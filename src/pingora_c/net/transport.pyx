@@ -9,6 +9,11 @@ from pingora_c.lib.socket cimport (
 from pingora_c.lib.unistd cimport close as close_fd
 
 
+@cython.final
+cdef class Tie:
+    """What one end of a pair of sockets tells the other beside bytes: `has_ended`, that its end is no cut."""
+
+
 cdef class Transport:
     cdef int handshake(self) noexcept:
         return 0
@@ -29,6 +34,8 @@ cdef class Transport:
 
     cdef void reset(self) noexcept:
         cdef int linger[2]
+        if self.tie is not None:
+            self.tie.was_reset = True
         if self.fd >= 0:
             linger[0] = 1
             linger[1] = 0
@@ -53,11 +60,6 @@ cdef class Transport:
     def __dealloc__(self):
         if self.fd >= 0:
             close_fd(self.fd)
-
-
-@cython.final
-cdef class Tie:
-    """What one end of a pair of sockets tells the other beside bytes: `has_ended`, that its end is no cut."""
 
 
 @cython.final
@@ -108,8 +110,3 @@ cdef class PlainTransport(Transport):
 
     cdef void shutdown(self) noexcept:
         shutdown_fd(self.fd, SHUT_WR)
-
-    cdef void reset(self) noexcept:
-        if self.tie is not None:
-            self.tie.was_reset = True
-        Transport.reset(self)

@@ -299,7 +299,6 @@ cdef class ProxyService(Application):
                              TlsAcceptor tls) except -1:
         cdef ServerConnection server = self.new_connection()
         cdef Transport transport
-        cdef PlainTransport plain
         server.introduction = introduction
         server.application = self
         server.note_client(address)
@@ -312,9 +311,8 @@ cdef class ProxyService(Application):
             return 1
         try:
             if tls is None:
-                plain = PlainTransport.new(fd)
-                plain.tie = self.tie
-                transport = plain
+                transport = PlainTransport.new(fd)
+                transport.tie = self.tie
             else:
                 transport = tls.encrypt(fd, server)
         except:

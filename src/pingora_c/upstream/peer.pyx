@@ -243,19 +243,21 @@ cdef class HttpPeer:
 
     cdef Transport new_transport(self, int fd, bint h1_only):
         cdef bytes offered = None        # as the settings of TLS say
-        cdef PlainTransport plain
+        cdef Transport transport
         cdef Tie tie = None if self.transport is None else <Tie?>self.transport.tie_of(fd)
         if self.context is None:
-            plain = PlainTransport.new(fd)
-            plain.tie = tie
-            return plain
+            transport = PlainTransport.new(fd)
+            transport.tie = tie
+            return transport
         if h1_only:
             offered = b"\x08http/1.1"
         elif self.spoken == PEER_H2:
             offered = b"\x02h2"
         elif self.spoken == PEER_H2H1:
             offered = b"\x02h2\x08http/1.1"
-        return self.context.connect(fd, self.key, self.sni, self.host_names, self.address.host.encode(), offered)
+        transport = self.context.connect(fd, self.key, self.sni, self.host_names, self.address.host.encode(), offered)
+        transport.tie = tie
+        return transport
 
     @staticmethod
     cdef HttpPeer of(Endpoint endpoint):
