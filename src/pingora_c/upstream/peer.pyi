@@ -18,6 +18,13 @@ class _Transport(Protocol):
 PROTOCOLS: tuple[str, ...]
 
 @final
+class PeerKey:
+    """What the connections of equal peers have in common, with its hash."""
+
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
 class HttpPeer:
     def __init__(
         self,
