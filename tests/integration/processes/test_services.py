@@ -133,3 +133,20 @@ def test_a_worker_that_served_enough_is_replaced_and_nothing_is_lost(proxy):
     assert code == 0
     assert re.search(rf"worker {first} has served \d+ requests, replacing it\n", errors)
     assert "starting another" not in errors
+
+
+GROWS = TCP_SOURCE.replace(
+    "path = session.request.path\n",
+    "path = session.request.path\n        self.kept = getattr(self, 'kept', b'') + b'x' * (8 << 20)\n",
+    1,
+)
+
+
+def test_a_worker_that_has_grown_enough_is_replaced_and_nothing_is_lost(proxy):
+    running = proxy("--max-memory", "150", source=GROWS)
+    first = running.serving()[0]
+    wait_until(lambda: int(get(running.port)[1]) != first)
+    code, _, errors = running.end()
+    assert code == 0
+    assert re.search(rf"worker {first} has grown to \d+ MiB, replacing it\n", errors)
+    assert "starting another" not in errors
