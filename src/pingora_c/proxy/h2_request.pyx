@@ -5,10 +5,7 @@ from libc.string cimport memchr, strlen
 
 from pingora_c.base.ascii cimport equals_nocase, put_decimal
 from pingora_c.h1.encode cimport FRAME_LENGTH, put_added, put_target, request_room, request_skips
-from pingora_c.http.field cimport (
-    NAME_FORWARDED, NAME_HOST, NAME_MAX_FORWARDS, NAME_OTHER, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST,
-    NAME_X_FORWARDED_PROTO, Field, is_forwarding_name, known_text,
-)
+from pingora_c.http.field cimport NAME_HOST, NAME_OTHER, Field, is_forwarding_name, known_text, recognise
 from pingora_c.http.header_block cimport HeaderBlock, block_field, block_find_known, is_live
 from pingora_c.lib.nghttp2 cimport (
     NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE, NGHTTP2_NV_FLAG_NONE,
@@ -49,25 +46,14 @@ cdef bint make_room(size_t size) noexcept:
     return text != NULL
 
 
-cdef uint8_t added_name(size_t size) noexcept nogil:
-    """Which of the names that put_added writes has this length."""
-    if size == 15:
-        return NAME_X_FORWARDED_FOR
-    if size == 17:
-        return NAME_X_FORWARDED_PROTO
-    if size == 16:
-        return NAME_X_FORWARDED_HOST
-    return NAME_FORWARDED if size == 9 else NAME_MAX_FORWARDS
-
-
 cdef void add_lines(RequestFields* made, const char* line, const char* end) noexcept:
-    """What put_added wrote: "Name: value" and CRLF, by our own hand."""
+    """What put_added wrote: "Name: value" and CRLF, by our own hand; its names are known ones."""
     cdef const char* colon
     cdef const char* stop
     while line < end and made.n < TABLE_SIZE:
         colon = <const char*>memchr(line, COLON, end - line)
         stop = <const char*>memchr(colon, LINE_END, end - colon)
-        add(made, known_text(added_name(colon - line)), colon - line, colon + 2, stop - colon - 2, KEPT)
+        add(made, known_text(recognise(line, colon - line)), colon - line, colon + 2, stop - colon - 2, KEPT)
         line = stop + 2
 
 

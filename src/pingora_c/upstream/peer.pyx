@@ -247,15 +247,15 @@ cdef class HttpPeer:
         cdef Tie tie = None if self.transport is None else <Tie?>self.transport.tie_of(fd)
         if self.context is None:
             transport = PlainTransport.new(fd)
-            transport.tie = tie
-            return transport
-        if h1_only:
-            offered = b"\x08http/1.1"
-        elif self.spoken == PEER_H2:
-            offered = b"\x02h2"
-        elif self.spoken == PEER_H2H1:
-            offered = b"\x02h2\x08http/1.1"
-        transport = self.context.connect(fd, self.key, self.sni, self.host_names, self.address.host.encode(), offered)
+        else:
+            if h1_only:
+                offered = b"\x08http/1.1"
+            elif self.spoken == PEER_H2:
+                offered = b"\x02h2"
+            elif self.spoken == PEER_H2H1:
+                offered = b"\x02h2\x08http/1.1"
+            host = self.address.host.encode()
+            transport = self.context.connect(fd, self.key, self.sni, self.host_names, host, offered)
         transport.tie = tie
         return transport
 
