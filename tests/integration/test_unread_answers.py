@@ -2,26 +2,17 @@
 
 import pytest
 from conversations import Forwarding, proxy_to, wait_until
-from http2_frames import GET, FrameClient, replaced
-from hyperframe.frame import DataFrame, SettingsFrame, WindowUpdateFrame
+from http2_frames import FrameClient
+from hyperframe.frame import WindowUpdateFrame
+from unread_answers import HELD_MOST, OPEN, WIDE, WINDOW, ask, bodies, held, wait_still
 
 from pingora import Limits, Response, RetryPolicy
 from pingora.testing import read_all
-from pingora_c.mem.buffer_pool import stats
 
-WINDOW = SettingsFrame.INITIAL_WINDOW_SIZE
-OPEN = {WINDOW: 2**31 - 1}
-WIDE = WindowUpdateFrame(0, window_increment=2**30)
 SIZE = 300_000  # more than two sockets take
 LARGE = b"0123456789" * 800_000
 BODY = bytes(range(256)) * 4096
-HELD_MOST = 3 << 19  # of bodies, by one connection
 HEADS = 3 * 4096  # of a stream: its request, its answer, and what the answer began with
-
-
-def held():
-    now = stats()
-    return now["lent_bytes"] + now["reserved_bytes"]
 
 
 def sized(connection, data):
@@ -36,37 +27,15 @@ def sized(connection, data):
     connection.sendall(b"".join(chunks) + b"0\r\n\r\n")
 
 
-def ask(client, path, ids):
-    client.send(*[client.head(replaced(GET, path=path), i) for i in ids])
-
-
-def bodies(client, ids):
-    """Read until all of these streams have ended, giving windows; their bodies."""
-    got, left = {i: [] for i in ids}, set(ids)
-    for frame in client.frames():
-        if not isinstance(frame, DataFrame) or frame.stream_id not in left:
-            continue
-        got[frame.stream_id].append(frame.data)
-        if "END_STREAM" in frame.flags:
-            left.remove(frame.stream_id)
-        if not left:
-            break
-        if frame.data:
-            client.send(*[WindowUpdateFrame(i, window_increment=len(frame.data)) for i in (0, frame.stream_id)])
-    assert not left
-    return [b"".join(got[i]) for i in ids]
-
-
 def settle(proxy, count):
     """Wait until so many requests have got as far as they get, and nothing more comes in."""
-    seen = []
 
-    def is_still():
-        now = (held(), proxy.serving.counters["pingora_upstream_attempts_total"])
-        seen.append(now if proxy.serving.counters["pingora_requests_total"] >= count else None)
-        return seen[-1] is not None and seen[-60:].count(seen[-1]) == 60
+    def look():
+        counters = proxy.serving.counters
+        now = (held(), counters["pingora_upstream_attempts_total"])
+        return now if counters["pingora_requests_total"] >= count else None
 
-    wait_until(is_still)
+    wait_still(look)
 
 
 @pytest.mark.parametrize("suffix", ["", "c"], ids=["length", "chunked"])

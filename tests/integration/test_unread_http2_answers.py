@@ -3,27 +3,17 @@
 import threading
 
 import pytest
-from conversations import wait_until
 from h2_upstream import To
-from http2_frames import GET, FrameClient, replaced
+from http2_frames import FrameClient
 from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from unread_answers import HELD_MOST, OPEN, WIDE, WINDOW, ask, bodies, held, wait_still
 
 from pingora import Limits
-from pingora_c.mem.buffer_pool import stats
 
-WINDOW = SettingsFrame.INITIAL_WINDOW_SIZE
-OPEN = {WINDOW: 2**31 - 1}
-WIDE = WindowUpdateFrame(0, window_increment=2**30)
 SIZE = 400_000  # more than a stream's whole window
 LARGE = b"0123456789" * (SIZE // 10)
-HELD_MOST = 3 << 19  # of bodies, by one connection
 FIRST_WINDOW = 8000  # of each stream
 EACH = 5 * 4096  # of a stream: its request, its answer, what it began with, and its first window
-
-
-def held():
-    now = stats()
-    return now["lent_bytes"] + now["reserved_bytes"]
 
 
 def large(request):
@@ -32,36 +22,9 @@ def large(request):
     return 200, [(b"content-length", b"%d" % SIZE)] if is_known else [], LARGE, []
 
 
-def ask(client, path, ids):
-    client.send(*[client.head(replaced(GET, path=path), i) for i in ids])
-
-
-def bodies(client, ids):
-    """Read until all of these streams have ended, giving windows; their bodies."""
-    got, left = {i: [] for i in ids}, set(ids)
-    for frame in client.frames():
-        if not isinstance(frame, DataFrame) or frame.stream_id not in left:
-            continue
-        got[frame.stream_id].append(frame.data)
-        if "END_STREAM" in frame.flags:
-            left.remove(frame.stream_id)
-        if not left:
-            break
-        if frame.data:
-            client.send(*[WindowUpdateFrame(i, window_increment=len(frame.data)) for i in (0, frame.stream_id)])
-    assert not left
-    return [b"".join(got[i]) for i in ids]
-
-
 def settle(proxy, origin, count):
     """Wait until the origin has seen so many requests, and nothing more comes in."""
-    seen = []
-
-    def is_still():
-        seen.append(held() if len(origin.requests) >= count else None)
-        return seen[-1] is not None and seen[-60:].count(seen[-1]) == 60
-
-    wait_until(is_still)
+    wait_still(lambda: held() if len(origin.requests) >= count else None)
 
 
 @pytest.mark.parametrize("path", ["/known", "/u"], ids=["length", "no length"])

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 
+import pytest
 from conversations import wait_until
 from running import TCP_SOURCE, is_running
 
@@ -125,16 +126,6 @@ def test_each_worker_starts_and_stops_its_proxies(proxy):
         assert set(re.findall(rf"^{word} (\d+)$", output, re.M)) == pids
 
 
-def test_a_worker_that_served_enough_is_replaced_and_nothing_is_lost(proxy):
-    running = proxy("--max-requests", "20")
-    first = running.serving()[0]
-    wait_until(lambda: int(get(running.port)[1]) != first)
-    code, _, errors = running.end()
-    assert code == 0
-    assert re.search(rf"worker {first} has served \d+ requests, replacing it\n", errors)
-    assert "starting another" not in errors
-
-
 GROWS = TCP_SOURCE.replace(
     "path = session.request.path\n",
     "path = session.request.path\n        self.kept = getattr(self, 'kept', b'') + b'x' * (8 << 20)\n",
@@ -142,11 +133,19 @@ GROWS = TCP_SOURCE.replace(
 )
 
 
-def test_a_worker_that_has_grown_enough_is_replaced_and_nothing_is_lost(proxy):
-    running = proxy("--max-memory", "150", source=GROWS)
+@pytest.mark.parametrize(
+    ("option", "most", "source", "why"),
+    [
+        ("--max-requests", "20", TCP_SOURCE, r"served \d+ requests"),
+        ("--max-memory", "150", GROWS, r"grown to \d+ MiB"),
+    ],
+    ids=["requests", "memory"],
+)
+def test_a_worker_that_did_enough_is_replaced_and_nothing_is_lost(proxy, option, most, source, why):
+    running = proxy(option, most, source=source)
     first = running.serving()[0]
     wait_until(lambda: int(get(running.port)[1]) != first)
     code, _, errors = running.end()
     assert code == 0
-    assert re.search(rf"worker {first} has grown to \d+ MiB, replacing it\n", errors)
+    assert re.search(rf"worker {first} has {why}, replacing it\n", errors)
     assert "starting another" not in errors
