@@ -230,6 +230,7 @@ def test_what_is_wrong_with_a_hook_is_told(place, hook, message):
         ),
         ("\n1 / 0", "importing MODULE raised ZeroDivisionError: division by zero at MODULE.py:2"),
         ("x = 1\nif:", "importing MODULE raised SyntaxError: invalid syntax at MODULE.py:2"),
+        ("raise KeyboardInterrupt", "importing MODULE raised KeyboardInterrupt at MODULE.py:1"),
         ("import sys\nsys.exit()", "importing MODULE raised SystemExit: the code called sys.exit(None) at MODULE.py:2"),
         ("", "MODULE.py has no class Gateway; it has no class that extends pingora.ProxyHttp"),
     ],
