@@ -26,6 +26,7 @@ from pingora.serving import Serving
 from pingora.supervisor.asked import AskedWatchdog
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.ebb import give_memory_back_at_ebb
 from pingora.supervisor.follower import ORDERS, Follower
 from pingora.supervisor.slots import Slots
 from pingora.supervisor.sockets import take
@@ -129,8 +130,14 @@ class Life:
         serving = Serving(self._server, loop, output.stdout, self._birth.counters, AskedWatchdog)
         serving.own_collector()
         slots = Slots(serving, self._birth.sockets, self._birth.board, self._birth.number)
-        reports = loop.create_task(output.report_losses())
-        recycling = loop.create_task(self._ask_for_recycling(serving))
+        beside = [
+            loop.create_task(work)
+            for work in (
+                output.report_losses(),
+                self._ask_for_recycling(serving),
+                give_memory_back_at_ebb(serving),
+            )
+        ]
         try:
             self._on_message()  # what was published before
             await serving.start()
@@ -138,8 +145,8 @@ class Life:
             self._channel.send("ready")
             await self._obey(serving, slots, output)
         finally:
-            reports.cancel()
-            recycling.cancel()
+            for task in beside:
+                task.cancel()
             slots.stop()
             serving.close()
 
