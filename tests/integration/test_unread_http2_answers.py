@@ -1,9 +1,12 @@
 """What upstreams of HTTP/2 send for a client that does not read: little, however many answers it asks for."""
 
+import contextlib
 import threading
+from collections import Counter
 
 import pytest
 from h2_upstream import To
+from h2_upstream import ask as http1
 from http2_frames import FrameClient
 from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 from unread_answers import HELD_MOST, OPEN, WIDE, WINDOW, ask, bodies, held, wait_still
@@ -12,8 +15,9 @@ from pingora import Limits
 
 SIZE = 400_000  # more than a stream's whole window
 LARGE = b"0123456789" * (SIZE // 10)
-FIRST_WINDOW = 8000  # of each stream
-EACH = 5 * 4096  # of a stream: its request, its answer, what it began with, and its first window
+WIDE_WINDOW = 65536  # that a stream begins with, if it can be promised
+NARROW_WINDOW = 4000  # else
+EACH = 4 * 4096  # of a stream: its request, its answer, what it began with, and its narrow window
 
 
 def large(request):
@@ -78,18 +82,74 @@ def test_what_was_promised_to_streams_comes_back_when_they_end(proxy_factory, h2
         ask(client, "/", [1 + 2 * rounds])
         client.send(WindowUpdateFrame(1 + 2 * rounds, window_increment=10))
         assert bodies(client, [1 + 2 * rounds]) == [b"ok"]
-    assert widened == [262144 - FIRST_WINDOW] * rounds
+    assert widened == [262144 - WIDE_WINDOW] * rounds
+
+
+def answers_nothing(windows, streams, is_seen):
+    """A script that notes with which window each connection begins, and how many streams it carries."""
+
+    def script(peer, number):
+        peer.preface()
+        windows[number] = peer.next(SettingsFrame).settings[WINDOW]
+        peer.send(SettingsFrame(0), SettingsFrame(0, flags=["ACK"]))
+        with contextlib.suppress(ConnectionError, OSError):
+            while peer.request():
+                streams[number] += 1
+                is_seen.release()
+
+    return script
+
+
+def test_streams_that_cannot_be_promised_a_wide_window_go_over_narrow_connections(proxy_factory, h2_origin):
+    windows, streams, is_seen = {}, Counter(), threading.Semaphore(0)
+    proxy = proxy_factory(To(h2_origin.raw(answers_nothing(windows, streams, is_seen)).address))
+    with FrameClient(proxy, timeout=30) as client, proxy.connect() as of_http1:
+        ask(client, "/", range(1, 201, 2))
+        for _ in range(100):
+            assert is_seen.acquire(timeout=20)
+        assert windows == {0: WIDE_WINDOW, 1: NARROW_WINDOW}
+        assert streams == {0: 16, 1: 84}
+        of_http1.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert is_seen.acquire(timeout=20)
+        assert streams == {0: 17, 1: 84}
+
+
+def test_the_only_connection_is_narrow(proxy_factory, h2_origin):
+    windows, streams, is_seen = {}, Counter(), threading.Semaphore(0)
+    origin = h2_origin.raw(answers_nothing(windows, streams, is_seen))
+    proxy = proxy_factory(To(origin.address, max_h2_connections=1))
+    with FrameClient(proxy, timeout=30) as client:
+        ask(client, "/", range(1, 201, 2))
+        for _ in range(100):
+            assert is_seen.acquire(timeout=20)
+    assert windows == {0: NARROW_WINDOW}
+
+
+def test_no_window_is_given_back_for_what_has_room(proxy_factory, h2_origin):
+    part = b"x" * 15000
+
+    def script(peer, number):
+        stream = peer.start()
+        peer.send(HeadersFrame(stream, data=b"\x88\x0f\x0d\x0560001", flags=["END_HEADERS"]))
+        peer.send(*[DataFrame(stream, data=part)] * 4, PingFrame(0))
+        while not isinstance(frame := peer.frame(), PingFrame):
+            assert not (isinstance(frame, WindowUpdateFrame) and frame.stream_id == stream)
+        peer.send(DataFrame(stream, data=b"x", flags=["END_STREAM"]))
+        peer.rest()
+
+    proxy = proxy_factory(To(h2_origin.raw(script).address))
+    assert http1(proxy).endswith(b"\r\n\r\n" + 4 * part + b"x")
 
 
 def test_a_window_is_given_back_to_an_origin_that_acknowledges_it_late(proxy_factory, h2_origin):
     """Until it does, nghttp2 takes the window for the 65,535 bytes of an origin that knows of none."""
-    body = b"x" * FIRST_WINDOW
+    body = b"x" * NARROW_WINDOW
 
     def script(peer, number):
         peer.preface()
         peer.send(SettingsFrame(0))
         if number == 0:  # streams that leave no wider window for those of other connections
-            for _ in range(3):
+            for _ in range(4):
                 peer.send(HeadersFrame(peer.request(), data=b"\x88\x0f\x0d\x06400000", flags=["END_HEADERS"]))
             peer.rest()
             return
@@ -104,13 +164,13 @@ def test_a_window_is_given_back_to_an_origin_that_acknowledges_it_late(proxy_fac
         peer.send(DataFrame(stream, data=body, flags=["END_STREAM"]))
         peer.rest()
 
-    proxy = proxy_factory(To(h2_origin.raw(script).address, max_h2_streams=3))
+    proxy = proxy_factory(To(h2_origin.raw(script).address, max_h2_streams=4, h2_window=270_000))
     with FrameClient(proxy, timeout=30) as client:
-        for number in range(4):
+        for number in range(5):
             ask(client, "/", [1 + 2 * number])
-            if number < 3:
+            if number < 4:
                 next(frame for frame in client.frames() if isinstance(frame, HeadersFrame))
-        assert bodies(client, [7]) == [body + body]
+        assert bodies(client, [9]) == [body + body]
 
 
 def test_a_client_that_reads_little_by_little_gets_all_of_many_answers(proxy_factory, h2_origin):

@@ -10,6 +10,5 @@ def main() -> None:
 
         sys.exit(start())
     from pingora.cli.commands import cli
-    from pingora.cli.one_line import run_command
 
-    run_command(cli, None, "pingora")
+    cli(prog_name="pingora")

@@ -6,6 +6,7 @@ their memory without asking them.
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
@@ -52,6 +53,7 @@ class Agent:
     async def _main(self, output: Output) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._on_message)
+        loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, None)
         answering = await self._listen()
         services = RunningServices(service for service in self._server.services if service.where == "agent")
         upkeep = Upkeep()

@@ -2,6 +2,9 @@
 
     CONNECTING -> OPEN -> DRAINING (GOAWAY: no new streams) ; any -> closed
 
+HTTP/2 has one window for all streams of a connection to begin with. So connections are wide or narrow: a wide one takes
+those streams only whose window the client's connection answers for, a narrow one takes any.
+
 All connections of one pool key are a group. A session that finds no room in one waits with its group, for its own
 connect timeout; the group opens connections for those who wait, one for as many as the origin lets share it. What goes
 out is framed and written once, when the reactor's turn ends.
@@ -17,7 +20,9 @@ from pingora_c.upstream.peer cimport HttpPeer
 from pingora_c.upstream.pool cimport ConnectionGroup, Pool
 
 cdef enum:
-    FIRST_WINDOW = 8000      # bytes that every stream begins with; they fit into two small buffers
+    # bytes that the streams of a connection begin with
+    NARROW_WINDOW = 4000     # they fit into a small buffer
+    WIDE_WINDOW = 65536      # where a client's connection has an allowance for it, or one stream only
 
 cdef enum H2ClientState:
     H2_CONNECTING = 0
@@ -33,6 +38,7 @@ cdef class H2Group(ConnectionGroup):
     cdef list clients            # of H2Client, connecting or open
     cdef list waiting            # of H2Carried, the longest waiting first
     cdef uint32_t n_connecting
+    cdef uint32_t n_wide         # of the clients; less than most_clients: there is always one that takes any stream
     cdef uint32_t capacity       # streams that one more connection is expected to take
     cdef uint32_t most           # HttpPeer.max_h2_streams
     cdef uint32_t most_clients   # HttpPeer.max_h2_connections
@@ -41,12 +47,13 @@ cdef class H2Group(ConnectionGroup):
     cdef bint requires_h1        # it answered HTTP_1_1_REQUIRED: nothing else is offered any more
 
     cdef void note_answer(self, size_t size) noexcept    # one had so many bytes
-    cdef H2Client free_client(self)                  # with room for a stream, or None
-    cdef bint takes_connect(self) except -1          # whether that one's origin takes extended CONNECT
+    cdef H2Client free_client(self, H2Carried stream)    # with room for it, a wide one first, or None
+    cdef bint takes_connect(self) except -1          # whether the origin of one with room takes extended CONNECT
+    cdef bint opens_wide(self, H2Carried stream) noexcept    # a connection opened for it would be wide
     # Open connections until everybody who waits has one to wait for, or there may be no more: 0, or the last one's code
     # of open_stream.
     cdef int open_connections(self, HttpPeer peer) except -2
-    cdef int open_connection(self, HttpPeer peer) except -2
+    cdef int open_connection(self, HttpPeer peer, bint is_wide) except -2
     cdef void serve(self, H2Client client) noexcept  # who waits gets what room it has
     # A connection that was being opened is not: whoever has none to wait for fails.
     cdef void on_lost(self, H2Client client, int kind, str trouble) noexcept
@@ -72,6 +79,7 @@ cdef class H2Carried(Stream):
     # -- overridden
     # It has a connection; on_connected follows, or first on_settled.
     cdef void begin(self, H2Client client) noexcept
+    cdef bint may_be_wide(self) noexcept                   # its client's connection has an allowance for that now
     cdef void on_settled(self) noexcept                    # the origin's SETTINGS came
     cdef void take_section(self, bint is_end) noexcept     # a head or trailers, in client.session.section
     cdef void take_data(self, const char* data, size_t size) noexcept
@@ -92,6 +100,7 @@ cdef class H2Client(Connection):
     cdef HttpPeer peer           # that it was opened for
     cdef H2ClientSession session  # None before it is open
     cdef uint8_t state           # H2ClientState
+    cdef bint is_wide            # its streams begin with WIDE_WINDOW, else with NARROW_WINDOW
     cdef H2Carried first    # of the streams it carries, None: none
     cdef uint32_t n_streams
     cdef uint32_t n_exchanges    # so far
@@ -101,6 +110,7 @@ cdef class H2Client(Connection):
     cdef bint is_ending          # inside end()
 
     cdef bint has_capacity(self) noexcept
+    cdef bint takes(self, H2Carried stream) noexcept     # though it may have no capacity
     cdef int start(self) except -1                   # HTTP/2 begins
     cdef void arm(self) noexcept
     cdef void give_up(self) noexcept                 # the session takes nothing more

@@ -36,21 +36,29 @@ cdef class H2Group:
         else:
             self.usual_bytes -= (self.usual_bytes - size) // FORGETTING
 
-    cdef H2Client free_client(self):
-        cdef H2Client client
+    cdef H2Client free_client(self, H2Carried stream):
+        cdef H2Client client, narrow = None
         for client in self.clients:
-            if client.has_capacity():
-                return client
-        return None
+            if client.has_capacity() and client.takes(stream):
+                if client.is_wide:
+                    return client
+                narrow = client
+        return narrow
 
     cdef bint takes_connect(self) except -1:
-        cdef H2Client client = self.free_client()
-        return client is not None and client.session.peer_takes_connect()
+        cdef H2Client client
+        for client in self.clients:
+            if client.has_capacity() and client.session.peer_takes_connect():
+                return True
+        return False
+
+    cdef bint opens_wide(self, H2Carried stream) noexcept:
+        return not self.is_full() and self.n_wide + 1 < self.most_clients and stream.may_be_wide()
 
     cdef int open_connections(self, HttpPeer peer) except -2:
         cdef int code = 0
         while not self.is_full() and len(self.waiting) > self.n_expected():
-            code = self.open_connection(peer)
+            code = self.open_connection(peer, self.opens_wide(<H2Carried>self.waiting[0]))
             if code < 0:
                 break
         return code
@@ -62,7 +70,7 @@ cdef class H2Group:
         cdef uint32_t share = 1 if self.speaks_h1 or self.requires_h1 else min(self.capacity, self.most)
         return <Py_ssize_t>self.n_connecting * share
 
-    cdef int open_connection(self, HttpPeer peer) except -2:
+    cdef int open_connection(self, HttpPeer peer, bint is_wide) except -2:
         cdef H2Client client = H2Client.__new__(H2Client)
         cdef int fd = peer.dial()
         if fd < 0:
@@ -78,6 +86,8 @@ cdef class H2Group:
         if client.open(self.reactor, client.transport) < 0:
             return -1
         self.clients.append(client)
+        client.is_wide = is_wide
+        self.n_wide += is_wide
         client.group = self
         self.n_connecting += 1
         self.reactor.counted[<int>H2_CONNECTS] += 1
@@ -87,9 +97,14 @@ cdef class H2Group:
 
     cdef void serve(self, H2Client client) noexcept:
         cdef H2Carried stream
+        cdef Py_ssize_t at = 0
         try:
-            while self.waiting and client.has_capacity():
-                stream = <H2Carried>self.waiting.pop(0)
+            while at < PyList_GET_SIZE(self.waiting) and client.has_capacity():
+                stream = <H2Carried>self.waiting[at]
+                if not client.takes(stream):
+                    at += 1
+                    continue
+                del self.waiting[at]
                 stream.begin(client)
                 if stream.owner is not None and not stream.awaits_settings:
                     stream.owner.on_connected()
@@ -105,12 +120,18 @@ cdef class H2Group:
     cdef int fail_waiting(self, int kind, str trouble) except -1:
         cdef H2Carried stream
         cdef Py_ssize_t n = len(self.waiting) - self.n_expected()
-        if n <= 0 or self.free_client() is not None:
-            return 0
-        lost = self.waiting[:n]
-        del self.waiting[:n]
+        cdef H2Client client
+        lost = []
+        for stream in self.waiting if n > 0 else ():
+            client = self.free_client(stream)
+            if client is not None:
+                self.reactor.make_late(client)       # it serves the stream
+            elif len(lost) < n:
+                lost.append(stream)
         for stream in lost:
+            self.waiting.remove(stream)
             stream.group = None
+        for stream in lost:
             stream.trouble = trouble
             stream.fail(kind)
         return 0
@@ -153,6 +174,7 @@ cdef class H2Group:
         try:
             if client in self.clients:
                 self.clients.remove(client)
+                self.n_wide -= client.is_wide
             if client.state != H2_CONNECTING and self.n_connecting == 0 and self.waiting:
                 self.open_connections(client.peer)     # who waits for a stream of its may be served there
             if not self.clients and not self.waiting and not self.speaks_h1 and not self.requires_h1:
@@ -164,6 +186,9 @@ cdef class H2Group:
 cdef class H2Carried(Stream):
     cdef void begin(self, H2Client client) noexcept:
         pass
+
+    cdef bint may_be_wide(self) noexcept:
+        return False
 
     cdef void on_settled(self) noexcept:
         pass
@@ -249,6 +274,9 @@ cdef class H2Client(Connection):
         most = self.session.peer_max_streams()
         return self.n_streams < min(most, self.peer.max_h2_streams) and self.session.may_open()
 
+    cdef bint takes(self, H2Carried stream) noexcept:
+        return not self.is_wide or stream.may_be_wide()
+
     cdef void surrender(self) noexcept:
         self.reactor.remove(self, self.transport.fd)
         self.detach()
@@ -263,7 +291,7 @@ cdef class H2Client(Connection):
         session.now_ms = self.reactor.now_ms
         session.limits.head_bytes = SECTION_BYTES_MAX
         session.limits.fields = SECTION_FIELDS_MAX
-        session.limits.window = FIRST_WINDOW
+        session.limits.window = min(<uint32_t>WIDE_WINDOW, self.peer.h2_window) if self.is_wide else NARROW_WINDOW
         session.limits.connection_window = CONNECTION_WINDOW
         session.limits.assumed_streams = min(<uint32_t>ASSUMED_STREAMS, self.group.capacity)
         session.limits.guard.burst = 1000

@@ -1,8 +1,9 @@
 """A request over HTTP/2 to an origin: one stream of a connection that others share.
 
 A stream whose session does not read never stops its neighbours: the window of the connection is always given back, its
-own only for what the session took. So it holds no more than its own window, which is FIRST_WINDOW, and up to
-`HttpPeer.h2_window` where a larger answer comes, or usually does, and the client's connection has an allowance for it.
+own only for what the session took. So it holds no more than its own window, which begins with that of its connection,
+and grows to `HttpPeer.h2_window` where a larger answer comes, or usually does, and the client's connection has an
+allowance for it.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -27,7 +28,7 @@ cdef class H2ClientStream(H2Carried):
     cdef size_t owed             # bytes that the owner has, for which the window was not given back
     cdef bint asks_room          # of the owner, for whatever comes
     cdef Allowance allowance     # of the client's connection, None: it has no need of one, or the stream has ended
-    cdef size_t promised         # bytes of it that we have
+    cdef size_t promised         # bytes of it that we have, all of `window` but NARROW_WINDOW
     cdef size_t window           # bytes that may come before the owner takes some
     cdef size_t came             # bytes of the answer's body
     cdef size_t widen_at         # when so many have come, a wider window would help
@@ -47,6 +48,8 @@ cdef class H2ClientStream(H2Carried):
     cdef void settle_window(self) noexcept
     # How much wider the window becomes for an answer of `size` bytes.
     cdef size_t widening(self, size_t size) noexcept
+    # The owner has taken so many bytes: as many more may come, unless all of the body had room from the first.
+    cdef void give_back(self, size_t size) noexcept
     # Give the owner what it has room for; if that is less than `size`, we are paused or it is gone.
     cdef size_t pass_on(self, const char* data, size_t size) noexcept
     cdef void hold(self, const char* data, size_t size) noexcept

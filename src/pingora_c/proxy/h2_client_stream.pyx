@@ -21,7 +21,7 @@ from pingora_c.proxy.failure cimport (
     CLIENT_BAD_UPGRADE, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, NO_UPGRADE, UPSTREAM_BAD_BODY,
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
-from pingora_c.proxy.h2_client cimport FIRST_WINDOW, H2ClientSession, H2Group, group_of
+from pingora_c.proxy.h2_client cimport NARROW_WINDOW, WIDE_WINDOW, H2ClientSession, H2Group, group_of
 from pingora_c.proxy.h2_request cimport RequestFields, request_fields
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport H2_REFUSED_STREAMS, H2_WAITS
@@ -30,6 +30,7 @@ from pingora_c.upstream.peer cimport PEER_H2H1
 cdef enum:
     INTERIM_MAX = 16
     HELD_PART = 4000             # bytes that fit into a small buffer
+    HELD_LITTLE = 8000
 
 
 cdef void fire_timeout(void* owner) noexcept:
@@ -54,9 +55,17 @@ cdef class H2ClientStream(H2Carried):
         self.group = None
         self.trouble = None
         client.link(self)
+        self.window = client.session.limits.window
+        self.widen_at = self.window // 2
+        if client.is_wide and self.allowance is not None:
+            self.promised = self.window - NARROW_WINDOW
+            self.allowance.promised += self.promised
         self.awaits_settings = self.asks_websocket and not client.session.has_settings
         if not self.awaits_settings:
             timer_clear(&self.timer)
+
+    cdef bint may_be_wide(self) noexcept:
+        return self.allowance is None or self.allowance.left(self.peer.h2_window) >= WIDE_WINDOW
 
     cdef void on_settled(self) noexcept:
         timer_clear(&self.timer)
@@ -96,7 +105,7 @@ cdef class H2ClientStream(H2Carried):
     cdef int submit(self, RequestHead head, const Outgoing* how, const char* protocol, bint has_body) noexcept:
         cdef RequestFields made
         cdef int code
-        if self.client.group is not None and self.client.group.usual_bytes > FIRST_WINDOW:
+        if self.client.group is not None:
             self.h2.wider = self.widening(self.client.group.usual_bytes)
         if request_fields(head, how, self.client.transport.is_secure, protocol, &made) < 0:
             return -1
@@ -207,7 +216,7 @@ cdef class H2ClientStream(H2Carried):
     cdef void settle_window(self) noexcept:
         """The head tells what is to come: as much may come at once, and no more was promised."""
         cdef size_t size = self.framing.length if self.framing.kind == BODY_LENGTH else 0
-        cdef size_t needed = size - FIRST_WINDOW if size > FIRST_WINDOW else 0
+        cdef size_t needed = size - NARROW_WINDOW if size > NARROW_WINDOW else 0
         if self.framing.kind == BODY_CHUNKED or self.framing.kind == BODY_TUNNEL:
             return
         if self.promised > needed:
@@ -262,9 +271,13 @@ cdef class H2ClientStream(H2Carried):
         if self.body_paused:
             self.owed += passed    # the receiver is full: it has them, and the window stays closed by so much
         else:
-            session.consume(&self.h2, passed)
+            self.give_back(passed)
         if passed < size and self.owner is not None:
             self.hold(data + passed, size - passed)
+
+    cdef void give_back(self, size_t size) noexcept:
+        if self.framing.kind != BODY_LENGTH or self.framing.length > self.window:
+            self.client.session.consume(&self.h2, size)
 
     cdef size_t pass_on(self, const char* data, size_t size) noexcept:
         cdef size_t at = 0, part
@@ -283,7 +296,7 @@ cdef class H2ClientStream(H2Carried):
         cdef size_t part
         while size:
             # large buffers only for what is much, or a few bytes of each stream would hold them
-            part = min(size, <size_t>HELD_PART) if self.held.size < FIRST_WINDOW else size
+            part = min(size, <size_t>HELD_PART) if self.held.size < HELD_LITTLE else size
             if queue_push(&self.held, data, part) < 0:
                 self.fail(NO_MEMORY)
                 return
@@ -336,7 +349,7 @@ cdef class H2ClientStream(H2Carried):
         if self.body_paused:
             self.owed = given
         elif given:
-            client.session.consume(&self.h2, given)
+            self.give_back(given)
         if self.is_response_ended and not self.body_done and not self.held.size and not self.body_paused:
             self.end_body(self.trailers_in)
         if not client.is_closed:
@@ -450,17 +463,16 @@ cdef class H2ClientStream(H2Carried):
 cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint asks_websocket) except -2:
     cdef H2Group group = group_of(reactor, pool, peer, owner.greeting)
     cdef H2ClientStream stream = H2ClientStream.__new__(H2ClientStream)
-    cdef H2Client client = group.free_client()
+    cdef H2Client client
     cdef int code
     stream.owner = owner
     stream.protocol = b"h2"
     stream.peer = peer
     stream.asks_websocket = asks_websocket
     stream.allowance = owner.allowance()
-    stream.window = FIRST_WINDOW
-    stream.widen_at = FIRST_WINDOW // 2
     stream.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)
-    if client is not None:
+    client = group.free_client(stream)
+    if client is not None and (client.is_wide or not group.opens_wide(stream)):
         stream.begin(client)
         owner.opened = stream
         if not stream.awaits_settings:

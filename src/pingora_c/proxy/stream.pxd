@@ -22,11 +22,12 @@ cdef enum:
 cdef class Stream
 
 
-# What upstreams of HTTP/2 may send for the streams of one client's connection before it takes some, beside the window
-# that each stream begins with. Nobody can take back what was promised before the stream has ended.
+# What upstreams of HTTP/2 may send for the streams of one client's connection before it takes some, beside a narrow
+# window of each stream. Nobody can take back what was promised before the stream has ended.
 @cython.final
 cdef class Allowance:
     cdef size_t promised
+    cdef size_t left(self, size_t window) noexcept       # bytes that may be promised, `window` as below
     # Promise some of `size` bytes, all of `window` if it is the only one; 0: there is too little left. Give it back by
     # taking it from `promised`.
     cdef size_t promise(self, size_t size, size_t window) noexcept

@@ -4,15 +4,18 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 cdef enum:
-    PROMISED_MOST = 655360     # bytes, unless one stream's window is larger
+    PROMISED_MOST = 1048576    # bytes, unless one stream's window is larger
     PROMISED_LEAST = 4096      # less is of no use
 
 
 @cython.final
 cdef class Allowance:
-    cdef size_t promise(self, size_t size, size_t window) noexcept:
+    cdef size_t left(self, size_t window) noexcept:
         cdef size_t most = max(<size_t>PROMISED_MOST, window)
-        cdef size_t left = most - self.promised if self.promised < most else 0
+        return most - self.promised if self.promised < most else 0
+
+    cdef size_t promise(self, size_t size, size_t window) noexcept:
+        cdef size_t left = self.left(window)
         if left < size:
             size = left if left >= PROMISED_LEAST else 0
         self.promised += size
