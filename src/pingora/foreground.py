@@ -7,6 +7,7 @@ import socket
 import uvloop
 
 from pingora import metrics
+from pingora.echoes import Echoes
 from pingora.limits import raise_descriptor_limit
 from pingora.observe.answering import Answering
 from pingora.observe.output import Output
@@ -23,8 +24,14 @@ async def serve_forever(server: Server, output: Output, grace: float, shown: soc
     """
     loop = asyncio.get_running_loop()
     asked: asyncio.Queue[int] = asyncio.Queue()
+    echoes = Echoes()
+
+    def on_signal(number: int) -> None:
+        if not echoes.is_echo(number):
+            asked.put_nowait(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.put_nowait, number)
+        loop.add_signal_handler(number, on_signal, number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # none was lost meanwhile
     counters = Counters()
     metrics.place.use(counters)

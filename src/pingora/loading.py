@@ -40,12 +40,19 @@ def plain_server(listen: tuple[str, ...], upstream: tuple[str, ...]) -> Server:
             proxy = TcpProxy()
             proxy.upstreams = LoadBalancer([tcp_target(url) for url in upstream], tls=UpstreamTls(alpn=()))
         else:
-            proxy.upstreams = LoadBalancer([url if ":" in url else f"http://{url}" for url in upstream])
+            proxy.upstreams = LoadBalancer([http_target(url) for url in upstream])
         server = Server()
         server.add_proxy(proxy, listen)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return server
+
+
+def http_target(url: str) -> str:
+    """Give an upstream of a ProxyHttp: a name alone is one of http. Raises ValueError."""
+    if url.isdecimal():
+        raise ValueError(f"upstream {url!r}: expected http://host:port, as in http://127.0.0.1:{url}")
+    return url if ":" in url else f"http://{url}"
 
 
 def tcp_target(url: str) -> str:
@@ -93,7 +100,7 @@ def import_file(path: Path) -> ModuleType:
         exec(compile(source, str(path), "exec"), vars(module))
     except SystemExit as error:
         raise UsageError(f"{place_of(error, path)}: the file called sys.exit({error.code!r})") from None
-    except Exception as error:
+    except BaseException as error:  # also a KeyboardInterrupt that the file raises
         message = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
         kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
         raise UsageError(f"{place_of(error, path)}: {kind}{message}".removesuffix(": ")) from None

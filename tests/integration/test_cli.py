@@ -48,6 +48,15 @@ def test_a_file_that_is_no_socket_is_not_replaced(tmp_path, option):
         (["run", "nothing.py"], "no such file: nothing.py"),
         (["run", "--from", "nonsense", "--to", "http://127.0.0.1:1"], "cannot listen on 'nonsense'"),
         (["run", "--from", ":0", "--to", "ftp://127.0.0.1"], "expected http://host:port"),
+        (
+            ["run", "--from", ":0", "--to", "3000"],
+            "upstream '3000': expected http://host:port, as in http://127.0.0.1:3000",
+        ),
+        (["run", "--bogus"], "pingora: No such option '--bogus'."),
+        (["run", "--workers", "x"], "pingora: Invalid value for '--workers': 'x' is not a valid integer range."),
+        (["run", "one.py", "two.py"], "pingora: Got unexpected extra argument (two.py)"),
+        (["status", "--bogus"], "pingora: No such option '--bogus'."),
+        (["stauts"], "pingora: No such command 'stauts'."),
     ],
 )
 def test_errors_of_use_are_one_line_and_code_2(arguments, message):
@@ -64,6 +73,7 @@ def test_errors_of_use_are_one_line_and_code_2(arguments, message):
         pytest.param(
             "def f():\n    int('x\\ny')\n\nf()\n", ":2", "ValueError: invalid literal for int()", id="in a call"
         ),
+        pytest.param("raise KeyboardInterrupt\n", ":1", "KeyboardInterrupt", id="a BaseException"),
         pytest.param("raise KeyError\n", ":1", "KeyError", id="without a message"),
         pytest.param("raise ValueError('a\\nb')\n", ":1", "ValueError: a", id="message of two lines"),
         pytest.param("x = 1\nif:\n", ":2", "SyntaxError: invalid syntax", id="syntax"),

@@ -27,17 +27,25 @@ class Told(pingora.ProxyHttp):
 
 server = pingora.Server(limits=pingora.Limits({limits}), access_log={access_log!r})
 server.add_proxy(Told(), "{address}")
+{end}
 """
 
 
 class Apart:
     """A supervisor with one worker. /pid tells the worker's process id; all else goes to `origins`.
 
-    `more` is Python that stands in the class of the proxy; `how` goes to Popen.
+    `more` is Python that stands in the class of the proxy, `end` what stands behind it all; `how` goes to Popen.
     """
 
     def __init__(
-        self, directory: Path, origins: list[str], limits: str = "", access_log: str = "off", more: str = "", **how
+        self,
+        directory: Path,
+        origins: list[str],
+        limits: str = "",
+        access_log: str = "off",
+        more: str = "",
+        end: str = "",
+        **how,
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.host, self.port = free.getsockname()
@@ -46,7 +54,7 @@ class Apart:
         address = f"{self.host}:{self.port}"
         more = textwrap.indent(more, "    ")
         file.write_text(
-            PROGRAM.format(origins=origins, limits=limits, access_log=access_log, address=address, more=more)
+            PROGRAM.format(origins=origins, limits=limits, access_log=access_log, address=address, more=more, end=end)
         )
         command = [sys.executable, "-m", "pingora", "run", str(file), "--workers", "1"]
         how = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | how
@@ -54,10 +62,10 @@ class Apart:
         self.worker = self._wait_for_worker()
 
     @classmethod
-    def quiet(cls, directory: Path, origins: list[str], limits: str = "", more: str = "") -> "Apart":
+    def quiet(cls, directory: Path, origins: list[str], limits: str = "", more: str = "", end: str = "") -> "Apart":
         """One whose error log goes to a file."""
         with (directory / "errors").open("wb") as errors:
-            return cls(directory, origins, limits, more=more, stderr=errors)
+            return cls(directory, origins, limits, more=more, end=end, stderr=errors)
 
     def _wait_for_worker(self) -> int:
         give_up = time.monotonic() + 30

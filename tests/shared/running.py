@@ -10,7 +10,7 @@ from pathlib import Path
 from conversations import wait_until
 
 PROGRAM = """
-import asyncio, os, sys, time, weakref
+import asyncio, os, signal, sys, time, weakref
 import pingora
 
 PARENT = os.getpid()
@@ -26,9 +26,24 @@ class Proxy(pingora.ProxyHttp):
         if path == "/slow":
             print("slow", flush=True)
             await asyncio.sleep(3600)
+        if path == "/upload":
+            print("reads", flush=True)
+            return pingora.Response(200, {}, await session.read_body())
+        if path == "/fork":
+            return pingora.Response(200, {}, self.fork())
         if path == "/cycle":
             self.make_cycle()
         return pingora.Response(200, {}, str(os.getpid()))
+
+    def fork(self):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.write(writing, b"!")
+            time.sleep(3600)
+        os.read(reading, 1)
+        os.kill(pid, signal.SIGTERM)
+        return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
     def make_cycle(self):
         class Miss(Exception):
@@ -91,14 +106,14 @@ class Running:
         """Replace the program's file."""
         self.file.write_text(source.replace("PATH", str(self.path)))
 
-    def send(self, target, timeout=60):
+    def send(self, target, timeout=60, method="GET", headers="Connection: close\r\n"):
         """Connect as soon as the proxy listens and send a request; return the connection."""
         while True:
             assert self.process.poll() is None, self.process.stderr.read()
             client = socket.socket(socket.AF_UNIX)
             client.settimeout(timeout)
             if client.connect_ex(str(self.path)) == 0:
-                client.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+                client.sendall(f"{method} {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode())
                 return client
             client.close()
 

@@ -10,5 +10,6 @@ def main() -> None:
 
         sys.exit(start())
     from pingora.cli.commands import cli
+    from pingora.cli.one_line import run_command
 
-    cli(prog_name="pingora")
+    run_command(cli, None, "pingora")

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from pingora import LoadBalancer, RoundRobin
 from pingora.cli.check import fail
+from pingora.cli.one_line import run_command
 from pingora.loading import load_server
 from pingora.usage import UsageError
 
@@ -133,4 +133,4 @@ def demo(port: int, origins: tuple[int, int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(demo(prog_name="make run, or python -m pingora.cli.demo"))
+    run_command(demo, None, "make run, or python -m pingora.cli.demo")

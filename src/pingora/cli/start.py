@@ -29,7 +29,7 @@ def start() -> int:
         with open(reading, "rb") as pipe:
             told = pipe.read()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except KeyboardInterrupt:  # it had that too, and says so
+    except KeyboardInterrupt:  # it had that too
         os.waitpid(pid, 0)
         return 1
     if code or not told:
@@ -43,6 +43,7 @@ def start() -> int:
 
 def read_command_line(pipe: int) -> NoReturn:
     """Write to a pipe what is to run; nothing if a fault or what was asked for has been printed. Ends."""
+    from pingora.cli.one_line import run_command
     from pingora.cli.run import run
     from pingora.supervisor.given_files import GivenFiles
 
@@ -56,8 +57,7 @@ def read_command_line(pipe: int) -> NoReturn:
         with open(pipe, "w") as file:
             json.dump(told, file)
 
-    run(sys.argv[2:], prog_name="pingora run", obj=tell)
-    sys.exit()
+    run_command(run, sys.argv[2:], "pingora run", tell)
 
 
 def supervise(

@@ -146,6 +146,14 @@ def parse_seconds(value: Any) -> float:
     return float(seconds)
 
 
+def parse_lifetime(value: Any) -> int:
+    """Read a time in whole seconds; how long it may be is checked where it is used."""
+    seconds = parse_time(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != int(seconds):
+        raise ValueError(f"expected {TIME}, of whole seconds")
+    return int(seconds)
+
+
 def parse_interval(value: Any) -> float | None:
     """Read a time above 0, or "none"."""
     return None if value == "none" else parse_seconds(value)

@@ -31,7 +31,7 @@ def construct(source: Source, found: ProxyClass, hook: HookTable | None) -> Prox
     token = is_loading.set(True)
     try:
         return found(**hook.options) if hook is not None else found()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         source.value_problem(class_path(source), f"{found.__name__}() raised {told(error, source)}")
         return None
     finally:
@@ -94,7 +94,7 @@ def import_hook_module(source: Source, name: str) -> ModuleType | None:
     token = is_loading.set(True)
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if (
             isinstance(error, ModuleNotFoundError)
             and error.name is not None

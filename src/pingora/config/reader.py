@@ -106,7 +106,7 @@ class Reader:
         if origin is list:
             return self._array(arguments[0], value, path)
         if origin is dict:
-            return value if isinstance(value, dict) else self._wrong(path, "expected a table", value)
+            return self._by_name(arguments[1], value, path)
         if dataclasses.is_dataclass(kind):
             return self._settings(kind, value, path)
         return self.table(kind, value, path)
@@ -116,6 +116,15 @@ class Reader:
             return self._wrong(path, "expected an array", value)
         items = [self._convert(kind, item, (*path, index)) for index, item in enumerate(value)]
         return FAILED if any(item is FAILED for item in items) else items
+
+    def _by_name(self, kind: Any, values: Any, path: Path) -> Any:
+        """Read a table whose keys are names of the user's; of any values, or of tables of one kind."""
+        if not isinstance(values, dict):
+            return self._wrong(path, "expected a table", values)
+        if kind is Any:
+            return values
+        items = {name: self._convert(kind, value, (*path, name)) for name, value in values.items()}
+        return FAILED if any(item is FAILED for item in items.values()) else items
 
     def _settings(self, kind: Any, values: Any, path: Path) -> Any:
         """Read a table into a dataclass whose constructor checks its fields, such as Limits."""
@@ -241,7 +250,8 @@ def keys_of(kind: Any = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
         if field.name in NOT_KEYS:
             continue
         inner = next(part for part in plain_types(field.type) if part is not types.NoneType)
-        inner = typing.get_args(inner)[0] if typing.get_origin(inner) is list else inner
+        if typing.get_origin(inner) in (list, dict) and Any not in typing.get_args(inner):
+            inner = typing.get_args(inner)[-1]  # the keys of a table of tables are the user's, and no part of the path
         if dataclasses.is_dataclass(inner) or (isinstance(inner, type) and issubclass(inner, Struct)):
             yield from keys_of(inner, (*path, field.encode_name))
         elif field.default_factory is not msgspec.NODEFAULT:

@@ -6,11 +6,12 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Struct
 
-from pingora.config.fields import one_of, parse_flag, parse_path, parsed
+from pingora.config.fields import one_of, parse_flag, parse_lifetime, parse_path, parsed
 from pingora.config.positions import Path
 from pingora.config.problems import Source
+from pingora.tls import files
 from pingora.tls.certificate import Certificate
-from pingora.tls.rules import PROTOCOLS, VERSIONS
+from pingora.tls.rules import CIPHER_SUITES, CIPHERS, PROTOCOLS, VERSIONS
 from pingora.tls.server import ClientAuth, TlsSettings
 from pingora.tls.upstream import UpstreamTls
 
@@ -28,29 +29,52 @@ class CertificateTable(Struct, frozen=True):
     ocsp: Text | None = None
 
 
-class ListenerTlsTable(Struct, frozen=True):
-    """TLS towards clients."""
+class RulesTable(Struct, frozen=True, kw_only=True):
+    """Versions, ciphers and groups, towards clients or upstreams."""
+
+    min_version: Version = "1.2"
+    max_version: Version = "1.3"
+    ciphers: Text = CIPHERS
+    cipher_suites: Text = CIPHER_SUITES
+    groups: Text | None = None
+
+
+class HostTable(Struct, frozen=True):
+    """Certificates of the clients of one host: without a client_ca, none is asked for."""
+
+    client_ca: Text | None = None
+    client_crl: Text | None = None
+    client_required: Flag = True
+
+
+class ListenerTlsTable(RulesTable, frozen=True, kw_only=True):
+    """TLS towards clients. `alpn` None: what the protocol of the proxy speaks."""
 
     certificates: list[CertificateTable]
     client_ca: Text | None = None
     client_crl: Text | None = None
     client_required: Flag = True
+    hosts: dict[str, HostTable] = {}
     strict_host: Flag = False
-    min_version: Version = "1.2"
+    alpn: list[Annotated[str, one_of(*PROTOCOLS)]] | None = None
+    tickets: Flag = True
+    ticket_lifetime: Annotated[int, parsed(parse_lifetime)] = 28800
+    ticket_secret: Text | None = None
+    ja4: Flag = False
 
 
-class UpstreamTlsTable(Struct, frozen=True):
+class UpstreamTlsTable(RulesTable, frozen=True, kw_only=True):
     """TLS towards upstreams whose address begins with https://."""
 
     verify: Flag = True
     ca: Text | None = None
     crl: Text | None = None
     server_name: Text | None = None
+    alternative_name: Text | None = None
     certificate: CertificateTable | None = None
-    min_version: Version = "1.2"
 
 
-FILES = ("chain", "key", "ocsp", "client_ca", "client_crl", "ca", "crl")  # of these tables
+FILES = ("chain", "key", "ocsp", "client_ca", "client_crl", "ca", "crl", "ticket_secret")  # of these tables
 
 
 def files_of(source: Source, tables: Mapping[str, Any]) -> Iterator[str]:
@@ -67,8 +91,14 @@ def names_in(table: Any) -> Iterator[str]:
         value = getattr(table, key)
         if isinstance(value, str) and key in FILES:
             yield value
-        for inner in value if isinstance(value, list) else [value]:
+        tables = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        for inner in tables:
             yield from names_in(inner)
+
+
+def rules_of(table: RulesTable) -> dict[str, Any]:
+    """Give the arguments that TlsSettings and UpstreamTls have in common."""
+    return {name: getattr(table, name) for name in RulesTable.__struct_fields__}
 
 
 class Files:
@@ -96,20 +126,29 @@ class Files:
         return made[0] if made else None
 
     def _settings(self, table: ListenerTlsTable, certificates: list[Certificate]) -> TlsSettings:
-        auth = None
-        if table.client_ca is not None:
-            auth = ClientAuth(
-                str(self._directory / table.client_ca), self._place(table.client_crl), table.client_required
-            )
-        elif table.client_crl is not None:
-            raise ValueError("client_crl: it takes a client_ca as well")
+        alpn = None if table.alpn is None else tuple(table.alpn)
+        secret = self._place(table.ticket_secret)
         return TlsSettings(
             certificates,
-            client_auth=auth,
+            client_auth=self._client_auth(table),
+            hosts={name: self._client_auth(entry) for name, entry in table.hosts.items()},
             strict_host=table.strict_host,
-            min_version=table.min_version,
-            alpn=() if self._is_tcp else PROTOCOLS,
+            alpn=(() if self._is_tcp else PROTOCOLS) if alpn is None else alpn,
+            tickets=table.tickets,
+            ticket_lifetime=table.ticket_lifetime,
+            ticket_secret=None if secret is None else files.read("ticket_secret", secret, "32 random bytes or more"),
+            ja4=table.ja4,
+            **rules_of(table),
         )
+
+    def _client_auth(self, table: ListenerTlsTable | HostTable) -> ClientAuth | None:
+        if table.client_ca is not None:
+            return ClientAuth(
+                str(self._directory / table.client_ca), self._place(table.client_crl), table.client_required
+            )
+        if table.client_crl is not None:
+            raise ValueError("client_crl: it takes a client_ca as well")
+        return None
 
     def upstream(self, table: UpstreamTlsTable, path: Path) -> UpstreamTls | None:
         """Make the settings of upstreams; None if that cannot be."""
@@ -121,9 +160,10 @@ class Files:
                     ca=self._place(table.ca),
                     crl=self._place(table.crl),
                     server_name=table.server_name,
+                    alternative_name=table.alternative_name,
                     certificate=None if table.certificate is None else self._certificate(table.certificate),
-                    min_version=table.min_version,
                     alpn=() if self._is_tcp else ("http/1.1",),  # HTTP/2 comes with the protocol of a peer
+                    **rules_of(table),
                 )
             ],
         )

@@ -24,6 +24,7 @@
 | `code` | whether a reload finds other code | generation |
 | `follower` | a worker's part in a reload in place | worker |
 | `life`, `slots` | a worker from start to end; which listeners it watches | worker |
+| `ebb` | memory given back when connections have gone | worker |
 | `channel`, `board` | messages between them; memory that they share | all |
 | `embedded` | the same processes below `server.run()` | |
 """

@@ -6,7 +6,6 @@ their memory without asking them.
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
@@ -53,7 +52,6 @@ class Agent:
     async def _main(self, output: Output) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._on_message)
-        loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, None)
         answering = await self._listen()
         services = RunningServices(service for service in self._server.services if service.where == "agent")
         upkeep = Upkeep()

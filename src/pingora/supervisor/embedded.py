@@ -122,7 +122,6 @@ def be_generation(server: Server, channel: Channel) -> NoReturn:
             stream.flush()  # once, not by each of the forks
         check(server)
         ignore_supervisor_signals()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         Zygote(server, channel).run()
         code = 0
     except UsageError as error:
@@ -154,7 +153,6 @@ def fork_zygote(server: Server, mask: Iterable[int], *others: Predecessor | Proc
             if one is not None:
                 one.close()
         ignore_supervisor_signals()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, set(mask) - set(SIGNALS))
         server.close_listeners()  # it gets them from the supervisor

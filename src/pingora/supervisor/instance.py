@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from pingora.echoes import Echoes
 from pingora.program import Program
 from pingora.supervisor import Refused, say
 from pingora.supervisor.board import AGENT, Board
@@ -43,6 +44,7 @@ from pingora.supervisor.worker import Worker
 from pingora.usage import UsageError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
+ASKING_FOR_THE_END = (signal.SIGTERM, signal.SIGQUIT)  # whose second one cuts
 RETIRED_MOST = 4  # generations that drain at the same time
 
 
@@ -93,6 +95,7 @@ class Supervisor:
         self.busy = asyncio.Lock()  # held by the operation that runs
         self._tasks: set[asyncio.Task[None]] = set()
         self.is_stopping = False
+        self._echoes = Echoes()
         self._delayed_stop: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
 
@@ -120,6 +123,8 @@ class Supervisor:
 
     def _on_signal(self, number: int, action: Callable[[], object]) -> None:
         """Act; once somebody else has taken over, the signal is for him, and he tells us what we need to know."""
+        if number in ASKING_FOR_THE_END and self._echoes.is_echo(number):
+            return
         if number == signal.SIGCHLD or not self.handover.pass_on(number):
             action()
 

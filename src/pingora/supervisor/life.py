@@ -6,6 +6,7 @@ Its supervisor speaks through the channel; a channel that ends means that the su
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from pingora.serving import Serving
 from pingora.supervisor.asked import AskedWatchdog
 from pingora.supervisor.board import Board
 from pingora.supervisor.channel import Channel, Message
+from pingora.supervisor.ebb import give_memory_back_at_ebb
 from pingora.supervisor.follower import ORDERS, Follower
 from pingora.supervisor.slots import Slots
 from pingora.supervisor.sockets import take
@@ -36,13 +38,26 @@ RECYCLE_LOOK_S = 1.0  # between two looks at whether a worker has done enough
 
 # What a terminal or a service manager sends to a whole group of processes is meant for the supervisor. No SIG_IGN:
 # programs that hooks start would inherit it.
-OF_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+OF_THE_SUPERVISOR = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 def ignore_supervisor_signals() -> None:
     """Do nothing on the signals that are for the supervisor."""
     for number in OF_THE_SUPERVISOR:
         signal.signal(number, lambda number, frame: None)
+
+
+def be_nobody(channel: Channel) -> None:
+    """In a child that a hook forks: do not speak for us, and end on SIGTERM, as multiprocessing wants."""
+    channel.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def take_snapshot(message: Message) -> None:
@@ -82,7 +97,7 @@ class Birth:
 def live(channel: Channel, server: Server, main: Callable[[Output], Coroutine[Any, Any, None]]) -> None:
     """Be a process of an instance: introduce it to the supervisor and run `main` on a loop until it ends."""
     channel.send("hello")
-    os.register_at_fork(after_in_child=channel.close)  # a hook's child does not speak for us
+    os.register_at_fork(after_in_child=functools.partial(be_nobody, channel))
     ignore_supervisor_signals()
     faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
     output = Output(server.log_level)
@@ -112,13 +127,17 @@ class Life:
     async def _main(self, output: Output) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._on_message)
-        terminated = Message("stop", {"seconds": self._birth.drain_s})
-        loop.add_signal_handler(signal.SIGTERM, self._orders.put_nowait, terminated)
         serving = Serving(self._server, loop, output.stdout, self._birth.counters, AskedWatchdog)
         serving.own_collector()
         slots = Slots(serving, self._birth.sockets, self._birth.board, self._birth.number)
-        reports = loop.create_task(output.report_losses())
-        recycling = loop.create_task(self._ask_for_recycling(serving))
+        beside = [
+            loop.create_task(work)
+            for work in (
+                output.report_losses(),
+                self._ask_for_recycling(serving),
+                give_memory_back_at_ebb(serving),
+            )
+        ]
         try:
             self._on_message()  # what was published before
             await serving.start()
@@ -126,8 +145,8 @@ class Life:
             self._channel.send("ready")
             await self._obey(serving, slots, output)
         finally:
-            reports.cancel()
-            recycling.cancel()
+            for task in beside:
+                task.cancel()
             slots.stop()
             serving.close()
 

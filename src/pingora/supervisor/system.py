@@ -37,11 +37,16 @@ def give_memory_back() -> None:
     A process that waits holds most of a library only since loading it looked around in there. Pages that it needs again
     come back from the system's cache as they came first.
     """
+    trim_heap()
     libc = ctypes.CDLL(None)
-    with contextlib.suppress(AttributeError):  # a C library without it
-        libc.malloc_trim(0)
     for start, end in untouched_files():
         libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+
+
+def trim_heap() -> None:
+    """Give the system the memory that the C library keeps for later."""
+    with contextlib.suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def untouched_files() -> list[tuple[int, int]]:

@@ -248,7 +248,6 @@ def load_and_run(channel: Channel) -> None:
         server.check()
         check_threads()
         ignore_supervisor_signals()  # again: the program may have its own
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         Zygote(server, channel).run()
     except ConfigError as error:
         channel.send("refused", text=f"the configuration cannot be used:\n{error}")

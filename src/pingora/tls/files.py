@@ -29,8 +29,8 @@ def is_content(source: Source) -> bool:
     return isinstance(source, bytes) or (isinstance(source, str) and source.lstrip().startswith("-----BEGIN"))
 
 
-def read(what: str, source: Source) -> bytes:
-    """Give the bytes of a source. Raises ValueError."""
+def read(what: str, source: Source, expected: str = "a PEM file") -> bytes:
+    """Give the bytes of a source. Raises ValueError that says what was expected."""
     if isinstance(source, bytes):
         return source
     if is_content(source):
@@ -39,7 +39,7 @@ def read(what: str, source: Source) -> bytes:
         content = given.get().get(os.fspath(source))
         return Path(source).read_bytes() if content is None else content
     except OSError as error:
-        raise ValueError(f"{describe(what, source)}: {error.strerror}; give the path of a PEM file") from None
+        raise ValueError(f"{describe(what, source)}: {error.strerror}; give the path of {expected}") from None
 
 
 def certificates(what: str, source: Source) -> "list[X509]":

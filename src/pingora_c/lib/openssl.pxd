@@ -9,8 +9,8 @@ cdef extern from "<openssl/bio.h>":
     int BIO_CTRL_FLUSH
     int BIO_get_new_index()
     BIO_METHOD* BIO_meth_new(int type, const char* name)
-    int BIO_meth_set_read(BIO_METHOD* method, int (*read)(BIO*, char*, int) noexcept)
-    int BIO_meth_set_write(BIO_METHOD* method, int (*write)(BIO*, const char*, int) noexcept)
+    int BIO_meth_set_read_ex(BIO_METHOD* method, int (*read)(BIO*, char*, size_t, size_t*) noexcept)
+    int BIO_meth_set_write_ex(BIO_METHOD* method, int (*write)(BIO*, const char*, size_t, size_t*) noexcept)
     int BIO_meth_set_ctrl(BIO_METHOD* method, long (*ctrl)(BIO*, int, long, void*) noexcept)
     BIO* BIO_new(const BIO_METHOD* method)
     int BIO_free(BIO* bio)
@@ -162,6 +162,10 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_do_handshake(SSL* ssl)
     int SSL_read_ex(SSL* ssl, void* out, size_t room, size_t* got)
     int SSL_has_pending(const SSL* ssl)      # bytes of records are buffered, decrypted or not
+    long SSL_set_mode(SSL* ssl, long mode)
+    long SSL_clear_mode(SSL* ssl, long mode)
+    # 0: something is in them. Before 3.0.14 it frees a record that was read in part (CVE-2024-4741).
+    int SSL_free_buffers(SSL* ssl)
     int SSL_write_ex(SSL* ssl, const void* data, size_t size, size_t* written)
     int SSL_shutdown(SSL* ssl)
     void SSL_set_shutdown(SSL* ssl, int state)

@@ -6,6 +6,9 @@ one recv; read() decrypts records into the caller's room until that is full or n
 Writing. write() seals a slice of what it gets, small spans together in one record, into a buffer that all connections
 share, and sends that in one system call. Ciphertext that the socket does not take is kept; the plain bytes in it count
 as not taken until it has left, so that whoever writes sees back-pressure as with a plain socket.
+
+Memory. OpenSSL allocates record buffers, 34 KiB, for each operation, and idle connections have none. Up to 64
+transports of the process are "warm" and keep theirs: a worker with few connections allocates none for a request.
 """
 from libc.stddef cimport size_t
 from pingora_c.lib.openssl cimport SSL, SSL_CTX, SSL_SESSION
@@ -34,7 +37,9 @@ cdef class TlsTransport(Transport):
     cdef size_t kept_end
     cdef size_t sealed        # plain bytes in `kept`, which write() gets once more
     cdef int ended            # an IoCode that read() has to give from now on, 0: none
+    cdef int place            # among the warm ones, -1: not there
     cdef bint is_open         # the handshake is over
+    cdef bint is_between_records   # the last read ended behind a whole record, so nothing lies in OpenSSL's buffers
     cdef bint is_drained      # the last recv of this read took all there was
     cdef bint saw_fin         # recv gave 0
     cdef bint has_shut        # close_notify was sent

@@ -1,19 +1,21 @@
 """The TLS transport. Owns its SSL object and the ciphertext under way; knows no certificate and no policy."""
 cimport cython
 
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 from pingora_c.lib.errno cimport EAGAIN, EINTR, ENOMEM, EPROTO, errno
 from pingora_c.lib.openssl cimport (
     BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
     BIO_free,
-    BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data, BIO_set_init,
+    BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read_ex, BIO_meth_set_write_ex, BIO_new, BIO_set_data, BIO_set_init,
     BIO_set_retry_read, ERR_clear_error, ERR_get_error, ERR_peek_error, ERR_reason_error_string, SSL_CLIENT_HELLO_ERROR,
     SSL_ERROR_WANT_CLIENT_HELLO_CB, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
-    SSL_RECEIVED_SHUTDOWN, SSL_SENT_SHUTDOWN, SSL_SESSION_free, SSL_VERIFY_NONE, SSL_do_handshake, SSL_free,
-    SSL_get0_alpn_selected, SSL_get_error, SSL_get_verify_mode, SSL_get_verify_result, SSL_has_pending, SSL_new,
-    SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state, SSL_set_ex_data, SSL_set_shutdown,
-    SSL_shutdown, SSL_write_ex, X509_V_OK, X509_verify_cert_error_string,
+    SSL_MODE_RELEASE_BUFFERS, SSL_RECEIVED_SHUTDOWN, SSL_SENT_SHUTDOWN, SSL_SESSION_free, SSL_VERIFY_NONE,
+    SSL_clear_mode, SSL_do_handshake, SSL_free, SSL_free_buffers, SSL_get0_alpn_selected, SSL_get_error,
+    SSL_get_verify_mode, SSL_get_verify_result, SSL_has_pending, SSL_new, SSL_read_ex, SSL_set_accept_state,
+    SSL_set_bio, SSL_set_connect_state, SSL_set_ex_data, SSL_set_mode, SSL_set_shutdown, SSL_shutdown, SSL_write_ex,
+    X509_V_OK, X509_verify_cert_error_string,
 )
 from pingora_c.lib.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, recv, send, shutdown as shutdown_fd
 from pingora_c.mem.buffer_pool cimport pool_release, pool_reserve
@@ -23,6 +25,9 @@ cdef enum:
     RECORD_OVERHEAD = 256             # header, nonce, tag, type: 22 bytes with the suites of today
     SHARED_SIZE = 133120              # a slice, sealed: 8 * (16384 + 256); no sum, for the debug build
     KEPT_MAX = 524288                 # more than a slice and all that a peer can make us say besides
+    WARM_MAX = 64                     # 34 KiB each
+    COOL_EVERY = 7                    # no divisor of it, or some places would never change hands
+    NO_PLACE = -1
 
 cdef BIO_METHOD* socket_method = NULL
 # Ciphertext of the operation that runs, empty between two. One for all connections of all reactors: the GIL is held.
@@ -30,22 +35,28 @@ cdef char* shared = NULL
 cdef size_t shared_size = 0
 cdef void* shared_owner = NULL        # the transport whose bytes these are
 cdef char* record = NULL              # RECORD_SIZE bytes: small spans that go into one record
+# Transports that keep OpenSSL's record buffers from one operation to the next. Borrowed: they leave before they die.
+cdef void* warm[WARM_MAX]
+cdef uint32_t cold_reads = 0          # of transports that had no place
 
 
-cdef int read_socket(BIO* bio, char* out, int room) noexcept:
+cdef int read_socket(BIO* bio, char* out, size_t room, size_t* taken) noexcept:
     cdef TlsTransport transport = <TlsTransport>BIO_get_data(bio)
     cdef Py_ssize_t got = transport.receive(out, room)
     BIO_clear_retry_flags(bio)
+    if got > 0:
+        taken[0] = got
+        return 1
     if got == IO_WOULD_BLOCK:
         BIO_set_retry_read(bio)
-        return -1
-    return <int>got if got >= 0 else -1
+    return 0 if got == 0 else -1
 
 
-cdef int write_socket(BIO* bio, const char* data, int size) noexcept:
+cdef int write_socket(BIO* bio, const char* data, size_t size, size_t* taken) noexcept:
     cdef TlsTransport transport = <TlsTransport>BIO_get_data(bio)
     BIO_clear_retry_flags(bio)
-    return size if transport.put(data, size) == 0 else -1
+    taken[0] = size
+    return 1 if transport.put(data, size) == 0 else -1
 
 
 cdef long control_socket(BIO* bio, int command, long number, void* pointer) noexcept:
@@ -66,14 +77,39 @@ cdef int make_shared() except -1:
     socket_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, b"pingora")
     if socket_method == NULL:
         raise MemoryError
-    BIO_meth_set_read(socket_method, read_socket)
-    BIO_meth_set_write(socket_method, write_socket)
+    BIO_meth_set_read_ex(socket_method, read_socket)
+    BIO_meth_set_write_ex(socket_method, write_socket)
     BIO_meth_set_ctrl(socket_method, control_socket)
     record = <char*>malloc(RECORD_SIZE)
     shared = <char*>malloc(SHARED_SIZE)
     if shared == NULL or record == NULL:
         raise MemoryError
     return 0
+
+
+cdef void keep_warm(TlsTransport transport) noexcept:
+    """Let it keep its record buffers if the place that comes next is free. Another makes room for one in seven only, or
+    places would change hands at every read of more transports than there are places.
+    """
+    global cold_reads
+    cdef int place = <int>(cold_reads % WARM_MAX)
+    cold_reads += 1
+    if warm[place] != NULL:
+        if cold_reads % COOL_EVERY:
+            return
+        let_cool(<TlsTransport>warm[place])
+    SSL_clear_mode(transport.ssl, SSL_MODE_RELEASE_BUFFERS)
+    warm[place] = <void*>transport
+    transport.place = place
+
+
+cdef void let_cool(TlsTransport transport) noexcept:
+    """Have OpenSSL free its record buffers once they are empty: now, or at the end of an operation to come."""
+    warm[transport.place] = NULL
+    transport.place = NO_PLACE
+    SSL_set_mode(transport.ssl, SSL_MODE_RELEASE_BUFFERS)
+    if transport.is_between_records:
+        SSL_free_buffers(transport.ssl)
 
 
 cdef void drop_kept(TlsTransport transport) noexcept:
@@ -135,6 +171,7 @@ cdef class TlsTransport(Transport):
 
     def __cinit__(self):
         self.fd = -1
+        self.place = NO_PLACE
         self.needs_handshake = True
         self.is_secure = True
 
@@ -143,6 +180,8 @@ cdef class TlsTransport(Transport):
         if shared_owner == <void*>self:
             shared_owner = NULL
             shared_size = 0
+        if self.place != NO_PLACE:
+            let_cool(self)
         if self.ssl != NULL:
             # or OpenSSL takes the session of a connection that just broke for one that must not be resumed
             SSL_set_shutdown(self.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
@@ -176,7 +215,7 @@ cdef class TlsTransport(Transport):
         cdef int code = IO_WOULD_BLOCK
         if self.ended:
             return self.ended
-        self.is_drained = False
+        self.is_drained = self.is_between_records = False
         while total < room:
             got = 0
             forget_errors()
@@ -185,7 +224,10 @@ cdef class TlsTransport(Transport):
                 break
             total += got
             if self.is_drained and not SSL_has_pending(self.ssl):
-                break      # reading on would only find that out
+                self.is_between_records = True     # reading on would only find that out
+                if self.place == NO_PLACE:
+                    keep_warm(self)
+                break
         if self.send_shared() < 0 and not self.ended:
             self.ended = code = IO_ERROR
         return total if total else code
@@ -269,6 +311,8 @@ cdef class TlsTransport(Transport):
     cdef void close(self) noexcept:
         if self.fd >= 0:
             self.send_close_notify()
+        if self.place != NO_PLACE:
+            let_cool(self)
         drop_kept(self)
         if self.future is not None:
             try:

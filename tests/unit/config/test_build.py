@@ -230,6 +230,7 @@ def test_what_is_wrong_with_a_hook_is_told(place, hook, message):
         ),
         ("\n1 / 0", "importing MODULE raised ZeroDivisionError: division by zero at MODULE.py:2"),
         ("x = 1\nif:", "importing MODULE raised SyntaxError: invalid syntax at MODULE.py:2"),
+        ("raise KeyboardInterrupt", "importing MODULE raised KeyboardInterrupt at MODULE.py:1"),
         ("import sys\nsys.exit()", "importing MODULE raised SystemExit: the code called sys.exit(None) at MODULE.py:2"),
         ("", "MODULE.py has no class Gateway; it has no class that extends pingora.ProxyHttp"),
     ],
@@ -335,3 +336,39 @@ def test_what_is_wrong_with_tls_is_told(place):
         "7:7: listeners[1].tls: client_crl: it takes a client_ca as well",
         "10:1: upstreams.tls: no endpoint begins with https://",
     ]
+
+
+def test_what_is_wrong_with_hosts_and_tickets_is_told(place):
+    Authority().issue("a.test").write(place.path, "a")
+    text = """
+        [upstreams]
+        endpoints = ["127.0.0.1:1"]
+        [[listeners]]
+        address = ":8444"
+        tls = {certificates = [{chain = "a.pem", key = "a.key"}], SETTINGS}
+    """
+
+    def problem(settings):
+        (found,) = place.problems(text.replace("SETTINGS", settings))
+        return found.partition(": ")[2]
+
+    assert problem('hosts = {"b.test" = {client_cs = "x"}}') == (
+        'listeners[0].tls.hosts."b.test".client_cs: unknown key, did you mean "client_ca"?'
+    )
+    assert (
+        problem('hosts = {"b.test" = {client_crl = "x"}}')
+        == "listeners[0].tls: client_crl: it takes a client_ca as well"
+    )
+    assert problem("hosts = 3") == "listeners[0].tls.hosts: expected a table, got 3"
+    assert problem('ticket_lifetime = "1.5s"').startswith("listeners[0].tls.ticket_lifetime: expected seconds")
+    assert problem('ticket_lifetime = "1s"').endswith("expected 60 to 604800 seconds, got 1")
+    assert problem('ticket_secret = "no.key"') == (
+        "listeners[0].tls: ticket_secret no.key: No such file or directory; give the path of 32 random bytes or more"
+    )
+    assert problem('ticket_secret = "a.key", alpn = ["h3"]').startswith("listeners[0].tls.alpn[0]: expected ")
+    assert (
+        problem('min_version = "1.3", max_version = "1.2"')
+        == "listeners[0].tls: min_version 1.3 is above max_version 1.2"
+    )
+    assert "ciphers" in problem('ciphers = "NONE-SUCH"')
+    assert "groups" in problem('groups = "NONE-SUCH"')

@@ -1,0 +1,44 @@
+"""Memory that a worker gives back to the system when what needed it has gone.
+
+The C library and the pool keep what connections have freed, for others like them: after 2,000 connections with TLS
+27 MiB. When many connections or much of the buffers have gone, it is given back. Nothing is counted for that: a fall
+is seen by looking now and then.
+"""
+
+import asyncio
+
+from pingora.serving import Serving
+from pingora.supervisor.system import trim_heap
+from pingora_c.mem import buffer_pool
+
+LOOK_S = 1.0
+CONNECTIONS = 100  # a fall by fewer is none
+BUFFER_BYTES = 1 << 20  # likewise
+
+
+class Ebb:
+    """Sees that a level has fallen by half since its highest mark, and by `least`."""
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+        self._highest = 0
+
+    def has_come(self, level: int) -> bool:
+        """Look at the level; after a fall the highest mark begins anew."""
+        self._highest = max(self._highest, level)
+        if self._highest - level < max(self._least, level):
+            return False
+        self._highest = level
+        return True
+
+
+async def give_memory_back_at_ebb(serving: Serving) -> None:
+    """Look at connections and buffers until cancelled."""
+    connections, buffers = Ebb(CONNECTIONS), Ebb(BUFFER_BYTES)
+    while True:
+        await asyncio.sleep(LOOK_S)
+        held_bytes = buffer_pool.stats()["lent_bytes"]
+        # both are to look, whatever the other says
+        if any([connections.has_come(serving.n_connections), buffers.has_come(held_bytes)]):
+            buffer_pool.trim()
+            trim_heap()
