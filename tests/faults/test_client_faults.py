@@ -8,7 +8,7 @@ from apart import Apart, descriptors
 from inside import RESET
 from recovery import assert_recovers, settle
 
-from pingora.testing import Origin
+from pingora.testing import Origin, read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 LARGE = 8 << 20
@@ -62,6 +62,31 @@ def test_clients_that_leave_leave_nothing(proxy, sent, is_reset):
             client.sendall(sent)
         for client in clients:
             leave(client, is_reset)
+
+    assert_recovers(proxy, happen, 4)
+
+
+ENDED_SIDE = {
+    "F11-after-the-request": (GET, 200),
+    "F11-after-a-large-answer-began": (GET.replace(b"/good", b"/large"), 200),
+    "F14-in-the-head": (HEAD, None),
+    "F14-in-a-body-by-length": (HEAD + b"Content-Length: 50\r\n\r\nfive5", 400),
+    "F14-in-a-chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n50\r\nfive5", 400),
+    "F14-in-trailers": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y", 400),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), ENDED_SIDE.values(), ids=ENDED_SIDE)
+def test_clients_that_end_their_side_are_answered_and_leave_nothing(proxy, sent, status):
+    def happen():
+        clients = [proxy.connect() for _ in range(5)]
+        for client in clients:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+        for client in clients:
+            answer = read_all(client)
+            client.close()
+            assert answer.startswith(b"HTTP/1.1 %d " % status) if status else not answer, answer[:200]
 
     assert_recovers(proxy, happen, 4)
 

@@ -1,13 +1,14 @@
 """An origin that fails at each point of an exchange: the answer to the client, and nothing left (docs/faults.md)."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
 
 import pytest
 from apart import Apart
-from conversations import echo, wait_until
+from conversations import echo
 from conversations import post as post_request
 from inside import RESET, Gate, settle
 from recovery import assert_recovers
@@ -18,15 +19,17 @@ from pingora.testing import Origin, read_all
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CONNECT_S = 0.3
 READ_S = 0.3
-# Chooses the upstream by the path: /refused nobody listens, /blackhole nobody answers the SYN, else the origin. Only
-# where a limit is to pass it is a short one.
+IS_LONG = bool(os.environ.get("PINGORA_LONG"))
+# Chooses the upstream by the path: /refused nobody listens, /blackhole nobody answers the SYN, /F3 one resets what it
+# accepts, else the origin. Only where a limit is to pass it is a short one.
 CHOOSES = """
 def upstream_peer(self, session, ctx):
     path = session.request.path
     limits = {{"connect_timeout": {connect}}} if path == "/blackhole" else {{}}
     if path.startswith("/F9-silent"):
         limits = {{"read_timeout": {read}}}
-    return pingora.HttpPeer({peers!r}.get(path, {origin!r}), **limits)
+    is_second_try = session.attempts and path.startswith("/F3")
+    return pingora.HttpPeer({origin!r} if is_second_try else {peers!r}.get(path, {origin!r}), **limits)
 """
 
 
@@ -73,7 +76,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CUT = None  # the answer has begun and ends before its end
 # path: (script, status or CUT, times)
 FAULTS = {
-    "/F1-refused": (None, 502, 200),
+    "/F1-refused": (None, 502, 3400 if IS_LONG else 200),
+    "/F3-reset-after-accept": (ends(HELLO), (200, 502), 40),
+    "/F4-end-of-a-kept-connection": (ends(HELLO), (200, 502), 40),
     "/F5-end-before-an-answer": (ends(b""), 502, 40),
     "/F5-reset-before-an-answer": (ends(b"", True), 502, 40),
     "/F6-end-in-the-head": (ends(b"HTTP/1.1 200 OK\r\nContent-Le"), 502, 40),
@@ -114,6 +119,24 @@ def blackhole():
 
 
 @pytest.fixture(scope="module")
+def resetting():
+    """An address that resets what it accepts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                connection = listener.accept()[0]
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                connection.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+@pytest.fixture(scope="module")
 def origin():
     origin = Origin(script)
     yield origin
@@ -121,12 +144,16 @@ def origin():
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory, origin, blackhole):
+def proxy(tmp_path_factory, origin, blackhole, resetting):
     with socket.create_server(("127.0.0.1", 0)) as free:
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
-    more = CHOOSES.format(
-        peers={"/F1-refused": nobody, "/blackhole": blackhole}, origin=origin.address, connect=CONNECT_S, read=READ_S
-    )
+    peers = {
+        "/F1-refused": nobody,
+        "/F3-reset-after-accept": resetting,
+        "/blackhole": blackhole,
+        "/blackhole-with-a-long-limit": blackhole,
+    }
+    more = CHOOSES.format(peers=peers, origin=origin.address, connect=CONNECT_S, read=READ_S)
     directory = tmp_path_factory.mktemp("faults")
     with contextlib.closing(Apart.quiet(directory, [origin.address], more=more)) as running:
         yield running
@@ -205,16 +232,43 @@ def is_cut(answer):
 
 
 def test_f2_connects_that_nobody_answers_end_in_504_and_others_are_served(proxy):
-    answers = []
-    began = time.monotonic()
-    clients = [threading.Thread(target=lambda: answers.append(proxy.ask("/blackhole"))) for _ in range(20)]
-    for client in clients:
-        client.start()
-    n_served = 0
-    while len(answers) < len(clients):
-        assert proxy.ask("/good").endswith(b"hello")
-        n_served += 1
-    assert all(answer.startswith(b"HTTP/1.1 504 ") for answer in answers), answers
-    assert time.monotonic() - began >= CONNECT_S
-    assert n_served > 1
-    wait_until(lambda: proxy.n_clients() == 0)
+    def happen():
+        answers = []
+        clients = [threading.Thread(target=lambda: answers.append(proxy.ask("/blackhole"))) for _ in range(20)]
+        began = time.monotonic()
+        with proxy.connect() as longer:
+            longer.sendall(b"GET /blackhole-with-a-long-limit HTTP/1.1\r\nHost: a\r\n\r\n")
+            for client in clients:
+                client.start()
+            n_served = 0
+            while len(answers) < len(clients):
+                assert proxy.ask("/good").endswith(b"hello")
+                n_served += 1
+            assert all(answer.startswith(b"HTTP/1.1 504 ") for answer in answers), answers
+            assert time.monotonic() - began >= CONNECT_S
+            assert n_served > 1
+            longer.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                longer.recv(1)
+            longer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)  # or it would be answered
+        for client in clients:
+            client.join()
+
+    assert_recovers(proxy, happen, 1)
+
+
+def test_f4_no_get_is_lost_where_each_kept_connection_has_ended(proxy):
+    get = b"GET /F4-end-of-a-kept-connection HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def happen():
+        with proxy.connect() as client:
+            for _ in range(100):
+                client.sendall(get)
+                answer = client.recv(65536)
+                while not answer.endswith(b"hello"):
+                    more = client.recv(65536)
+                    assert more, answer
+                    answer += more
+                assert answer.startswith(b"HTTP/1.1 200 ")
+
+    assert_recovers(proxy, happen, 34 if IS_LONG else 3)
