@@ -66,18 +66,19 @@ def test_clients_that_leave_leave_nothing(proxy, sent, is_reset):
     assert_recovers(proxy, happen, 4)
 
 
+# The origin answers a head at once, so where one has come that may be there before the end is seen.
 ENDED_SIDE = {
-    "F11-after-the-request": (GET, 200),
-    "F11-after-a-large-answer-began": (GET.replace(b"/good", b"/large"), 200),
-    "F14-in-the-head": (HEAD, None),
-    "F14-in-a-body-by-length": (HEAD + b"Content-Length: 50\r\n\r\nfive5", 400),
-    "F14-in-a-chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n50\r\nfive5", 400),
-    "F14-in-trailers": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y", 400),
+    "F11-after-the-request": (GET, [200]),
+    "F11-after-a-large-answer-began": (GET.replace(b"/good", b"/large"), [200]),
+    "F14-in-the-head": (HEAD, []),
+    "F14-in-a-body-by-length": (HEAD + b"Content-Length: 50\r\n\r\nfive5", [200, 400]),
+    "F14-in-a-chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n50\r\nfive5", [200, 400]),
+    "F14-in-trailers": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y", [200, 400]),
 }
 
 
-@pytest.mark.parametrize(("sent", "status"), ENDED_SIDE.values(), ids=ENDED_SIDE)
-def test_clients_that_end_their_side_are_answered_and_leave_nothing(proxy, sent, status):
+@pytest.mark.parametrize(("sent", "statuses"), ENDED_SIDE.values(), ids=ENDED_SIDE)
+def test_clients_that_end_their_side_are_answered_and_leave_nothing(proxy, sent, statuses):
     def happen():
         clients = [proxy.connect() for _ in range(5)]
         for client in clients:
@@ -86,7 +87,7 @@ def test_clients_that_end_their_side_are_answered_and_leave_nothing(proxy, sent,
         for client in clients:
             answer = read_all(client)
             client.close()
-            assert answer.startswith(b"HTTP/1.1 %d " % status) if status else not answer, answer[:200]
+            assert int(answer[9:12]) in statuses if statuses else not answer, answer[:200]
 
     assert_recovers(proxy, happen, 4)
 

@@ -4,16 +4,18 @@ import contextlib
 import hashlib
 import os
 import random
+import resource
 import signal
+import socket
 import threading
 
 import pytest
-from apart import Apart
+from apart import Apart, descriptors
 from conversations import Forwarding, wait_until
-from inside import narrow, narrow_client, settle
+from inside import RESET, narrow, narrow_client, settle
 from recovery import assert_recovers
 
-from pingora.testing import Origin
+from pingora.testing import Origin, read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -77,6 +79,98 @@ def test_f38_bodies_are_exact_where_sockets_take_a_few_kib_at_a_time(interrupt, 
             narrow(client.getsockname())
             for number in range(first, first + N_TRANSFERS):
                 transfer(client, number)
+
+
+def test_f38_clients_that_take_a_few_kib_at_a_time_leave_nothing(tmp_path):
+    page = random.Random(38).randbytes(300_000)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page)
+    origin = Origin(lambda connection, got: connection.sendall(HELLO if got.startswith(b"GET /good ") else answer))
+
+    def happen():
+        with contextlib.ExitStack() as open_clients:
+            clients = [open_clients.enter_context(narrow_client(proxy)) for _ in range(20)]
+            for client in clients:
+                client.sendall(b"GET /page HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            for client in clients:
+                assert read_all(client).endswith(page)
+
+    with contextlib.closing(Apart.quiet(tmp_path, [origin.address])) as proxy:
+        assert_recovers(proxy, happen, 2)
+    origin.close()
+
+
+# -- F16: descriptors used up
+
+N_DESCRIPTORS = 128
+
+
+def test_f16_clients_that_found_no_descriptor_leave_nothing(tmp_path):
+    origin = Origin(HELLO)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (N_DESCRIPTORS, min(N_DESCRIPTORS, hard)))
+
+    def happen():
+        with contextlib.ExitStack() as open_clients:
+            clients = [open_clients.enter_context(proxy.connect()) for _ in range(2 * N_DESCRIPTORS)]
+            for client in clients:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            for client in clients:
+                assert read_all(client).endswith(b"hello")
+
+    with (tmp_path / "errors").open("wb") as errors:
+        proxy = Apart(tmp_path, [origin.address], stderr=errors, preexec_fn=limit)
+    with contextlib.closing(proxy):
+        assert_recovers(proxy, happen, 1)
+    assert "accepting pauses: the process is short of descriptors" in (tmp_path / "errors").read_text()
+    origin.close()
+
+
+# -- F36: tunnels
+
+N_TUNNELS = 1000 if os.environ.get("PINGORA_LONG") else 100
+UPGRADE = b"GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("how", ["client ends", "client resets", "origin resets"])
+def test_f36_tunnels_that_have_ended_leave_nothing(tmp_path, how):
+    def script(connection, received):
+        if not received.startswith(b"GET /tunnel "):
+            connection.sendall(HELLO)
+            return
+        connection.settimeout(None)
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        while word := connection.recv(65536):
+            if word == b"reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                break
+            connection.sendall(word)
+        connection.close()
+
+    def happen():
+        with contextlib.ExitStack() as open_clients:
+            clients = [open_clients.enter_context(proxy.connect()) for _ in range(N_TUNNELS)]
+            for client in clients:
+                client.sendall(UPGRADE)
+            for client in clients:
+                assert client.recv(65536).endswith(b"\r\n\r\n")
+                client.sendall(b"word")
+            for client in clients:
+                assert client.recv(65536) == b"word"
+                if how == "origin resets":
+                    client.sendall(b"reset")
+                elif how == "client resets":
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            if how == "origin resets":
+                for client in clients:
+                    with pytest.raises(ConnectionResetError):
+                        client.recv(1)
+
+    origin = Origin(script)
+    with descriptors(2 * N_TUNNELS + 500), contextlib.closing(Apart.quiet(tmp_path, [origin.address])) as proxy:
+        assert_recovers(proxy, happen, 1)
+    origin.close()
 
 
 # -- F37: logs

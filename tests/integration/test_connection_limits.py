@@ -229,9 +229,10 @@ def test_without_descriptors_accepting_pauses_without_a_busy_loop_and_goes_on_wh
             assert during["ticks"] - before["ticks"] <= 4 * during[PAUSES % "descriptors"] + 20
             old.sendall(KEEP)
             read_answer(old)  # those that are open are unharmed: their connection to the origin is open, too
-            proxy.tell("free")
+            freed = proxy.tell("free")
             for client in waiting:
                 assert read_all(client).endswith(b"hello")
+            assert proxy.tell()[PAUSES % "descriptors"] == freed[PAUSES % "descriptors"], "the next look found them"
     assert "accepting pauses: the process is short of descriptors" in proxy.close()
 
 
