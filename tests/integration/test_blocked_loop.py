@@ -61,6 +61,7 @@ def test_a_hook_that_sleeps_is_named_with_its_line_and_again_when_it_ends(proxy_
     assert "test_blocked_loop.py:" in begin.splitlines()[0]
     assert "return block()" in begin
     assert end.startswith(f"{name} has ended, ")
+    assert proxy.serving.counters["pingora_loop_blocked_total"] == 1
 
 
 @pytest.mark.parametrize(("blocked_after", "count"), [(None, 0), (1.0, 1)])

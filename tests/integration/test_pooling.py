@@ -1,9 +1,11 @@
 """Which connections serve another request: those on which nothing of the last one is left, either way."""
 
+import contextlib
 import socket
 import threading
 
 import pytest
+from apart import descriptors
 from conversations import GET, Forwarding, wait_until
 from inside import Gate, narrow, settle
 
@@ -101,3 +103,47 @@ def test_an_answer_that_comes_before_the_request_is_none(proxy_factory, origin_f
                 assert upstream.recv(1000) == b"", "the request was not sent here"
             assert client.recv(1000).endswith(b"hello")
     wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+N_IDLE = 512  # of one service
+
+
+def test_the_pool_keeps_so_many_and_closes_what_is_beyond(proxy_factory, origin_factory):
+    n_clients = N_IDLE + 8
+    all_here = threading.Barrier(n_clients)
+
+    def script(connection, data):
+        if data.startswith(b"GET /together "):
+            all_here.wait(30)
+        connection.sendall(HELLO)
+
+    origin = origin_factory(script)
+    with descriptors(4 * n_clients + 500) as is_permitted, contextlib.ExitStack() as open_clients:
+        if not is_permitted:
+            pytest.skip("the hard limit of descriptors is too low")
+        proxy = proxy_factory(Forwarding(origin.address))
+        clients = [open_clients.enter_context(proxy.connect(30)) for _ in range(n_clients)]
+        for client in clients:
+            client.sendall(b"GET /together HTTP/1.1\r\nHost: a\r\n\r\n")
+        for client in clients:
+            assert client.recv(1000).endswith(b"hello")
+        (service,) = proxy.serving.services
+        wait_until(lambda: proxy.serving.activity()[1] == 0)
+        assert (origin.n_connections, service.n_idle_upstream) == (n_clients, N_IDLE)
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).endswith(b"hello")
+        assert (origin.n_connections, service.n_idle_upstream) == (n_clients, N_IDLE)
+
+
+def test_a_connection_that_nobody_uses_is_closed_and_counted(proxy_factory, origin_factory):
+    origin = origin_factory(HELLO)
+    forwarding = Forwarding(origin.address)
+    forwarding.peer = HttpPeer(origin.address, idle_timeout=0.05)
+    proxy = proxy_factory(forwarding)
+    closed = 'pingora_upstream_connections_closed_total{reason="idle_timeout"}'
+    for n in (1, 2):
+        assert proxy.exchange(GET).endswith(b"hello")
+        wait_until(lambda n=n: proxy.serving.counters[closed] == n)
+        assert proxy.serving.services[0].n_idle_upstream == 0
+    assert origin.n_connections == 2

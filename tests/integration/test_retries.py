@@ -81,6 +81,14 @@ def test_a_new_connection_that_dies_is_tried_again_by_policy(
         assert answer.endswith(b"hello")
 
 
+@pytest.mark.parametrize(("replay_bytes", "given_up"), [(4, 1), (5, 0)])
+def test_a_body_that_is_too_large_to_be_sent_again_is_counted(proxy_factory, origin_factory, replay_bytes, given_up):
+    policy = RetryPolicy(lost=True, replay_bytes=replay_bytes)
+    proxy = proxy_factory(forwarding(origin_factory(echo).address, policy))
+    assert proxy.exchange(PUT).endswith(b"hello")
+    assert proxy.serving.counters["pingora_replays_given_up_total"] == given_up
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -131,16 +139,18 @@ def test_a_try_that_takes_too_long_is_followed_by_another(proxy_factory, origin_
 @pytest.mark.parametrize(
     ("policy", "reason"),
     [
-        (RetryPolicy(try_timeout=0.1), b"try_timeout"),
-        (RetryPolicy(total_timeout=0.1, lost=True), b"total_timeout"),
-        (RetryPolicy(try_timeout=0.5, total_timeout=0.8, lost=True), b"total_timeout"),
+        (RetryPolicy(try_timeout=0.1), "try_timeout"),
+        (RetryPolicy(total_timeout=0.1, lost=True), "total_timeout"),
+        (RetryPolicy(try_timeout=0.5, total_timeout=0.8, lost=True), "total_timeout"),
     ],
     ids=["one try", "all tries", "the second try is cut by the total"],
 )
 def test_a_silent_upstream_is_answered_504_in_time(proxy_factory, origin_factory, policy, reason):
-    answer = proxy_factory(forwarding(origin_factory(silence).address, policy)).exchange(GET)
+    proxy = proxy_factory(forwarding(origin_factory(silence).address, policy))
+    answer = proxy.exchange(GET)
     assert status_of(answer) == 504
-    assert reason in answer
+    assert reason.encode() in answer
+    assert proxy.serving.counters[f'pingora_failures_total{{reason="{reason}"}}'] == 1
 
 
 @pytest.mark.parametrize("retry", [True, False])
