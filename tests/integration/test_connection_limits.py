@@ -74,6 +74,7 @@ def test_a_client_beyond_its_limit_of_connections_is_closed_and_another_is_serve
                 assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
                 head, _, body = answer.partition(b"\r\n\r\n")
                 assert b"Content-Length: %d\r\nConnection: close" % len(body) in head
+                assert body == b"503 client_connections\n"
         with connect("127.0.0.2") as other:
             other.sendall(GET)
             assert read_all(other).endswith(b"hello")

@@ -219,3 +219,25 @@ def test_a_refused_head_request_gets_the_fields_of_the_page_and_no_page(request_
     assert of_head[0] == status
     assert of_head[1]["content-length"] == fields["content-length"] == str(len(body))
     assert of_head[2] == b""
+
+
+@pytest.mark.parametrize("page", [b"<p>sorry", Response(503, {"content-type": "text/html; charset=utf-8"}, "<p>sorry")])
+def test_a_client_with_too_many_connections_gets_the_page_and_the_reason(page):
+    async def main():
+        limits = Limits(client_connections=1)
+        async with serve(Forwarding(NOBODY), limits=limits, error_pages={503: page}, reason_header="X-Why") as serving:
+            host, _, port = serving.address.rpartition(":")
+            _, first = await asyncio.open_connection(host, int(port))
+            first.write(GET[:-2])
+            answers = [await ask(serving, GET) for _ in range(3)]
+            first.close()
+            return answers
+
+    for answer in asyncio.run(main()):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        for field in (b"X-Why: client_connections", b"content-type: text/html; charset=utf-8", b"Connection: close"):
+            assert b"\r\n" + field in head
+        assert b"\r\nContent-Length: 8\r\n" in head
+        assert b"\r\nDate: " in head
+        assert body == b"<p>sorry"

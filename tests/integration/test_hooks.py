@@ -149,6 +149,77 @@ def test_a_hook_cannot_inject_fields(proxy_factory, origin_factory, name):
     assert proxy_factory(Injects(origin_factory(HELLO))).exchange(GET).startswith(b"HTTP/1.1 500")
 
 
+@pytest.mark.parametrize("name", ["Content_Length", b"content_length", "TRANSFER_ENCODING"])
+def test_a_hook_cannot_write_what_some_receivers_frame_by(proxy_factory, origin_factory, name):
+    class Writes(Base):
+        def upstream_request_filter(self, session, request, ctx):
+            for write in (request.headers.__setitem__, request.headers.add):
+                with pytest.raises(ValueError, match="cannot be written: it frames the message"):
+                    write(name, "5")
+            request.headers["Content_Lengths"] = "5"
+
+        def response_filter(self, session, response, ctx):
+            with pytest.raises(ValueError, match="cannot be written: it frames the message"):
+                Response(200, {name: "5"})
+            with pytest.raises(ValueError, match="cannot be written: it frames the message"):
+                response.headers.update({name: "5"})
+
+    origin = origin_factory(HELLO)
+    answer = proxy_factory(Writes(origin)).exchange(GET)
+    assert answer.endswith(b"\r\n\r\nhello")
+    assert b"Content_Lengths: 5\r\n" in origin.heads[0]
+    for head in (answer, origin.heads[0].replace(b"Content_Lengths", b"")):
+        assert b"_" not in head
+
+
+@pytest.mark.parametrize("asked", [b"GET", b"POST"])
+@pytest.mark.parametrize("framing", [b"Content-Length: 7", b"Transfer-Encoding: chunked", b"X-A: b"])
+def test_a_hook_that_asks_with_head_has_the_client_answered_without_a_body(
+    proxy_factory, origin_factory, asked, framing
+):
+    class Asks(Base):
+        def upstream_request_filter(self, session, request, ctx):
+            request.method = "HEAD"
+
+    origin = origin_factory(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n" % framing)
+    proxy = proxy_factory(Asks(origin))
+    with proxy.connect() as client:
+        for _ in range(2):  # the connection goes on behind a whole answer
+            client.sendall(asked + b" / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            answer = client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"\r\nContent-Length: 0\r\n" in answer
+            assert answer.endswith(b"\r\n\r\n")
+    assert all(head.startswith(b"HEAD / ") for head in origin.heads)
+
+
+def test_a_hook_that_answers_anew_what_was_not_modified_has_no_body_to_send(proxy_factory, origin_factory):
+    class Renames(Base):
+        def response_filter(self, session, response, ctx):
+            response.status = 200
+
+    origin = origin_factory(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n")
+    with proxy_factory(Renames(origin)).connect() as client:
+        for _ in range(2):
+            client.sendall(GET)
+            answer = client.recv(65536)
+            assert b"\r\nContent-Length: 0\r\n" in answer
+
+
+@pytest.mark.parametrize("body", [b"x", bytes(100_000)], ids=["small", "large"])
+def test_an_answer_of_a_hook_with_status_205_has_no_content(proxy_factory, origin_factory, body):
+    class Resets(Base):
+        def request_filter(self, session, ctx):
+            return Response(205, body=body)
+
+    with proxy_factory(Resets(origin_factory(HELLO))).connect() as client:
+        for _ in range(2):
+            client.sendall(GET)
+            answer = client.recv(65536)
+            assert b"\r\nContent-Length: 0\r\n" in answer
+            assert answer.endswith(b"\r\n\r\n")
+
+
 def test_what_a_connection_persists_reaches_its_next_request_only(proxy_factory, origin_factory):
     class Counting(Forwarding):
         def new_ctx(self):

@@ -51,6 +51,7 @@ def cut(row: str, gets: bytes, *sent: bytes, ends: bool = False) -> list[Answere
 
 
 HI = length(b"hi")
+RESET = b"HTTP/1.1 205 Reset Content"
 HELLO = b"5\r\nhello\r\n0\r\n\r\n"
 GOT_CODED = answer(b"Transfer-Encoding: chunked", body=b"hello")
 CHUNKS = answer(b"Transfer-Encoding: chunked")
@@ -245,6 +246,12 @@ FRAMING = [
         GET_1_0,
         is_kept=True,
     ),
+    Answered(
+        "answer-trailers-dropped",
+        coded(b"5\r\nhello\r\n0\r\nSet_Cookie: a\r\nContent_Length: 5\r\nContent_Range: b\r\nX_A: c\r\n\r\n"),
+        answer(b"Transfer-Encoding: chunked", body=b"helloX_A: c\r\n"),
+        is_kept=True,
+    ),
     Answered("answer-head", answer(b"Content-Length: 5"), answer(b"Content-Length: 5"), HEAD, is_kept=True),
     Answered("answer-head", answer(b"Transfer-Encoding: chunked"), answer(), HEAD, is_kept=True),
     Answered("answer-head", answer(), answer(), HEAD, is_kept=True),
@@ -262,6 +269,21 @@ FRAMING = [
         length(b"hi", start=b"HTTP/1.1 204 No Content"),
         answer(b"Transfer-Encoding: chunked", start=b"HTTP/1.1 204 No Content"),
     ),
+    Answered("answer-205", length(b"", start=RESET), length(b"", start=RESET), is_kept=True),
+    Answered("answer-205", answer(start=RESET), length(b"", start=RESET), ends=True),
+    Answered(
+        "answer-205",
+        answer(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n", start=RESET),
+        length(b"", start=RESET),
+        is_kept=True,
+    ),
+    Answered(
+        "answer-205",
+        answer(b"Transfer-Encoding: chunked", body=HELLO, start=RESET),
+        length(b"", start=RESET),
+        is_kept=True,
+    ),
+    *bad("answer-205-body", length(b"hi", start=RESET)),
     Answered(
         "answer-304",
         answer(b"Content-Length: 5", start=b"HTTP/1.1 304 Not Modified"),

@@ -94,6 +94,7 @@ START_LINES = [
 TARGETS = [
     passes("target", head(start=b"GET /a/../b//c;d?e=f&g=%2f%5C%00 HTTP/1.1")),
     passes("target", head(start=b'GET /\\..\\a"<>^`{|} HTTP/1.1')),
+    passes("target", head(start=b"GET /%zz%2?%% HTTP/1.1")),
     passes(
         "target-absolute", head(start=b"GET http://B.c:81/d?e HTTP/1.1"), b"GET /d?e HTTP/1.1\r\nHost: b.c:81\r\n\r\n"
     ),
@@ -331,6 +332,14 @@ FRAMING = [
             b"X-Forwarded-For: 6.6.6.6\r\nx_forwarded_for: 6.6.6.6\r\nConnection: x\r\nTrailer: y\r\nX-A: b\r\n\r\n"
         ),
         GOT_CHUNKED + b"X-A: b\r\n",
+    ),
+    passes(
+        "trailers-forbidden",
+        chunked(
+            b"5\r\nhello\r\n0\r\nContent_Length: 5\r\ntransfer_encoding: chunked\r\nX_Real-IP: 6.6.6.6\r\n"
+            b"Max_Forwards: 1\r\nIf_None-Match: c\r\nX_A: b\r\n\r\n"
+        ),
+        GOT_CHUNKED + b"X_A: b\r\n",
     ),
     passes(
         "trailers-named",

@@ -16,14 +16,12 @@ from pingora_c.h1.verdict cimport (
 )
 from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_EXPECT, NAME_OTHER, NAME_TE, NAME_TRANSFER_ENCODING,
-    NAME_UPGRADE, Field,
+    NAME_UPGRADE, Field, is_framing_alias,
 )
 from pingora_c.lib.scan cimport pg_equals_lower
 
 cdef enum:
     LENGTH_MAX_DIV_10 = 922337203685477580   # (2**63 - 1) // 10; the last digit may be up to 7
-    DASH = 0x2d
-    UNDERSCORE = 0x5f
 
 # What the framing fields of one head say, before they are weighed against each other.
 cdef struct Facts:
@@ -114,15 +112,6 @@ cdef void read_te(const char* text, size_t size, Facts* facts) noexcept nogil:
             facts.takes_trailers = True
 
 
-cdef bint is_alias(const char* name, size_t size) noexcept nogil:
-    """Content_Length and Transfer_Encoding: receivers that read `_` as `-`, as CGI does, would frame by them."""
-    if size == 14 and name[7] == UNDERSCORE:
-        return pg_equals_lower(name, "content", 7) and pg_equals_lower(name + 8, "length", 6)
-    if size == 17 and name[8] == UNDERSCORE:
-        return pg_equals_lower(name, "transfer", 8) and pg_equals_lower(name + 9, "encoding", 8)
-    return False
-
-
 cdef int read_facts(const char* base, const Field* fields, uint32_t n_fields, Facts* facts) noexcept nogil:
     """Fill `facts`; HEAD_OK or the first error inside one field."""
     cdef const Field* field
@@ -150,7 +139,7 @@ cdef int read_facts(const char* base, const Field* fields, uint32_t n_fields, Fa
             read_expect(value, field.value_size, facts)
         elif field.known == NAME_TE:
             read_te(value, field.value_size, facts)
-        elif field.known == NAME_OTHER and is_alias(base + field.name_at, field.name_size):
+        elif field.known == NAME_OTHER and is_framing_alias(base + field.name_at, field.name_size):
             error = FRAMING_ALIAS
         if error != HEAD_OK:
             return error
@@ -216,6 +205,8 @@ cdef int response_framing(
         # RFC 9110 §7.8: a switch was asked for, and names the protocol
         if status == 101 and not (to_upgrade and framing.upgrade):
             return UNEXPECTED_TRANSFER
+    if status == 205 and facts.length and not to_head:
+        return UNEXPECTED_TRANSFER       # RFC 9110 §15.3.6; with a coding it is read to its end, as RFC 9112 §6.3 has it
     if status == 101 or (to_connect and 200 <= status < 300):
         framing.kind = BODY_TUNNEL
         framing.keep_alive = False

@@ -1,5 +1,6 @@
 """One header field as offsets into the bytes of its head, and the names that the core itself reads."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from pingora_c.lib.scan cimport pg_equals_lower
 
 cdef struct Field:
     uint32_t name_at     # offset of the name's first byte
@@ -61,3 +62,14 @@ cdef const char* known_text(uint8_t known) noexcept nogil
 # Whether a name tells an origin who the client is: X-Forwarded-* in full, and X-Forwarded-* and X-Real-IP written with
 # `_`, which some origins read as `-`. Forwarded and X-Real-IP themselves are known names. Any case.
 cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil
+
+
+cdef inline bint is_framing_alias(const char* name, size_t size) noexcept nogil:
+    """Content_Length and Transfer_Encoding, in any case: receivers that read `_` as `-`, as CGI does, would frame by
+    them.
+    """
+    if size == 14 and name[7] == 95:
+        return pg_equals_lower(name, "content", 7) and pg_equals_lower(name + 8, "length", 6)
+    if size == 17 and name[8] == 95:
+        return pg_equals_lower(name, "transfer", 8) and pg_equals_lower(name + 9, "encoding", 8)
+    return False

@@ -96,6 +96,8 @@ cdef bint is_valid_value(const char* value, size_t size) noexcept nogil
 # `remove` of content-length are allowed
 # (the body then goes out chunked).
 cdef bint is_framing_name(KnownName known) noexcept nogil
+# The same by text; a framing alias is one as well: see is_framing_alias.
+cdef bint is_framing_text(const char* name, size_t size) noexcept nogil
 
 # -- for header_map
 

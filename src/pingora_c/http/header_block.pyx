@@ -13,7 +13,7 @@ from pingora_c.base.ascii cimport equals_nocase, is_token
 from pingora_c.base.span cimport Span
 from pingora_c.http.field cimport (
     FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_KEEP_ALIVE, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE,
-    NAME_TRANSFER_ENCODING, NAME_UPGRADE, Field, KnownName, recognise,
+    NAME_TRANSFER_ENCODING, NAME_UPGRADE, Field, KnownName, is_framing_alias, recognise,
 )
 from pingora_c.lib.sanitize cimport PG_DEBUG
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE, pool_give, try_pool_take
@@ -42,6 +42,10 @@ cdef bint is_framing_name(KnownName known) noexcept nogil:
         known == NAME_CONNECTION or known == NAME_KEEP_ALIVE or known == NAME_PROXY_CONNECTION
         or known == NAME_TRANSFER_ENCODING or known == NAME_CONTENT_LENGTH or known == NAME_TE or known == NAME_UPGRADE
     )
+
+
+cdef bint is_framing_text(const char* name, size_t size) noexcept nogil:
+    return is_framing_name(recognise(name, size)) or is_framing_alias(name, size)
 
 
 # --- memory of a block ---

@@ -17,7 +17,7 @@ from pingora_c.http.header_block cimport (
     SLACK_ROWS,
     BLOCK_BAD_NAME, BLOCK_BAD_VALUE, BLOCK_FIELDS_MAX, BLOCK_MAX, BLOCK_OK, HeaderBlock, allocate, block_add,
     block_field, block_find, block_find_known, block_free, block_remove, block_set, block_start_unpooled, bytes_needed,
-    copy_content, is_blank, is_control, is_framing_name, is_live, is_valid_name, remove_row,
+    copy_content, is_blank, is_control, is_framing_name, is_framing_text, is_live, is_valid_name, remove_row,
 )
 
 
@@ -274,7 +274,7 @@ cdef class HeaderMap:
         while value_text.size and is_blank(value_text.data[0]):
             value_text.data += 1
             value_text.size -= 1
-        if is_framing_name(recognise(name_text.data, name_text.size)):
+        if is_framing_text(name_text.data, name_text.size):
             raise framing_refused(name, "written")
         if name_text.size > BLOCK_MAX or value_text.size > BLOCK_MAX:
             raise no_room(self.block, BLOCK_MAX)

@@ -1,6 +1,7 @@
 """Trailers. Own their block; nothing here knows how they came or how they leave."""
 cimport cython
 
+from libc.string cimport memchr
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.http.field cimport (
     NAME_AUTHORIZATION, NAME_CACHE_CONTROL, NAME_CONNECTION, NAME_CONTENT_ENCODING, NAME_CONTENT_LENGTH,
@@ -8,12 +9,15 @@ from pingora_c.http.field cimport (
     NAME_KEEP_ALIVE, NAME_LOCATION, NAME_MAX_FORWARDS, NAME_OTHER, NAME_PROXY_AUTHENTICATE, NAME_PROXY_AUTHORIZATION,
     NAME_PROXY_CONNECTION, NAME_SET_COOKIE, NAME_TE, NAME_TRAILER, NAME_TRANSFER_ENCODING, NAME_UPGRADE,
     NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP,
-    is_forwarding_name,
+    is_forwarding_name, recognise,
 )
 from pingora_c.http.header_block cimport (
     BLOCK_OK, block_field, block_free, block_init, block_load, remove_row,
 )
 from pingora_c.http.header_map cimport HeaderMap
+
+cdef enum:
+    UNDERSCORE = 0x5f
 
 cdef tuple KNOWN_FORBIDDEN = (
     NAME_AUTHORIZATION, NAME_CACHE_CONTROL, NAME_CONNECTION, NAME_CONTENT_ENCODING, NAME_CONTENT_LENGTH,
@@ -29,7 +33,10 @@ cdef tuple OTHER_FORBIDDEN = (
 
 
 cdef bint is_forbidden(const char* name, uint32_t size, int known) except -1:
-    cdef bytes other
+    cdef bytes other, folded
+    if memchr(name, UNDERSCORE, size) != NULL:      # receivers that read `_` as `-`, as CGI does, would merge it
+        folded = name[:size].replace(b"_", b"-")
+        return is_forbidden(folded, size, recognise(folded, size))
     if known != NAME_OTHER:
         return known in KNOWN_FORBIDDEN
     if is_forwarding_name(name, size):

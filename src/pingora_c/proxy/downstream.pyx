@@ -385,6 +385,9 @@ cdef class H1ServerStream(H1Stream):
             self.server.watch_tunnel()
         elif head.status_code == 204:
             how.framing = self.out_framing = FRAME_NONE
+        elif head.status_code == 205:
+            how.framing = FRAME_LENGTH        # of 0: it has no content (RFC 9110 §15.3.6)
+            self.out_framing = FRAME_NONE
         elif self.to_head or head.status_code == 304:
             how.framing = FRAME_LENGTH if length >= 0 else FRAME_NONE
             how.length = length if length >= 0 else 0

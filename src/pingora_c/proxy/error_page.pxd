@@ -18,3 +18,5 @@ cdef class ErrorPages:
     # `response` if there is no reason (NULL) or no field that tells it, else a copy with it: a hook may keep its
     # Response and use it again.
     cdef Response with_reason(self, Response response, const char* reason)
+    # The page with the reason as an answer of HTTP/1.1 that ends its connection.
+    cdef bytes last_answer(self, int status, const char* reason)

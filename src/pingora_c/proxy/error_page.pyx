@@ -1,12 +1,11 @@
 """Error pages. Own the configured answers; know no session and no connection."""
 cimport cython
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
-from libc.string cimport strlen
-from pingora_c.h1.encode cimport response_room
-from pingora_c.http.field cimport recognise
-from pingora_c.http.header_block cimport block_set, is_framing_name, is_valid_name
+from libc.string cimport memset, strlen
+from pingora_c.h1.encode cimport FRAME_LENGTH, Outgoing, encode_response, response_room
+from pingora_c.http.header_block cimport block_set, is_framing_text, is_valid_name
 
 # Of those that have a name in RFC 9110 and 5789; every other token is forwarded as well.
 cdef str FORWARDED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -28,7 +27,7 @@ cdef class ErrorPages:
                 raise ValueError(f"error page {status}: its headers are too large")
         if reason_header is not None:
             name = reason_header.encode()
-            if not is_valid_name(name, len(name)) or is_framing_name(recognise(name, len(name))):
+            if not is_valid_name(name, len(name)) or is_framing_text(name, len(name)):
                 raise ValueError(f"reason_header: expected the name of a header field, got {reason_header!r}")
             self.reason_header = name
         self.pages = dict(pages)
@@ -51,3 +50,13 @@ cdef class ErrorPages:
                      <uint32_t>PyBytes_GET_SIZE(self.reason_header), reason, <uint32_t>strlen(reason)) != 0:
             raise MemoryError
         return copy
+
+    cdef bytes last_answer(self, int status, const char* reason):
+        cdef Response page = self.with_reason(self.page(status, reason), reason)
+        cdef bytes room = PyBytes_FromStringAndSize(NULL, response_room(page.head))
+        cdef Outgoing how
+        memset(&how, 0, sizeof(how))
+        how.framing = FRAME_LENGTH
+        how.length = PyBytes_GET_SIZE(page.body)
+        how.close = True
+        return room[:encode_response(page.head, &how, PyBytes_AS_STRING(room))] + page.body

@@ -147,12 +147,12 @@ cdef class Exchange(Attempts):
         cdef int status = self.response_head.status_code
         if self.up is None:
             return 0
-        if self.response_framing.has_length:
+        if self.response_framing.kind == BODY_NONE and not self.down.to_head and status != 304:
+            length = 0           # whatever length it tells: a hook may have asked with HEAD, or have changed a 304
+        elif self.response_framing.has_length:
             length = self.response_framing.length
             if block_find_known(&self.response_head.block, NAME_CONTENT_LENGTH, 0) < 0:
                 length = -1      # a hook removed it: the body goes out chunked
-        elif self.response_framing.kind == BODY_NONE and not self.down.to_head and status != 304:
-            length = 0
         if not is_upgrade and has_body_hooks(self.plan, False) and not self.passes_response:
             length = -1          # also to HEAD: it is not known what GET would give
             if not self.down.to_head and status != 304 and status != 204:

@@ -100,6 +100,9 @@ cdef class H2ServerStream(Stream):
         elif head.status_code == 204:
             length = -1
             has_body = False
+        elif head.status_code == 205:
+            length = 0           # it has no content (RFC 9110 §15.3.6)
+            has_body = False
         elif self.to_head or head.status_code == 304 or length == 0:
             has_body = False
         else:

@@ -26,6 +26,8 @@ cdef class ProxyService(Application):
     cdef uint64_t n_servers      # open client connections
     cdef list listeners
     cdef bint is_closed
+    cdef bytes parting           # what turn_away sends; None: it is made anew
+    cdef uint64_t parting_s      # when it was made
     cdef Tie tie                 # of the socket that serve_socket hands in
     cdef list servers(self)      # these connections
     # The server's side of a connection that is accepted now.
@@ -38,8 +40,8 @@ cdef class ProxyService(Application):
     cdef bint trusts(self, str client) except -1
     # What a listener accepted, encrypted if `tls` is not None, of a client that `introduction` named unless None.
     cdef void take(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction, TlsAcceptor tls) noexcept
-    # Tell a client without TLS that it has too many connections, before it is closed.
-    cdef void turn_away(self, int fd) noexcept
+    # Tell a client without TLS that it has too many connections, before it is closed, as far as that takes no waiting.
+    cdef int turn_away(self, int fd) except -1
     # 0; 1 if the client has too many connections: the caller closes it
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
                              TlsAcceptor tls) except -1

@@ -3,8 +3,9 @@ cimport cython
 
 import ipaddress
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
-from libc.string cimport memset, strlen
+from libc.string cimport memset
 from pingora_c.base.clock cimport now_us
 from pingora_c.http.message cimport RequestHead
 from pingora_c.lib.socket cimport AF_UNIX, MSG_NOSIGNAL, recv, send, sockaddr_storage
@@ -46,16 +47,7 @@ from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.session cimport new_session
 
 
-cdef const char* TOO_MANY = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n"
-                             b"Connection: close\r\n\r\ntoo many connections\n")
 cdef char[4096] unread        # what a client said that nobody reads
-
-
-cdef void say_too_many(int fd) noexcept nogil:
-    """Answer a client that has too many connections, as far as that takes no waiting."""
-    send(fd, TOO_MANY, strlen(TOO_MANY), MSG_NOSIGNAL)
-    # what has come already would make the close a reset, which may overtake the answer
-    recv(fd, unread, sizeof(unread), 0)
 
 
 cdef int read_retry(dict retry, RetryRules* rules) except -1:
@@ -203,6 +195,7 @@ cdef class ProxyService(Application):
         self.plan = plan
         self.limits = plan.limits
         self.pages = plan.pages
+        self.parting = None
         self.takes_connect = plan.takes_connect
         pool_set_limit(plan.limits.buffered_bytes)
         self.reactor.admission.set_limits(plan.limits.connections, plan.limits.client_connections)
@@ -292,8 +285,15 @@ cdef class ProxyService(Application):
         if accepted != 0:
             close(fd)
 
-    cdef void turn_away(self, int fd) noexcept:
-        say_too_many(fd)
+    cdef int turn_away(self, int fd) except -1:
+        cdef uint64_t now_s = self.reactor.now_ms // 1000
+        if self.parting is None or self.parting_s != now_s:      # its Date tells the second
+            self.parting = self.pages.last_answer(503, b"client_connections")
+            self.parting_s = now_s
+        send(fd, PyBytes_AS_STRING(self.parting), PyBytes_GET_SIZE(self.parting), MSG_NOSIGNAL)
+        # what has come already would make the close a reset, which may overtake the answer
+        recv(fd, unread, sizeof(unread), 0)
+        return 0
 
     cdef int accept_or_raise(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction,
                              TlsAcceptor tls) except -1:

@@ -59,8 +59,8 @@ def make_tcp_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report
 cdef class TcpService(ProxyService):
     """The listeners and client connections of one TcpProxy in this process; `plan` is of `make_tcp_plan`."""
 
-    cdef void turn_away(self, int fd) noexcept:
-        pass     # it may speak any protocol
+    cdef int turn_away(self, int fd) except -1:
+        return 0     # it may speak any protocol
 
     cdef ServerConnection new_connection(self):
         return TcpClient.__new__(TcpClient)

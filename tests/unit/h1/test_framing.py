@@ -111,6 +111,9 @@ RESPONSES = [
     ("length_zero", 200, length(b"0"), {}, "none", True),
     ("neither", 200, [], {}, "close", False),
     ("reset_content_with_neither", 205, [], {}, "close", False),
+    ("reset_content_with_length_zero", 205, length(b"0"), {}, "none", True),
+    ("reset_content_chunked", 205, coding(b"chunked"), {}, "chunked", True),
+    ("reset_content_to_head", 205, length(b"5"), {"to_head": True}, "none", True),
 ]
 
 UNEXPECTED = [
@@ -119,6 +122,8 @@ UNEXPECTED = [
     ("chunked_no_content", 204, coding(b"chunked"), {}),
     ("interim_with_length", 103, length(b"5"), {}),
     ("no_content_with_length", 204, length(b"5"), {}),
+    # RFC 9110 §15.3.6
+    ("reset_content_with_length", 205, length(b"5"), {}),
     ("upgrade_not_asked_for", 101, [], {}),
     ("upgrade_with_length", 101, length(b"5"), {"to_upgrade": True}),
     ("upgrade_to_nothing", 101, connection(b"upgrade"), {"to_upgrade": True}),
