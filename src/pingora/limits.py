@@ -58,6 +58,8 @@ RULES = {
     "blocked_after": Rule(0.01, DAY, "seconds", also=(None,)),
     "body_bytes": Rule(0, 10**12, "bytes", also=(None,)),
     "body_rate": Rule(1, 10**9, "bytes per second", also=(0,)),
+    "chunk_extension_bytes": Rule(0, 10**9, "bytes"),
+    "write_rate": Rule(1, 10**9, "bytes per second", also=(0,)),
     "buffered_bytes": Rule(1 << 20, 10**12, "bytes"),
     "connections": Rule(1, 10**6, "connections"),
     "client_connections": Rule(1, 10**6, "connections", also=(None,)),
@@ -95,7 +97,9 @@ class Limits:
     body_timeout: float = 60.0  # between reads of a request body: 408
     body_rate: int = 256  # bytes per second of a request body, on average over any body_timeout: 408
     body_bytes: int | None = None  # of a request body: 413
+    chunk_extension_bytes: int = 16384  # of the extensions of all chunks of a request body: 400
     write_timeout: float = 60.0  # without progress while the client takes nothing
+    write_rate: int = 256  # bytes per second that a client takes at least while more waits, over any write_timeout: cut
     tunnel_timeout: float = 3600.0  # without a byte either way in a tunnel: cut
     tunnel_total_timeout: float | None = None  # of a tunnel, whatever moves: cut, a WebSocket closed with 1001
     message_timeout: float | None = None  # without a message either way in a WebSocket, pings aside: closed with 1001
@@ -127,12 +131,14 @@ class Limits:
             "body_ms": int(self.body_timeout * 1000),
             "body_rate": self.body_rate,
             "body_bytes": UNLIMITED if self.body_bytes is None else self.body_bytes,
+            "chunk_extension_bytes": self.chunk_extension_bytes,
             "tunnel_ms": int(self.tunnel_timeout * 1000),
             "tunnel_total_ms": int((self.tunnel_total_timeout or 0) * 1000),
             "message_ms": int((self.message_timeout or 0) * 1000),
             "message_bytes": self.message_bytes,
             "message_fragments": self.message_fragments,
             "write_ms": int(self.write_timeout * 1000),
+            "write_rate": self.write_rate,
             "head_bytes": self.head_bytes,
             "target_bytes": self.target_bytes,
             "fields": self.fields,

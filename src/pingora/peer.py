@@ -19,6 +19,7 @@ class PeerOptions:
     write_timeout: float | None = None  # without progress in sending the request; None: as read_timeout
     total_timeout: float | None = None  # from the connect to the end of the answer; None: no limit
     idle_timeout: float = 60.0  # unused in the pool: closed
+    head_timeout: float = 30.0  # from the first byte of the answer's head to its last, over HTTP/1: 504
     proxy_protocol: str | None = None  # "v1" or "v2": each connection begins with a header that says who the client is
 
     protocol: str = "h1"  # h1, h2 (by ALPN, without TLS by prior knowledge), h2h1 (as ALPN chooses)

@@ -383,3 +383,84 @@ def test_an_origin_may_end_behind_every_byte_of_its_answer(proxy_factory, origin
             assert got == (200, None), cut
     assert next(cuts) == len(answer) + 1, "each request was sent once"
     wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+# -- what is told of an origin that ends too early
+
+LENGTH_10 = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+CODED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("has_hook", [False, True], ids=["no hook", "hook"])
+@pytest.mark.parametrize(
+    ("sent", "is_reset", "told"),
+    [
+        (b"", False, "upstream_closed (ended before its answer), status 502, client "),
+        (b"", True, "upstream_closed (reset before its answer), status 502, client "),
+        (
+            LENGTH_10[:27],
+            False,
+            "upstream_closed (ended in the head of its answer, 27 bytes came of it), status 502, client ",
+        ),
+        (
+            b"HTTP/1.1 103 Early\r\n\r\n" + LENGTH_10[:9],
+            False,
+            "upstream_closed (ended in the head of its answer, 9 bytes came of it), status 502, client ",
+        ),
+        (
+            LENGTH_10 + b"five5",
+            False,
+            "upstream_truncated (ended in the body, 5 bytes came of 10), status 200, cut after 5 bytes, client ",
+        ),
+        (
+            CODED + b"5\r\nfive5\r\n",
+            False,
+            "upstream_truncated (ended before the last chunk), status 200, cut after 5 bytes, client ",
+        ),
+        (
+            CODED + b"5\r\nfive5\r\n0\r\nX: y",
+            False,
+            "upstream_truncated (ended before the end of the answer), status 200, cut after 5 bytes, client ",
+        ),
+        (
+            CODED + b"5\r\nfive5\r\nx\r\n",
+            False,
+            "upstream_bad_body (bad_chunk_size), status 200, cut after 5 bytes, client ",
+        ),
+    ],
+)
+def test_the_error_log_and_hooks_tell_how_far_an_answer_came(
+    proxy_factory, origin_factory, caplog, has_hook, sent, is_reset, told
+):
+    details = []
+
+    class Logs(Forwarding):
+        def logging(self, session, error, ctx):
+            details.append(error.detail)
+
+    def script(connection, _data):
+        connection.sendall(sent)
+        end(connection, is_reset)
+
+    proxy = proxy_factory((Logs if has_hook else Forwarding)(origin_factory(script).address))
+    proxy.exchange(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+    assert f"GET /, Host: a: {told}127.0.0.1:" in caplog.text
+    if has_hook:
+        assert f"({details[0]})" in told
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"5\r\nhello\r\nx\r\n", "bad_chunk_size"),
+        (b"5\nhello", "bad_chunk_line_end"),
+        (b"0\r\nA : b\r\n\r\n", "bad_trailers"),
+    ],
+)
+def test_the_error_log_tells_what_is_wrong_with_the_body_of_a_request(
+    proxy_factory, origin_factory, caplog, body, told
+):
+    proxy = proxy_factory(Forwarding(origin_factory(gives_what_it_got([])).address))
+    assert proxy.exchange(CHUNKED_POST + body).startswith(b"HTTP/1.1 400 ")
+    wait_until(lambda: f"POST /, Host: a: client_bad_body ({told}), status 400, client 127.0.0.1:" in caplog.text)

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 from conversations import Forwarding, proxy_to, wait_until
@@ -110,6 +111,22 @@ def test_a_window_that_stays_shut_resets_the_stream(proxy_factory, origin_factor
         assert client.until(lambda frame: isinstance(frame, RstStreamFrame)).stream_id == 1
         assert client.is_alive()
     assert proxy.serving.counters['pingora_failures_total{reason="client_stalled"}'] == 1
+
+
+def test_a_window_that_lets_little_through_resets_the_stream_at_write_rate(proxy_factory, origin_factory):
+    proxy = proxy_factory(proxy_to(origin_factory(sized).address), Limits(write_timeout=0.2, write_rate=1_000_000))
+    reset = None
+    with FrameClient(proxy, settings={WINDOW: 100}) as client:
+        client.request(path(200_000))
+        while reset is None:  # a hundred bytes more for each that came
+            frame = client.until(lambda frame: isinstance(frame, DataFrame | RstStreamFrame))
+            if isinstance(frame, RstStreamFrame):
+                reset = frame
+            else:
+                time.sleep(0.02)  # what is tested is how fast it reads
+                client.send(WindowUpdateFrame(1, window_increment=len(frame.data)))
+        assert client.is_alive()
+    assert proxy.serving.counters['pingora_failures_total{reason="client_reads_slowly"}'] == 1
 
 
 def test_a_body_that_stops_coming_is_answered_408(proxy_factory, origin_factory):

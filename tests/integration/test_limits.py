@@ -1,19 +1,21 @@
 """What happens at each limit of a client connection, as docs/limits.md says."""
 
 import asyncio
+import contextlib
 import select
 import socket
 import time
 
 import pytest
 
-from pingora import Limits, LoadBalancer, ProxyHttp
+from pingora import Limits, LoadBalancer, ProxyHttp, Response
 from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n5\r\nfive5\r\n0\r\n\r\n"
+EXTENDED = CHUNKED.replace(b"4\r\n", b"4;ab\r\n").replace(b"5\r\nf", b"5;cd\r\nf")
 POST_9 = POST + b"body of 9"
 GET_5_BYTES = GET.replace(b"/ ", b"/abcd ")
 GET_LARGE = GET[:-2] + b"A: %s\r\n\r\n" % (b"a" * 256)
@@ -60,6 +62,22 @@ CLOSED = "pingora_connections_closed_total"
         pytest.param({"body_bytes": 0}, Proxy, POST, [413], (FAILED, "body_too_large"), id="no body at all"),
         pytest.param(
             {"body_bytes": 9, "keep_alive": SOON}, Proxy, CHUNKED, [200], (CLOSED, "keep_alive"), id="at body_bytes"
+        ),
+        pytest.param(
+            {"chunk_extension_bytes": 5},
+            Proxy,
+            EXTENDED,
+            [400],
+            (FAILED, "chunk_extensions_too_large"),
+            id="chunk_extension_bytes",
+        ),
+        pytest.param(
+            {"chunk_extension_bytes": 6, "keep_alive": SOON},
+            Proxy,
+            EXTENDED,
+            [200],
+            (CLOSED, "keep_alive"),
+            id="at chunk_extension_bytes",
         ),
         pytest.param({"head_bytes": 256}, Proxy, GET_LARGE, [431], (REFUSED, "head_too_large"), id="head_bytes"),
         pytest.param({"target_bytes": 4}, Proxy, GET_5_BYTES, [414], (REFUSED, "target_too_long"), id="target_bytes"),
@@ -209,3 +227,75 @@ def test_a_client_that_takes_nothing_is_cut_after_write_timeout(proxy_factory, o
             time.sleep(0.005)
         assert len(read_all(client)) < size
     assert proxy.serving.counters['pingora_failures_total{reason="client_stalled"}'] == 1
+
+
+LARGE = 24 << 20
+
+
+def sends_large(connection, data):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE)
+    for _ in range(LARGE >> 16):
+        connection.sendall(bytes(65536))
+
+
+class AnswersLarge(Proxy):
+    def request_filter(self, session, ctx):
+        return Response(200, body=bytes(LARGE))
+
+
+def read_slowly(client):
+    """Read steadily, and much less than could be read; how many bytes came."""
+    n = 0
+    with contextlib.suppress(ConnectionError):
+        while part := client.recv(65536):
+            n += len(part)
+            time.sleep(0.002)  # what is tested is how fast it reads
+    return n
+
+
+@pytest.mark.parametrize(
+    ("proxy_class", "counter"),
+    [
+        (Proxy, (FAILED, "client_reads_slowly")),
+        (AnswersLarge, (CLOSED, "client_reads_slowly")),  # its request has ended long before
+    ],
+    ids=["of an origin", "of a hook"],
+)
+def test_a_client_that_takes_little_is_cut_at_write_rate(proxy_factory, origin_factory, proxy_class, counter):
+    limits = Limits(write_timeout=0.25, write_rate=10**9)
+    proxy = proxy_factory(proxy_class(origin_factory(sends_large)), limits)
+    with proxy.connect(30) as client:
+        client.sendall(GET)
+        assert read_slowly(client) < LARGE
+    family, reason = counter
+    assert proxy.serving.counters[f'{family}{{reason="{reason}"}}'] == 1
+
+
+@pytest.mark.parametrize("rate", [0, 10_000])
+def test_a_client_that_takes_enough_is_not_cut(proxy_factory, origin_factory, rate):
+    limits = Limits(write_timeout=0.25, write_rate=rate)
+    proxy = proxy_factory(Proxy(origin_factory(sends_large)), limits)
+    with proxy.connect(30) as client:
+        client.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert read_slowly(client) > LARGE
+    assert proxy.serving.counters['pingora_failures_total{reason="client_reads_slowly"}'] == 0
+
+
+def test_time_in_which_nothing_waits_for_the_client_does_not_count_as_slow(proxy_factory, origin_factory):
+    def twice(connection, data):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * LARGE))
+        connection.sendall(bytes(LARGE))
+        time.sleep(0.8)  # what is tested is that nothing happens meanwhile
+        connection.sendall(bytes(LARGE))
+
+    proxy = proxy_factory(Proxy(origin_factory(twice)), Limits(write_timeout=1.0, write_rate=10**9))
+    with proxy.connect(30) as client:
+        client.sendall(GET)
+        n = 0
+        while n < LARGE:
+            n += len(client.recv(1 << 20))
+        time.sleep(1.1)  # the stretch that began with the first part ends while the second waits
+        while n < 2 * LARGE:
+            part = client.recv(1 << 20)
+            assert part, proxy.serving.counters
+            n += len(part)

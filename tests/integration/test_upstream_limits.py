@@ -17,6 +17,7 @@ KEEP = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SOON = 0.05
 LATER = 4 * SOON
 OTHERS = {"connect_timeout": 30.0, "read_timeout": 30.0, "first_byte_timeout": 30.0, "write_timeout": 30.0}
+OTHERS |= {"head_timeout": 30.0}
 
 
 class Hurried(Forwarding):
@@ -133,6 +134,33 @@ def test_an_exchange_that_never_ends_is_given_up_at_total_timeout(proxy_factory,
 
 
 @pytest.mark.parametrize(
+    "script",
+    [
+        drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        drip(b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nX: ", b"x"),
+        drip(b"HTTP/1.1 103 Early\r\nX: ", b"x"),
+        lambda connection, data: connection.sendall(HELLO[:20]) or connection.recv(1),
+    ],
+    ids=["head", "head behind an interim one", "interim head", "silence in the head"],
+)
+def test_a_head_that_does_not_become_whole_is_given_up_at_head_timeout(proxy_factory, origin_factory, script):
+    proxy = proxy_factory(Hurried(origin_factory(script).address, head_timeout=LATER))
+    assert b"HTTP/1.1 504 " in proxy.exchange(GET, 30)
+    assert_failed(proxy, "upstream_head_timeout")
+
+
+def test_each_head_has_a_time_of_its_own_and_the_body_none(proxy_factory, origin_factory):
+    def script(connection, data):
+        for part in (b"HTTP/1.1 103 Early\r\n", b"\r\nHTTP/1.1 103 Early\r\n", b"\r\n" + HELLO[:20], HELLO[20:-1]):
+            connection.sendall(part)
+            time.sleep(0.4)  # what is tested is that nothing happens meanwhile
+        connection.sendall(HELLO[-1:])
+
+    proxy = proxy_factory(Hurried(origin_factory(script).address, head_timeout=1.0))
+    assert proxy.exchange(GET, 30).endswith(b"hello")
+
+
+@pytest.mark.parametrize(
     "times",
     [
         {"read_timeout": SOON, "write_timeout": SOON},
@@ -202,7 +230,15 @@ def test_lost_tries_again_an_origin_that_was_silent(proxy_factory, origin_factor
 
 @pytest.mark.parametrize(
     "name",
-    ["connect_timeout", "read_timeout", "first_byte_timeout", "write_timeout", "total_timeout", "idle_timeout"],
+    [
+        "connect_timeout",
+        "read_timeout",
+        "first_byte_timeout",
+        "head_timeout",
+        "write_timeout",
+        "total_timeout",
+        "idle_timeout",
+    ],
 )
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), 1e9])
 def test_a_time_that_makes_no_sense_is_refused_by_name(name, bad):

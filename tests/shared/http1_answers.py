@@ -232,6 +232,11 @@ FRAMING = [
         coded(b"5\r\nhelloX"),
         coded(b"5\r\nhello\r\n0\r\nA : b\r\n\r\n"),
     ),
+    *cut(
+        "answer-chunk-bad",
+        answer(b"Transfer-Encoding: chunked", body=b"xxxx"),
+        coded((b"1;a=" + b"b" * 4000 + b"\r\nx\r\n") * 5 + b"0\r\n\r\n"),
+    ),
     Answered("answer-trailers", coded(b"5\r\nhello\r\n0\r\nX-A: b\r\n\r\n"), GOT_CODED + b"X-A: b\r\n", is_kept=True),
     Answered(
         "answer-trailers-dropped",

@@ -309,6 +309,11 @@ FRAMING = [
         b"5;\0\r\nhello\r\n",
     ),
     *bad_chunks("chunk-line-long", b"5;a=" + b"b" * 4096 + b"\r\nhello\r\n"),
+    *refused(
+        "chunk-extensions-large",
+        "400 chunk_extensions_too_large",
+        chunked((b"1;a=" + b"b" * 4000 + b"\r\nx\r\n") * 5 + b"0\r\n\r\n"),
+    ),
     *bad_chunks(
         "chunk-line-end",
         b"5\nhello\r\n",

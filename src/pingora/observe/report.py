@@ -48,14 +48,23 @@ class Report:
             return
         log.error("hook %s raised for %s%s", hook, request, remedy_for(error), exc_info=(type(error), error, trace))
 
-    def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None:
-        """Log a request that failed."""
+    def failed(
+        self,
+        summary: str,
+        error: ProxyError,
+        client: str,
+        upstream: str | None,
+        attempts: int,
+        cut: tuple[int, int] | None = None,
+    ) -> None:
+        """Log a request that failed; `cut` is the status of an answer that was cut, and the bytes of it that left."""
         log.warning(
-            "%s: %s%s, status %d, client %s, upstream %s, attempts %d",
+            "%s: %s%s, status %d%s, client %s, upstream %s, attempts %d",
             summary,
             error.reason,
             f" ({error.detail})" if error.detail else "",
-            error.status,
+            cut[0] if cut else error.status,
+            f", cut after {cut[1]} bytes" if cut else "",
             client,
             upstream or "-",
             attempts,

@@ -145,6 +145,9 @@ cdef int size_line(ChunkedDecoder* decoder, const char* buf, size_t end, size_t*
                 return fail(decoder, CHUNK_BAD_LINE_END)
             state = DATA if decoder.remaining else TRAILER
         else:
+            if decoder.extension_left == 0:
+                return fail(decoder, CHUNK_EXTENSIONS_TOO_LARGE)
+            decoder.extension_left -= 1
             state = after_extension_byte(<uint8_t>state, c)
         if state < 0:
             return fail(decoder, state)
@@ -152,11 +155,16 @@ cdef int size_line(ChunkedDecoder* decoder, const char* buf, size_t end, size_t*
     return CHUNK_MORE
 
 
-cdef void chunked_init(ChunkedDecoder* decoder) noexcept nogil:
+cdef inline void begin_chunk(ChunkedDecoder* decoder) noexcept nogil:
     decoder.remaining = 0
     decoder.line_bytes = 0
     decoder.state = SIZE
     decoder.digits = 0
+
+
+cdef void chunked_init(ChunkedDecoder* decoder, uint32_t extension_bytes) noexcept nogil:
+    decoder.extension_left = extension_bytes
+    begin_chunk(decoder)
 
 
 cdef int chunked_next(
@@ -187,7 +195,7 @@ cdef int chunked_next(
             if decoder.state == DATA_CR:
                 decoder.state = DATA_LF
             else:
-                chunked_init(decoder)
+                begin_chunk(decoder)
     consumed[0] = at
     return CHUNK_TRAILERS if result == CHUNK_MORE and decoder.state == TRAILER else result
 
@@ -201,6 +209,8 @@ cdef const char* chunk_error_reason(int error) noexcept nogil:
         return "bad_chunk_line_end"
     if error == CHUNK_LINE_TOO_LONG:
         return "chunk_line_too_long"
+    if error == CHUNK_EXTENSIONS_TOO_LARGE:
+        return "chunk_extensions_too_large"
     return "unknown"
 
 
@@ -209,8 +219,8 @@ cdef class Decoder:
 
     cdef ChunkedDecoder state
 
-    def __cinit__(self):
-        chunked_init(&self.state)
+    def __cinit__(self, uint32_t extension_bytes=EXTENSIONS_MAX):
+        chunked_init(&self.state, extension_bytes)
 
     def feed(self, data) -> tuple[int, int, list[tuple[int, int]]]:
         """Consume `data`; return the last result, the bytes consumed and the payload as (offset, size) pairs."""
@@ -261,7 +271,7 @@ def repeat_decode(data, size_t rounds) -> int:
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     with nogil:
         for _round in range(rounds):
-            chunked_init(&decoder)
+            chunked_init(&decoder, EXTENSIONS_MAX)
             at = payload = 0
             while True:
                 result = chunked_next(&decoder, <const char*>view.buf + at, <size_t>view.len - at, &consumed, &span)

@@ -206,7 +206,7 @@ cdef int response_framing(
         if status == 101 and not (to_upgrade and framing.upgrade):
             return UNEXPECTED_TRANSFER
     if status == 205 and facts.length and not to_head:
-        return UNEXPECTED_TRANSFER       # RFC 9110 §15.3.6; with a coding it is read to its end, as RFC 9112 §6.3 has it
+        return UNEXPECTED_TRANSFER       # RFC 9110 §15.3.6; what has a coding is read to its end (RFC 9112 §6.3)
     if status == 101 or (to_connect and 200 <= status < 300):
         framing.kind = BODY_TUNNEL
         framing.keep_alive = False

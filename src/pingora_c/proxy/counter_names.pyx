@@ -5,7 +5,8 @@ from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstrea
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
     ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, BUFFERS_HELD, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HANDSHAKE,
-    CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
+    CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED,
+    CONNECTIONS_OPEN,
     COUNTER_END, ENDPOINT_OUTAGES, ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS,
     H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS, H2_REFUSED_STREAMS,
     H2_WAITS, HANDSHAKES, HANDSHAKE_FAILURES, HTTP2_CONNECTIONS,
@@ -35,6 +36,7 @@ cdef tuple make_names():
     names[<int>CLIENTS_REFUSED] = 'pingora_connections_refused_total{reason="client_connections"}'
     names[<int>CLOSED_IDLE] = 'pingora_connections_closed_total{reason="keep_alive"}'
     names[<int>CLOSED_STALLED] = 'pingora_connections_closed_total{reason="client_stalled"}'
+    names[<int>CLOSED_READS_SLOWLY] = 'pingora_connections_closed_total{reason="client_reads_slowly"}'
     names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
     names[<int>CLOSED_HANDSHAKE] = 'pingora_connections_closed_total{reason="handshake_timeout"}'
     names[<int>CLOSED_FLOOD] = 'pingora_connections_closed_total{reason="http2_flood"}'

@@ -193,7 +193,7 @@ cdef class H1Server(ServerConnection):
         if self.n_exchanges >= self.application.limits.requests:
             self.reactor.counted[<int>CLOSED_REQUESTS] += not stream.close_after
             stream.close_after = True
-        stream.begin_body(head, &head.block)
+        stream.begin_body(head, &head.block, self.application.limits.chunk_extension_bytes)
         stream.window_at_ms = self.reactor.now_ms
         self.stream = stream
         self.timer.deadline_ms = 0
@@ -301,6 +301,7 @@ cdef class H1Server(ServerConnection):
         self.arm(self.application.limits.tunnel_ms // 4 + 1)
 
     cdef void on_writable(self) noexcept:
+        self.note_drained()
         if self.state == SERVER_FLUSHING:
             self.linger()
         elif self.stream is None:

@@ -178,6 +178,7 @@ cdef class Exchange(Attempts):
     # -- ending
 
     cdef void on_failure(self, bint is_client, int kind) noexcept:
+        cdef Stream side
         if self.state >= SESSION_LOGGING:
             return
         if kind == CLIENT_TRUNCATED and self.response_sent:
@@ -191,6 +192,10 @@ cdef class Exchange(Attempts):
                 return
         if is_client or self.response_sent:
             tally.count_failed_attempts(self.plan, self.asked, kind, self.is_connected, not is_client)
+            side = self.down if is_client else self.up
+            if self.failure == OK and side is not None:
+                self.attempt_failure = kind
+                self.detail = side.trouble
             self.fail(kind)
             return
         self.end_attempt(kind)
@@ -363,10 +368,12 @@ cdef class Exchange(Attempts):
         return make_error(self.failure, self.cause, detail) if self.failure else None
 
     cdef void write_error_log(self, object summary) noexcept:
+        cdef bint is_cut = self.response_sent and not self.upstream_ended
         try:
             if summary is None:
                 summary = f"{request_line(self.request_head)}, Host: {self.request_head.headers.get('host', '')}"
             self.plan.on_failure(str(summary), self.error(), self.server.client_text(),
-                                 None if self.chosen is None else self.chosen.address.text, self.n_attempts)
+                                 None if self.chosen is None else self.chosen.address.text, self.n_attempts,
+                                 (self.response_head.status_code, self.sent_bytes) if is_cut else None)
         except:
             pass   # ignored: a log line must not fail the session a second time

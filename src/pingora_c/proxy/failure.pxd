@@ -7,6 +7,7 @@ cdef enum FailureKind:
     OK = 0
     CLIENT_GONE             # no answer is possible
     CLIENT_STALLED          # no answer is possible: it took nothing for Limits.write_timeout
+    CLIENT_READS_SLOWLY     # no answer is possible: it took less than Limits.write_rate
     CLIENT_BAD_HELLO        # its first TLS message is malformed; nothing is answered
     CLIENT_BAD_BODY         # 400
     CLIENT_BAD_UPGRADE      # 400  no handshake of WebSocket
@@ -14,6 +15,7 @@ cdef enum FailureKind:
     CLIENT_TIMEOUT          # 408  the body stopped coming
     CLIENT_TOO_SLOW         # 408  the body came more slowly than Limits.body_rate
     BODY_TOO_LARGE          # 413  past Limits.body_bytes, or the limit of read_body
+    CHUNK_EXTENSIONS        # 400  past Limits.chunk_extension_bytes
     NO_UPSTREAM             # 503
     CONNECT_REFUSED         # 502
     CONNECT_TIMEOUT         # 504
@@ -26,6 +28,7 @@ cdef enum FailureKind:
     UPSTREAM_BAD_BODY       # 502, or cut if the head has left
     UPSTREAM_TRUNCATED      # the answer is cut
     FIRST_BYTE_TIMEOUT      # 504  no byte of an answer came
+    UPSTREAM_HEAD_TIMEOUT   # 504  the head of an answer was not whole after HttpPeer.head_timeout
     UPSTREAM_TIMEOUT        # 504  between reads
     UPSTREAM_WRITE_TIMEOUT  # 504  it took nothing of the request
     UPSTREAM_TOTAL_TIMEOUT  # 504  the whole exchange took longer than HttpPeer.total_timeout

@@ -1,6 +1,6 @@
 """What both sides of an HTTP/1 exchange share: decoding the body that comes and framing the body that goes."""
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.h1.chunked cimport ChunkedDecoder
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.trailers cimport Trailers
@@ -20,8 +20,8 @@ cdef class H1Stream(Stream):
     cdef char* large_head         # owned between head_place and head_written, for what reserve has no room for
     cdef object naming_head       # of the body that comes, if its Connection field names some; trailers, too; else None
     cdef const HeaderBlock* naming    # its block; NULL: none
-    # `framing` is set; `head` owns `block`
-    cdef void begin_body(self, object head, const HeaderBlock* block) noexcept
+    # `framing` is set; `head` owns `block`; all chunks together may have `extension_bytes` of extensions
+    cdef void begin_body(self, object head, const HeaderBlock* block, uint32_t extension_bytes) noexcept
     cdef size_t decode(self, const char* data, size_t size) noexcept      # bytes used
     cdef size_t decode_chunked(self, const char* data, size_t size) noexcept
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept
@@ -32,4 +32,4 @@ cdef class H1Stream(Stream):
     cdef char* head_place(self, size_t room) noexcept
     cdef int head_written(self, size_t size) noexcept      # 0, -1 without memory
     cdef int send_trailers(self, Trailers trailers) noexcept
-    cdef void refuse_body(self) noexcept
+    cdef void refuse_body(self, int event) noexcept

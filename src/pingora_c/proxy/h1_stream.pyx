@@ -3,7 +3,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from pingora_c.base.span cimport Span
-from pingora_c.h1.chunked cimport CHUNK_DATA, CHUNK_TRAILERS, TRAILER_MAX, chunked_init, chunked_next
+from pingora_c.h1.chunked cimport (
+    CHUNK_DATA, CHUNK_EXTENSIONS_TOO_LARGE, CHUNK_TRAILERS, TRAILER_MAX, chunk_error_reason, chunked_init, chunked_next,
+)
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, encode_chunk_line, encode_trailers, trailers_room,
 )
@@ -14,7 +16,7 @@ from pingora_c.http.field cimport Field
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.mem.buffer_pool cimport BUFFER_LARGE
 from pingora_c.mem.byte_queue cimport QueueSegment
-from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, UPSTREAM_BAD_BODY
+from pingora_c.proxy.failure cimport CHUNK_EXTENSIONS, CLIENT_BAD_BODY, UPSTREAM_BAD_BODY
 from pingora_c.proxy.stream cimport HIGH_WATER
 
 cdef enum:
@@ -23,10 +25,10 @@ cdef enum:
 
 
 cdef class H1Stream(Stream):
-    cdef void begin_body(self, object head, const HeaderBlock* block) noexcept:
+    cdef void begin_body(self, object head, const HeaderBlock* block, uint32_t extension_bytes) noexcept:
         self.body_left = self.framing.length
         if self.framing.kind == BODY_CHUNKED:
-            chunked_init(&self.chunks)
+            chunked_init(&self.chunks, extension_bytes)
             if self.framing.names_fields:
                 self.naming_head = head
                 self.naming = block
@@ -71,7 +73,7 @@ cdef class H1Stream(Stream):
             if consumed == 0:
                 return self.decode_trailers(data, size)
         elif event < 0:
-            self.refuse_body()
+            self.refuse_body(event)
         return consumed
 
     cdef size_t decode_trailers(self, const char* data, size_t size) noexcept:
@@ -88,7 +90,7 @@ cdef class H1Stream(Stream):
         if end == H1_INCOMPLETE:
             return 0
         if end < 0:
-            self.refuse_body()
+            self.refuse_body(0)
             return 0
         if n:
             try:
@@ -100,8 +102,14 @@ cdef class H1Stream(Stream):
         self.end_body(trailers)
         return end
 
-    cdef void refuse_body(self) noexcept:
+    cdef void refuse_body(self, int event) noexcept:
         cdef int kind = CLIENT_BAD_BODY if self.is_client else UPSTREAM_BAD_BODY
+        if event == CHUNK_EXTENSIONS_TOO_LARGE and self.is_client:
+            kind = CHUNK_EXTENSIONS
+        try:
+            self.trouble = chunk_error_reason(event).decode("ascii") if event else "bad_trailers"
+        except:
+            pass   # ignored: the log says less
         self.owner.on_failure(self.is_client, kind)
 
     cdef Py_ssize_t frame(self, size_t size) noexcept:

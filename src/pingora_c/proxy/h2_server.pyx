@@ -16,11 +16,11 @@ from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.failure cimport (
-    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, TUNNEL_TIMEOUT,
+    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_READS_SLOWLY, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.h2_incoming cimport read_request
 from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
-from pingora_c.proxy.pace cimport came_too_slowly, is_stalled, is_still, pace_begin, pace_came
+from pingora_c.proxy.pace cimport STALL_NONE, STALL_WHOLE, came_too_slowly, is_still, pace_begin, pace_came, stalls
 from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
@@ -28,8 +28,8 @@ from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
 from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
 from pingora_c.stats.counters cimport (
-    ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_REQUESTS, CLOSED_STALLED, HTTP2_CONNECTIONS,
-    REFUSALS,
+    ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED,
+    HTTP2_CONNECTIONS, REFUSALS,
 )
 
 cdef enum:
@@ -205,6 +205,7 @@ cdef class H2Server(H2Carrier):
         return has_reset
 
     cdef void on_writable(self) noexcept:
+        self.note_drained()
         if self.state == H2_FLUSHING:
             self.linger()
         else:
@@ -577,15 +578,18 @@ cdef class H2Server(H2Carrier):
         cdef const ServerLimits* limits = &self.application.limits
         cdef uint64_t now_ms = self.reactor.now_ms
         cdef bint waits = stream.h2.out.size > 0 and not self.is_blocked
+        cdef int stall
         if stream.is_tunnel:
             if is_still(&stream.pace, now_ms, limits.tunnel_ms) and stream.owner is not None:
                 stream.owner.on_failure(True, TUNNEL_TIMEOUT)
+            return
         # while the socket takes nothing, the limit of the connection counts
-        elif is_stalled(&stream.pace, now_ms, limits.write_ms, waits):
+        stall = stalls(&stream.pace, now_ms, limits.write_ms, limits.write_rate, waits)
+        if stall != STALL_NONE:
             if stream.owner is not None:
-                stream.owner.on_failure(True, CLIENT_STALLED)
+                stream.owner.on_failure(True, CLIENT_STALLED if stall == STALL_WHOLE else CLIENT_READS_SLOWLY)
             else:
-                self.reactor.counted[<int>CLOSED_STALLED] += 1
+                self.reactor.counted[<int>CLOSED_STALLED if stall == STALL_WHOLE else <int>CLOSED_READS_SLOWLY] += 1
                 self.drop(stream, H2_CANCEL)
         elif stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
             pass

@@ -12,6 +12,11 @@ cdef struct Pace:
     uint64_t moved_before    # at the start of the present stretch
     uint64_t moved_at_ms     # start of the present stretch
 
+cdef enum Stall:
+    STALL_NONE = 0
+    STALL_SLOW           # some moved, fewer than the rate wants
+    STALL_WHOLE          # none moved
+
 cdef void pace_begin(Pace* pace, uint64_t now_ms) noexcept nogil
 # Body bytes came from the client.
 cdef void pace_came(Pace* pace, size_t size, uint64_t now_ms) noexcept nogil
@@ -20,6 +25,6 @@ cdef void pace_asked(Pace* pace, uint64_t now_ms) noexcept nogil
 # Since `limit_ms` at least fewer than `rate` bytes per second came. Ends the stretch.
 cdef bint came_too_slowly(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate) noexcept nogil
 # The same for bytes to the client; `waits`: there are some that only its window holds back.
-cdef bint is_stalled(Pace* pace, uint64_t now_ms, uint64_t limit_ms, bint waits) noexcept nogil
+cdef Stall stalls(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate, bint waits) noexcept nogil
 # Nothing moved for `limit_ms`.
 cdef bint is_still(Pace* pace, uint64_t now_ms, uint64_t limit_ms) noexcept nogil

@@ -1,8 +1,5 @@
 """Arithmetic on a Pace of the caller's."""
 
-cdef enum:
-    STALL_RATE = 256         # bytes per second that a client takes at least while more waits
-
 
 cdef void pace_begin(Pace* pace, uint64_t now_ms) noexcept nogil:
     pace.seen_ms = pace.came_at_ms = pace.moved_at_ms = now_ms
@@ -28,14 +25,18 @@ cdef bint came_too_slowly(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64
     return is_slow
 
 
-cdef bint is_stalled(Pace* pace, uint64_t now_ms, uint64_t limit_ms, bint waits) noexcept nogil:
+cdef Stall stalls(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate, bint waits) noexcept nogil:
     cdef uint64_t took_ms = now_ms - pace.moved_at_ms
-    cdef bint is_slow = waits and (pace.moved_bytes - pace.moved_before) * 1000 < <uint64_t>STALL_RATE * took_ms
+    cdef uint64_t moved = pace.moved_bytes - pace.moved_before
     if waits and took_ms < limit_ms:
-        return False
+        return STALL_NONE
     pace.moved_before = pace.moved_bytes
     pace.moved_at_ms = now_ms
-    return is_slow
+    if not waits:
+        return STALL_NONE
+    if moved == 0:
+        return STALL_WHOLE
+    return STALL_SLOW if moved * 1000 < rate * took_ms else STALL_NONE
 
 
 cdef bint is_still(Pace* pace, uint64_t now_ms, uint64_t limit_ms) noexcept nogil:

@@ -1,16 +1,15 @@
 """Retry decisions: pure functions, nothing is owned."""
 from pingora_c.base.clock cimport now_us
 from pingora_c.proxy.failure cimport (
-    CALL_TIMEOUT, FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS,
-    UPSTREAM_TIMEOUT,
-    UPSTREAM_TOTAL_TIMEOUT, UPSTREAM_WRITE_TIMEOUT,
+    CALL_TIMEOUT, FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT,
+    UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TIMEOUT, UPSTREAM_TOTAL_TIMEOUT, UPSTREAM_WRITE_TIMEOUT,
 )
 
 
 cdef bint is_silence(int kind) noexcept nogil:
     """Whether an attempt took longer than a limit of its own."""
     return (kind == FIRST_BYTE_TIMEOUT or kind == UPSTREAM_TIMEOUT or kind == UPSTREAM_WRITE_TIMEOUT
-            or kind == UPSTREAM_TOTAL_TIMEOUT or kind == TRY_TIMEOUT)
+            or kind == UPSTREAM_HEAD_TIMEOUT or kind == UPSTREAM_TOTAL_TIMEOUT or kind == TRY_TIMEOUT)
 
 
 cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) noexcept nogil:

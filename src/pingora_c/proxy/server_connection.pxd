@@ -24,12 +24,14 @@ cdef struct ServerLimits:
     uint32_t body_ms           # between reads of a request body: 408
     uint32_t body_rate         # bytes per second of it on average over any body_ms, 0: none; 408
     uint64_t body_bytes        # 413
+    uint32_t chunk_extension_bytes     # of all its chunks: 400
     uint32_t tunnel_ms         # without a byte either way: cut, a quarter of it later at most
     uint32_t tunnel_total_ms   # of a tunnel, whatever moves, 0: none: the same
     uint32_t message_ms        # without a message of WebSocket either way, 0: none; closed with 1001
     uint64_t message_bytes     # of a message of WebSocket that a hook sees: closed with 1009
     uint32_t message_fragments     # frames of such a message: closed with 1008
     uint32_t write_ms          # without progress while the client takes nothing: cut
+    uint32_t write_rate        # bytes per second that it takes while more waits, on average over write_ms, 0: any; cut
     uint32_t head_bytes        # 431
     uint32_t target_bytes      # 414
     uint32_t fields            # 431
@@ -61,11 +63,13 @@ cdef class ServerConnection(Connection):
     cdef Application application
     cdef Timer write_timer         # armed while the client takes nothing of what waits
     cdef uint64_t written_before   # bytes_written when it was armed
+    cdef uint64_t free_since_ms    # since when nothing waits, 0: something does
     cdef uint64_t head_at_us       # when the first byte came of the head that is, or was last, read
     cdef char client_ip[46]        # text of the client's address, "unix" for a Unix socket
     cdef uint8_t client_ip_size
     cdef uint16_t client_port
     cdef flag is_trusted           # by `plan`: X-Forwarded-* of this client are kept
+    cdef uint32_t free_ms          # since write_timer was armed, in which nothing waited
     cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
     cdef object plan               # the service's, when it last saw a request here
     cdef object client_key         # of Admission
@@ -90,5 +94,7 @@ cdef class ServerConnection(Connection):
     cdef void drain(self) noexcept                  # no more requests are wanted
     # -- private
     cdef void watch_writing(self) noexcept
+    cdef void note_drained(self) noexcept           # nothing waits any more
+    cdef bint reads_slowly(self) noexcept           # less than write_rate since the write timer was armed
     cdef void on_write_timeout(self) noexcept
     cdef void note_ipv4(self, const uint8_t* host) noexcept

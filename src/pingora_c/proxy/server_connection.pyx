@@ -10,11 +10,11 @@ from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_
 from pingora_c.mem.buffer_pool cimport pool_held
 from pingora_c.mem.byte_queue cimport queue_free
 from pingora_c.net.timer cimport timer_init, timer_unlink
-from pingora_c.proxy.failure cimport CLIENT_STALLED
+from pingora_c.proxy.failure cimport CLIENT_READS_SLOWLY, CLIENT_STALLED
 from pingora_c.proxy.refusal cimport (
     REFUSED_BUFFERS, REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_MISDIRECTED, REFUSED_TRACE,
 )
-from pingora_c.stats.counters cimport CLOSED_STALLED, HANDSHAKE_FAILURES, HANDSHAKES
+from pingora_c.stats.counters cimport CLOSED_READS_SLOWLY, CLOSED_STALLED, HANDSHAKE_FAILURES, HANDSHAKES
 
 
 cdef size_t name_size(const char* host, size_t size) noexcept nogil:
@@ -57,22 +57,40 @@ cdef class ServerConnection(Connection):
 
     cdef void flush(self) noexcept:
         Connection.flush(self)
-        if self.is_blocked and self.write_timer.deadline_ms == 0 and not self.is_closed:
+        if not self.is_blocked or self.is_closed:
+            return
+        if self.write_timer.deadline_ms == 0:
             self.watch_writing()
+        elif self.free_since_ms:
+            self.free_ms += <uint32_t>(self.reactor.now_ms - self.free_since_ms)
+            self.free_since_ms = 0
+
+    cdef void note_drained(self) noexcept:
+        self.free_since_ms = self.reactor.now_ms
+
+    cdef bint reads_slowly(self) noexcept:
+        cdef uint64_t limit_ms = self.application.limits.write_ms
+        cdef uint64_t waited_ms = limit_ms - min(limit_ms, <uint64_t>self.free_ms)
+        cdef uint64_t moved = self.bytes_written - self.written_before
+        # who had taken all for half of that time and more is not who holds a connection
+        return 2 * waited_ms > limit_ms and moved * 1000 < self.application.limits.write_rate * waited_ms
 
     cdef void watch_writing(self) noexcept:
         self.written_before = self.bytes_written
+        self.free_ms = 0
+        self.free_since_ms = 0
         self.reactor.set_timer(&self.write_timer, self.application.limits.write_ms)
 
     cdef void on_write_timeout(self) noexcept:
+        cdef bint is_stalled = self.bytes_written == self.written_before
         if self.is_closed or not self.is_blocked:
             return
-        if self.bytes_written != self.written_before:
-            self.watch_writing()       # slow, but taking
-        else:
-            queue_free(&self.out)
-            self.reactor.counted[<int>CLOSED_STALLED] += self.is_idle()
-            self.fail(CLIENT_STALLED)
+        if not is_stalled and not self.reads_slowly():
+            self.watch_writing()
+            return
+        queue_free(&self.out)
+        self.reactor.counted[<int>CLOSED_STALLED if is_stalled else <int>CLOSED_READS_SLOWLY] += self.is_idle()
+        self.fail(CLIENT_STALLED if is_stalled else CLIENT_READS_SLOWLY)
 
     cdef void on_open(self) noexcept:
         self.arm(self.application.limits.keep_alive_ms)

@@ -18,7 +18,15 @@ from pingora_c.upstream.balancer import Balancer
 
 class _Report(Protocol):
     def hook_raised(self, hook: str, request: str, error: BaseException) -> None: ...
-    def failed(self, summary: str, error: ProxyError, client: str, upstream: str | None, attempts: int) -> None: ...
+    def failed(
+        self,
+        summary: str,
+        error: ProxyError,
+        client: str,
+        upstream: str | None,
+        attempts: int,
+        cut: tuple[int, int] | None = None,
+    ) -> None: ...
     def refused(self, reason: str, status: int, client: str) -> None: ...
     def outage(self, address: str, failures: int, seconds: float | None) -> None: ...
 

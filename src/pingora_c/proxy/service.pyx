@@ -84,6 +84,8 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
     given.client_connections = limits["client_connections"]
     given.body_rate = limits["body_rate"]
     given.body_bytes = limits["body_bytes"]
+    given.chunk_extension_bytes = limits["chunk_extension_bytes"]
+    given.write_rate = limits["write_rate"]
     given.requests = limits["requests"]
     given.buffered_bytes = limits["buffered_bytes"]
     given.http2_streams = limits["http2_streams"]
@@ -99,11 +101,10 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
-    upstream, attempts), refused(reason, status, client) and outage(address, failures, seconds). `trusted` is a tuple of
-    ipaddress networks whose
-    X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields. `hook_limits` gives limits in seconds, by
-    the phase's name, where they differ from `hook_timeout`. `name` is that of the service in what is counted. With
-    `takes_connect` CONNECT is served, where upstream_peer says.
+    upstream, attempts, cut), refused(reason, status, client) and outage(address, failures, seconds). `trusted` is a
+    tuple of ipaddress networks whose X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields.
+    `hook_limits` gives limits in seconds, by the phase's name, where they differ from `hook_timeout`. `name` is that
+    of the service in what is counted. With `takes_connect` CONNECT is served, where upstream_peer says.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")

@@ -69,6 +69,7 @@ cdef class Stream:
     cdef bint body_paused    # the owner takes no body now
     cdef bint is_shared      # other streams use the same connection: one takes no more than its part
     cdef bint is_tunnel      # raw bytes both ways, each side ends on its own
+    cdef str trouble         # why it failed, for logs; None: nothing is known
     cdef int send_body(self, const char* data, size_t size) noexcept  # 0, -1 without memory
     # The same for all of `body`, which is kept instead of copied if it is much; it stays until the turn's end anyway.
     cdef int send_kept(self, bytes body) noexcept
@@ -100,7 +101,6 @@ cdef class Stream:
     cdef const char* protocol    # what is spoken, "h1" or "h2"; NULL: bytes, of a tunnel
     cdef bint got_bytes      # some byte of an answer came
     cdef bint head_done      # a final head came
-    cdef str trouble         # why the connection failed, for logs; None: nothing is known
     cdef int send_request(self, RequestHead head, const Outgoing* how) noexcept    # 0, -1 without memory
     # The request's body ended too early: the origin sees that, and its answer still comes.
     cdef void cut_request(self) noexcept

@@ -60,6 +60,7 @@ cdef class TcpClient(ServerConnection):
             self.session.on_end(True, code)
 
     cdef void on_writable(self) noexcept:
+        self.note_drained()
         if self.session is not None:
             self.session.on_writable(True)
 

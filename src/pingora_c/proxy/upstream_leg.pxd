@@ -41,10 +41,14 @@ cdef class H1ClientStream(H1Stream):
     cdef RequestHead offer     # of an upgrade: what it was asked with; else None
     cdef bint is_raw           # of a CONNECT: no HTTP is spoken, the tunnel begins with send_request
     cdef bint request_written  # the head was
+    cdef uint64_t head_at_ms   # when the head that is not whole began, 0: none is
     cdef uint8_t n_interim     # 1xx answers so far
     cdef int begin_tunnel(self) except -1
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
+    cdef void note_end(self, int code) noexcept      # the connection ended with an IoCode, before the answer did
+    cdef str end_text(self, int code)
+    cdef void watch_head(self) noexcept              # its head has begun and is not whole
     cdef void pool_client(self, H1Client client) noexcept
 
 

@@ -1,8 +1,9 @@
 """HTTP/1.1 client connections. Owns the socket to an origin; knows sessions only as StreamOwner."""
 cimport cython
 
+from pingora_c.h1.chunked cimport EXTENSIONS_MAX
 from pingora_c.h1.encode cimport Outgoing, encode_request, request_room
-from pingora_c.h1.framing cimport BODY_CLOSE, BODY_TUNNEL, response_framing
+from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_CLOSE, BODY_LENGTH, BODY_TUNNEL, response_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_response_head
 from pingora_c.h1.hop cimport remove_named
 from pingora_c.h1.upgrade cimport are_offered
@@ -16,10 +17,11 @@ from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
 from pingora_c.net.connection cimport READ_SMALL
 from pingora_c.net.reactor cimport SCRATCH_SIZE
 from pingora_c.lib.unistd cimport close as close_fd
-from pingora_c.net.transport cimport IO_EOF, IO_UNTRUSTED
+from pingora_c.net.transport cimport IO_EOF, IO_ERROR, IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
     CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE,
-    UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
+    UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED,
+    UPSTREAM_WRITE_TIMEOUT,
 )
 from pingora_c.stats.counters cimport UPSTREAMS_CLOSED_IDLE
 from pingora_c.upstream.peer cimport finish_dial
@@ -49,6 +51,7 @@ cdef class H1Client(Connection):
             self.stream.pause_body()       # it may speak first, and waits until hooks are done
             return 0
         if not self.stream.request_written:
+            self.stream.trouble = "it spoke before it was asked"
             self.fail(UPSTREAM_CLOSED)     # it speaks before it was asked: not an answer to this request
             return size
         self.wait()
@@ -74,6 +77,7 @@ cdef class H1Client(Connection):
             most = self.stream.owner.room()
             if most == 0:
                 self.stream.pause_body()
+                self.stream.head_at_ms = 0     # it is us who do not read
         return most
 
     cdef void on_writable(self) noexcept:
@@ -107,10 +111,12 @@ cdef class H1Client(Connection):
         elif self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_REFUSED)
         elif not stream.head_done:
+            stream.note_end(code)
             self.fail(UPSTREAM_CLOSED)
         elif (stream.is_tunnel or stream.framing.kind == BODY_CLOSE) and code == IO_EOF:
             stream.end_body(None)
         elif not stream.body_done:
+            stream.note_end(code)
             self.fail(UPSTREAM_TRUNCATED)
 
     cdef void on_broken(self) noexcept:
@@ -143,6 +149,8 @@ cdef class H1Client(Connection):
             self.wait()   # it is us who do not read, or do not send
         elif self.is_blocked:
             self.fail_after(self.peer.write_timeout_ms, UPSTREAM_WRITE_TIMEOUT)
+        elif self.stream.head_at_ms:
+            self.stream.watch_head()
         elif self.stream.got_bytes:
             self.fail_after(self.peer.read_timeout_ms, UPSTREAM_TIMEOUT)
         else:
@@ -257,7 +265,9 @@ cdef class H1ClientStream(H1Stream):
         limits.fields = FIELDS_MAX
         end = parse_response_head(data, size, 0, &limits, &line, fields, &n)
         if end == H1_INCOMPLETE:
+            self.watch_head()
             return 0
+        self.head_at_ms = 0
         if end < 0 or response_framing(data, fields, n, line.minor, line.status, self.to_head, False, to_upgrade,
                                        &self.framing) != HEAD_OK:
             self.client.fail(UPSTREAM_BAD_HEAD)
@@ -283,11 +293,42 @@ cdef class H1ClientStream(H1Stream):
             self.is_tunnel = True
             self.out_framing = FRAME_CLOSE
             self.out_done = False
-        self.begin_body(head, &head.block)
+        self.begin_body(head, &head.block, EXTENSIONS_MAX)
         self.owner.on_response(head, &self.framing)
         if self.body_done and self.owner is not None:
             self.owner.on_body_end(False, None)
         return end
+
+    cdef void watch_head(self) noexcept:
+        cdef H1Client client = self.client
+        cdef uint64_t now_ms = client.reactor.now_ms
+        cdef uint64_t took_ms
+        if self.head_at_ms == 0:
+            self.head_at_ms = now_ms
+        took_ms = now_ms - self.head_at_ms
+        if took_ms >= client.peer.head_timeout_ms:
+            client.fail(UPSTREAM_HEAD_TIMEOUT)
+            return
+        client.fail_after(client.peer.read_timeout_ms, UPSTREAM_TIMEOUT)
+        if not client.is_closed and client.timer.deadline_ms > now_ms + client.peer.head_timeout_ms - took_ms:
+            client.reactor.set_timer(&client.timer, client.peer.head_timeout_ms - took_ms)
+
+    cdef void note_end(self, int code) noexcept:
+        try:
+            self.trouble = self.end_text(code)
+        except:
+            pass   # ignored: the log says less
+
+    cdef str end_text(self, int code):
+        cdef str how = "reset" if code == IO_ERROR else "ended"
+        if not self.head_done:
+            if self.client.pending_size:
+                return f"{how} in the head of its answer, {self.client.pending_size} bytes came of it"
+            return f"{how} before its answer"
+        if self.framing.kind == BODY_LENGTH:
+            return f"{how} in the body, {self.framing.length - self.body_left} bytes came of {self.framing.length}"
+        return f"{how} before the last chunk" if self.framing.kind == BODY_CHUNKED and not self.in_trailers else (
+            f"{how} before the end of the answer")
 
     cdef void release(self, bint is_complete) noexcept:
         cdef H1Client client = self.client

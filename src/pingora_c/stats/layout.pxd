@@ -61,6 +61,7 @@ cdef enum Counter:
     CLIENTS_REFUSED = ACCEPT_PAUSES + 3    # connections beyond Limits.client_connections
     CLOSED_IDLE                # client connections closed after Limits.keep_alive
     CLOSED_STALLED             # the same, after Limits.write_timeout between two requests
+    CLOSED_READS_SLOWLY        # the same, for Limits.write_rate
     CLOSED_REQUESTS            # the same, after Limits.connection_requests
     CLOSED_FLOOD               # the same, of HTTP/2: frames that make work and carry nothing
     CLOSED_HTTP2_ERROR         # the same, of HTTP/2: what is no HTTP/2

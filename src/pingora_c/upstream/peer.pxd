@@ -27,6 +27,7 @@ cdef class HttpPeer:
     cdef readonly Endpoint endpoint         # None for a peer made from a bare address
     cdef readonly uint32_t connect_timeout_ms
     cdef readonly uint32_t first_byte_timeout_ms
+    cdef readonly uint32_t head_timeout_ms  # from the first byte of an answer's head to its last
     cdef readonly uint32_t read_timeout_ms  # between reads
     cdef readonly uint32_t write_timeout_ms
     cdef readonly uint32_t total_timeout_ms  # from the connect to the end of the answer; 0: none

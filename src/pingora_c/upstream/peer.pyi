@@ -47,6 +47,7 @@ class HttpPeer:
         h2_ping_timeout: float | None = None,
         h2_window: int | None = None,
         transport: _Transport | None = None,
+        head_timeout: float | None = None,
     ) -> None: ...
     @property
     def protocol(self) -> str: ...
@@ -68,6 +69,8 @@ class HttpPeer:
     def connect_timeout_ms(self) -> int: ...  # of the connect, a TLS handshake included
     @property
     def first_byte_timeout_ms(self) -> int: ...  # from the request to the first byte of the answer
+    @property
+    def head_timeout_ms(self) -> int: ...  # from the first byte of an answer's head to its last
     @property
     def read_timeout_ms(self) -> int: ...
     @property

@@ -40,6 +40,7 @@ cdef int64_t to_ms(object seconds, str name) except -1:
 cdef enum:
     CONNECT_MS = 5000
     READ_MS = 60000
+    HEAD_MS = 30000
     IDLE_MS = 60000
     PING_MS = 10000
     MAX_H2_STREAMS = 100
@@ -67,9 +68,10 @@ cdef PeerKey key_of(tuple parts):
 cdef class HttpPeer:
     """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path".
 
-    Times are in seconds: to connect (5), between reads of the answer (60), to its first byte and without progress in
-    sending the request (both as `read_timeout` if not given), from the connect to the answer's end (no limit if not
-    given), and unused in the pool (60). What is not given is for an `Endpoint` as the `peer` of its LoadBalancer says.
+    Times are in seconds: to connect (5), between reads of the answer (60), from the first byte of its head to the last
+    (30), to its first byte and without progress in sending the request (both as `read_timeout` if not given), from the
+    connect to the answer's end (no limit if not given), and unused in the pool (60). What is not given is for an
+    `Endpoint` as the `peer` of its LoadBalancer says.
     Peers of different `group` (any hashable) share no connection. `tls` is an UpstreamTls, None: plain; `server_name`
     goes before that of `tls`. `proxy_protocol` ("v1" or "v2") has each connection begin with a header that says who the
     client is; it serves no other one.
@@ -87,7 +89,7 @@ cdef class HttpPeer:
     def __init__(self, target, *, connect_timeout=None, read_timeout=None, first_byte_timeout=None, write_timeout=None,
                  total_timeout=None, idle_timeout=None, group=None, tls=None, str server_name=None,
                  str proxy_protocol=None, str protocol=None, max_h2_streams=None, max_h2_connections=None,
-                 h2_ping_interval=None, h2_ping_timeout=None, h2_window=None, transport=None):
+                 h2_ping_interval=None, h2_ping_timeout=None, h2_window=None, transport=None, head_timeout=None):
         if isinstance(target, Endpoint):
             self.be_like(HttpPeer.of(<Endpoint>target))
         elif isinstance(target, str):
@@ -95,6 +97,8 @@ cdef class HttpPeer:
         else:
             raise TypeError(f"HttpPeer: expected an Endpoint or an address like '127.0.0.1:8080', got {target!r}")
         self.set_times(connect_timeout, read_timeout, first_byte_timeout, write_timeout, total_timeout, idle_timeout)
+        if head_timeout is not None:
+            self.head_timeout_ms = <uint32_t>to_ms(head_timeout, "head_timeout")
         if proxy_protocol is not None:
             if proxy_protocol not in ("v1", "v2"):
                 raise ValueError(f'proxy_protocol: expected "v1" or "v2", got {proxy_protocol!r}')
@@ -118,6 +122,7 @@ cdef class HttpPeer:
         self.h2_window = H2_WINDOW
         self.connect_timeout_ms = CONNECT_MS
         self.read_timeout_ms = self.first_byte_timeout_ms = self.write_timeout_ms = READ_MS
+        self.head_timeout_ms = HEAD_MS
         self.idle_timeout_ms = IDLE_MS
         return 0
 
@@ -126,6 +131,7 @@ cdef class HttpPeer:
         self.endpoint = other.endpoint
         self.connect_timeout_ms = other.connect_timeout_ms
         self.read_timeout_ms = other.read_timeout_ms
+        self.head_timeout_ms = other.head_timeout_ms
         self.first_byte_timeout_ms = other.first_byte_timeout_ms
         self.write_timeout_ms = other.write_timeout_ms
         self.total_timeout_ms = other.total_timeout_ms
@@ -271,6 +277,7 @@ cdef class HttpPeer:
             if options is not None:
                 peer.set_times(options.connect_timeout, options.read_timeout, options.first_byte_timeout,
                                options.write_timeout, options.total_timeout, options.idle_timeout)
+                peer.head_timeout_ms = <uint32_t>to_ms(options.head_timeout, "head_timeout")
                 peer.proxy_protocol = options.proxy_protocol
                 peer.transport = options.transport
                 peer.set_http2(options.protocol, options.max_h2_streams, options.max_h2_connections,

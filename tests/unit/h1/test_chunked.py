@@ -204,3 +204,28 @@ def test_largest_size_is_read_and_its_payload_found():
 def test_bound_of_the_size_line_counts_each_line_anew():
     line = b"1;" + b"a" * (LINE_MAX - 4) + b"\r\nx\r\n"
     assert chunked.decode([line * 3 + b"0\r\n"])[:2] == (TRAILERS, b"xxx")
+
+
+@pytest.mark.parametrize("is_dripped", [False, True], ids=["whole", "byte by byte"])
+@pytest.mark.parametrize(
+    ("data", "limit", "payload"),
+    [
+        (b"1;ab\r\nx\r\n1;c\r\ny\r\n0\r\n", 5, None),
+        (b"1;ab\r\nx\r\n1;c\r\ny\r\n0\r\n", 4, b"x"),
+        (b"1;ab\r\nx\r\n1;c\r\ny\r\n0\r\n", 0, b""),
+        (b"1\r\nx\r\n0\r\n", 0, None),
+        (b"1;a\r\nx\r\n0;b\r\n", 2, b"x"),
+    ],
+)
+def test_extensions_of_all_chunks_have_one_limit(data, limit, payload, is_dripped):
+    decoder = Decoder(limit)
+    got, result = b"", MORE
+    for piece in [bytes([octet]) for octet in data] if is_dripped else [data]:
+        result, _, spans = decoder.feed(piece)
+        got += b"".join(piece[at : at + size] for at, size in spans)
+        if result != MORE:
+            break
+    if payload is None:
+        assert result == TRAILERS
+    else:
+        assert (chunked.chunk_reason(result), got) == ("chunk_extensions_too_large", payload)

@@ -4,7 +4,7 @@ import pytest
 
 from pingora import Endpoint, HttpPeer, LoadBalancer, PeerOptions, UpstreamTls
 
-TIMES = ("connect", "read", "first_byte", "write", "total", "idle")
+TIMES = ("connect", "read", "first_byte", "write", "total", "idle", "head")
 
 
 def times(peer):
@@ -16,28 +16,32 @@ def peer_of(options, **more):
 
 
 CASES = {
-    "defaults": (None, {}, (5000, 60000, 60000, 60000, 0, 60000)),
+    "defaults": (None, {}, (5000, 60000, 60000, 60000, 0, 60000, 30000)),
     "of the balancer": (
-        PeerOptions(1, 2, 3, 4, 5, 6),
+        PeerOptions(1, 2, 3, 4, 5, 6, 7),
         {},
-        (1000, 2000, 3000, 4000, 5000, 6000),
+        (1000, 2000, 3000, 4000, 5000, 6000, 7000),
     ),
-    "read stands for two": (PeerOptions(read_timeout=2), {}, (5000, 2000, 2000, 2000, 0, 60000)),
+    "read stands for two": (PeerOptions(read_timeout=2), {}, (5000, 2000, 2000, 2000, 0, 60000, 30000)),
     "of the request": (
-        PeerOptions(1, 2, 3, 4, 5, 6),
+        PeerOptions(1, 2, 3, 4, 5, 6, 7),
         {"connect_timeout": 7, "total_timeout": 8},
-        (7000, 2000, 3000, 4000, 8000, 6000),
+        (7000, 2000, 3000, 4000, 8000, 6000, 7000),
     ),
-    "read of the request": (PeerOptions(read_timeout=2), {"read_timeout": 9}, (5000, 9000, 9000, 9000, 0, 60000)),
+    "read of the request": (
+        PeerOptions(read_timeout=2),
+        {"read_timeout": 9},
+        (5000, 9000, 9000, 9000, 0, 60000, 30000),
+    ),
     "read beside a given first byte": (
         PeerOptions(read_timeout=2, first_byte_timeout=1),
         {"read_timeout": 9},
-        (5000, 9000, 1000, 9000, 0, 60000),
+        (5000, 9000, 1000, 9000, 0, 60000, 30000),
     ),
     "all of the request": (
         None,
         {f"{name}_timeout": i for i, name in enumerate(TIMES, 1)},
-        (1000, 2000, 3000, 4000, 5000, 6000),
+        (1000, 2000, 3000, 4000, 5000, 6000, 7000),
     ),
 }
 
@@ -48,8 +52,8 @@ def test_times(options, more, expected):
 
 
 def test_an_address_without_a_balancer_has_the_defaults():
-    assert times(HttpPeer("127.0.0.1:1", read_timeout=3)) == (5000, 3000, 3000, 3000, 0, 60000)
-    assert times(HttpPeer(Endpoint("127.0.0.1:1"))) == (5000, 60000, 60000, 60000, 0, 60000)
+    assert times(HttpPeer("127.0.0.1:1", read_timeout=3)) == (5000, 3000, 3000, 3000, 0, 60000, 30000)
+    assert times(HttpPeer(Endpoint("127.0.0.1:1"))) == (5000, 60000, 60000, 60000, 0, 60000, 30000)
 
 
 def test_a_peer_with_nothing_of_its_own_is_the_one_of_its_endpoint():
