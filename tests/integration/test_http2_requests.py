@@ -259,6 +259,17 @@ def test_without_streams_there_is_no_http_2(proxy_factory):
     assert b" 505 " in proxy.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 
+def test_what_begins_as_neither_protocol_is_closed_without_an_answer_where_both_are_spoken(proxy_factory):
+    proxy = proxy_factory(proxy_to("127.0.0.1:1"))
+    assert proxy.exchange(b"INVALID CONNECTION PREFACE\r\n\r\n") == b""
+    counters = proxy.serving.counters
+    assert counters['pingora_refusals_total{reason="bad_request_line"}'] == 1
+    assert counters['pingora_responses_total{class="4xx"}'] == 0
+    assert b" 400 " in proxy.exchange(b"INVALID /PREFACE\r\n\r\n")
+    only_http_1 = proxy_factory(proxy_to("127.0.0.1:1"), Limits(http2_streams=0))
+    assert b" 400 " in only_http_1.exchange(b"INVALID CONNECTION PREFACE\r\n\r\n")
+
+
 def test_over_tls_it_is_chosen_by_alpn_and_host_must_be_one_of_the_certificate(proxy_factory, origin_factory):
     ca = Authority()
     issued = ca.issue("localhost")

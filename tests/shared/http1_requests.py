@@ -66,6 +66,9 @@ START_LINES = [
     *refused("line-spaces", "400 bad_target", head(start=b"GET  / HTTP/1.1"), head(start=b"GET /\tHTTP/1.1")),
     *refused("line-spaces", "400 bad_request_line", head(start=b"GET /  HTTP/1.1"), head(start=b"GET / HTTP/1.1 ")),
     *refused("line-without-version", "400 bad_request_line", b"GET /\r\n", head(start=b"GET / ")),
+    Sent("line-of-nothing", b"INVALID CONNECTION PREFACE\r\n\r\n" + OTHER),
+    Sent("line-of-nothing", b"QUIT\r\n" + OTHER),
+    Sent("line-of-nothing", head() + b"QUIT\r\n" + OTHER, (head(),), ("200", "400 bad_request_line"), closes=True),
     *refused(
         "version-form",
         "400 bad_request_line",

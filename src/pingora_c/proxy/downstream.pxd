@@ -31,10 +31,12 @@ cdef class H1Server(ServerConnection):
     cdef flag is_sending           # behind the last exchange more bytes may come: of a body, or of a protocol
     cdef flag is_resting           # paused until its next turn, since it had enough requests in this one
     cdef bint is_preface(self, const char* data, size_t size) noexcept
+    cdef bint is_foreign(self, const char* data, size_t size) noexcept     # the bad head at `data`
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
     cdef void begin(self, H1ServerStream stream, RequestHead head) noexcept
     cdef void refuse(self, int refusal) noexcept
+    cdef void end_refused(self, int refusal, size_t size) noexcept     # `size`: bytes of the answer's body
     cdef size_t write_refusal(self, int refusal) except? 1     # bytes of its body
     cdef void end_exchange(self, bint reusable) noexcept
     cdef void drain_body(self, uint64_t size) noexcept     # throw `size` > 0 bytes away, then be idle

@@ -3,14 +3,15 @@ cimport cython
 
 from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memchr, memcmp, memset
+from pingora_c.base.ascii cimport is_token
 from pingora_c.base.clock cimport now_us
 from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, response_room,
 )
 from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_LENGTH, BODY_NONE, BODY_TUNNEL, request_framing
-from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
+from pingora_c.h1.head cimport H1_BAD_REQUEST_LINE, H1_INCOMPLETE, HeadLimits, RequestLine, parse_request_head
 from pingora_c.h1.hop cimport remove_named
 from pingora_c.h1.target cimport HTTPS_SIZE, check_host, check_target, settle_host
 from pingora_c.h1.verdict cimport BAD_LENGTH, HEAD_OK, WRONG_SCHEME
@@ -119,6 +120,17 @@ cdef class H1Server(ServerConnection):
             self.arm(self.application.limits.head_ms)
         return True
 
+    cdef bint is_foreign(self, const char* data, size_t size) noexcept:
+        """No attempt at HTTP/1, but perhaps one at HTTP/2, which could not read an answer (RFC 9113 §3.4): the first
+        line has neither a path nor a version.
+        """
+        cdef const char* end = <const char*>memchr(data, c"\n", size)
+        if self.n_exchanges or self.application.limits.http2_streams == 0 or self.transport.is_secure:
+            return False
+        if end != NULL:
+            size = end - data
+        return is_token(data, 1) and memchr(data, c"/", size) == NULL
+
     cdef void on_open(self) noexcept:
         ServerConnection.on_open(self)
         if self.transport.needs_handshake and self.transport.has_chosen(b"h2", 2):
@@ -148,7 +160,10 @@ cdef class H1Server(ServerConnection):
             return 0
         self.head_seen = 0
         if end < 0:
-            self.refuse(REFUSED_HEAD - <int>end)
+            if end == H1_BAD_REQUEST_LINE and self.is_foreign(data, size):
+                self.end_refused(REFUSED_HEAD - <int>end, 0)
+            else:
+                self.refuse(REFUSED_HEAD - <int>end)
             return size
         stream = H1ServerStream.__new__(H1ServerStream)
         verdict = request_framing(data, fields, n, line.minor, &stream.framing)
@@ -208,8 +223,11 @@ cdef class H1Server(ServerConnection):
             size = self.write_refusal(refusal)
         except:
             pass   # ignored: without memory for an answer the connection ends without one
-        self.reactor.counted[<int>REFUSALS + refusal] += 1
         self.reactor.counted[<int>ANSWERS + refusal_status(refusal) // 100] += 1
+        self.end_refused(refusal, size)
+
+    cdef void end_refused(self, int refusal, size_t size) noexcept:
+        self.reactor.counted[<int>REFUSALS + refusal] += 1
         self.application.on_refused(self, refusal, size)
         self.begin_close()
 
