@@ -4,11 +4,10 @@ import asyncio
 import signal
 import socket
 
-import uvloop
-
 from pingora import metrics
 from pingora.echoes import Echoes
 from pingora.limits import raise_descriptor_limit
+from pingora.loop import run
 from pingora.observe.answering import Answering
 from pingora.observe.output import Output
 from pingora.observe.scrape import answer_metrics, collect_here
@@ -63,6 +62,6 @@ def serve_until_signal(server: Server, grace: float, shown: socket.socket | None
     raise_descriptor_limit()
     output = Output(server.log_level)
     try:
-        uvloop.run(serve_forever(server, output, grace, shown))
+        run(serve_forever(server, output, grace, shown), server.choose_loop())
     finally:
         output.close()

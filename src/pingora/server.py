@@ -15,6 +15,7 @@ from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
 from pingora.listening import open_listener
 from pingora.load_balancing import LoadBalancer
+from pingora.loop import LoopFactory, loop_for
 from pingora.proxy import ProxyHttp, misspelt_hooks, own_hook
 from pingora.proxy_protocol import AcceptProxyProtocol, as_settings
 from pingora.retry import RetryPolicy
@@ -89,7 +90,8 @@ class Server:
 
     `defer_accept`: the kernel hands a client over when it has sent something, or after a second (TCP_DEFER_ACCEPT),
     which costs less for clients of one request. `metrics` is the address, such as "127.0.0.1:9090" or "unix:/path",
-    where the metrics of all workers are shown to Prometheus; docs/metrics.md lists them.
+    where the metrics of all workers are shown to Prometheus; docs/metrics.md lists them. `loop_factory` makes the event
+    loop of each process; None takes uvloop's if a hook is `async def`, else asyncio's with the core doing the waiting.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Server:
         reason_header: str | None = None,
         defer_accept: bool = True,
         metrics: str | None = None,
+        loop_factory: LoopFactory | None = None,
     ) -> None:
         if forwarded not in FORWARDED_FIELDS:
             raise ValueError(f"forwarded: expected one of {', '.join(FORWARDED_FIELDS)}, got {forwarded!r}")
@@ -121,6 +124,7 @@ class Server:
         if metrics is not None:
             parse_address(metrics, is_listen=True)
         self.metrics = metrics
+        self.loop_factory = loop_factory
         self.sites: list[Site] = []
         self.services: list[BackgroundService] = []
 
@@ -168,6 +172,10 @@ class Server:
     def proxies(self) -> list[ProxyHttp | TcpProxy]:
         """The proxy objects, each once."""
         return list({id(site.proxy): site.proxy for site in self.sites}.values())
+
+    def choose_loop(self) -> LoopFactory:
+        """Give what makes the event loop of a process."""
+        return self.loop_factory or loop_for(self.proxies)
 
     def reloader(self, serving: "Serving") -> "Reloader | None":
         """Make what keeps `serving` in step with the file that describes this server. Default: there is none."""

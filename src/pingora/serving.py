@@ -15,6 +15,7 @@ from pingora.error_pages import ErrorPage
 from pingora.limits import Limits
 from pingora.listening import name_of
 from pingora.load_balancing.upkeep import Upkeep
+from pingora.loop import new_reactor
 from pingora.observe.blocked import HookNames, LoopWatch
 from pingora.observe.collector import Collector
 from pingora.observe.exposition import render
@@ -32,7 +33,6 @@ from pingora.tls.server import TlsSettings
 from pingora_c.log.writer import LogWriter
 from pingora_c.mem import buffer_pool
 from pingora_c.net.listener import Listener
-from pingora_c.net.reactor import Reactor
 from pingora_c.proxy.counter_names import COUNTER_NAMES
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService, make_plan
@@ -72,7 +72,7 @@ class Serving:
         self.make_watchdog = make_watchdog
         self.access_writer = access_writer
         serving_here.add(self)
-        self.reactor = Reactor(loop, counters)
+        self.reactor = new_reactor(loop, counters)
         self.services: list[ProxyService] = []
         self.listeners: dict[socket.socket, Listener] = {}
         self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them

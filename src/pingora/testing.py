@@ -16,9 +16,9 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-import uvloop
 
 from pingora.limits import Limits
+from pingora.loop import loop_for, run
 from pingora.proxy import ProxyHttp
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.serving import Serving, serve
@@ -60,7 +60,7 @@ class RunningProxy:
 
     def _run(self) -> None:
         try:
-            uvloop.run(self._main())
+            run(self._main(), loop_for([self._proxy]))
         except BaseException as problem:
             self._problem = problem
         finally:

@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 HEAD_BYTES = 8192
 HEAD_S = 5.0
 BODY_S = 30.0
 AT_A_TIME_MOST = 64  # more are closed unanswered
 GZIP_FROM = 1024  # bytes; smaller bodies are sent as they are
+# From Python 3.13 on asyncio would remove the file of a socket that another process may listen on.
+KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
@@ -56,7 +60,7 @@ class Answering:
     async def listen(self, sock: socket.socket) -> None:
         """Answer on a listening socket."""
         if sock.family == socket.AF_UNIX:
-            server = await asyncio.start_unix_server(self._on_client, sock=sock, limit=HEAD_BYTES)
+            server = await asyncio.start_unix_server(self._on_client, sock=sock, limit=HEAD_BYTES, **KEEP_FILE)
         else:
             server = await asyncio.start_server(self._on_client, sock=sock, limit=HEAD_BYTES)
         self._servers.append(server)

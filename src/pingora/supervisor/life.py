@@ -15,10 +15,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import uvloop
-
 from pingora import snapshots
 from pingora.limits import raise_descriptor_limit
+from pingora.loop import run
 from pingora.observe.collector import resident_bytes
 from pingora.observe.output import Output
 from pingora.server import Server
@@ -102,7 +101,7 @@ def live(channel: Channel, server: Server, main: Callable[[Output], Coroutine[An
     faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
     output = Output(server.log_level)
     try:
-        uvloop.run(main(output))
+        run(main(output), server.choose_loop())
     finally:
         output.close()
 

@@ -1,5 +1,5 @@
-"""The reactor: one edge-triggered epoll instance per worker, nested in the asyncio loop, with a timer wheel and a
-ready list.
+"""The reactor: one edge-triggered epoll instance per worker, which waits for the asyncio loop or is nested in it, with
+a timer wheel and a ready list.
 
 Contract of the edge trigger (DESIGN §2):
 - a source is registered once for IN|OUT|RDHUP|ET and never modified; epoll carries (slot, generation), never a pointer;
@@ -70,7 +70,9 @@ cdef class Reactor:
     cdef int n_gather
     cdef EventSource dirty    # the source with unflushed output, None if there is none; at most one at a time
     cdef int depth            # of enter()
-    cdef bint is_closed
+    cdef readonly bint is_closed
+    cdef bint leads           # waits for the loop's descriptors too, where otherwise the loop waits for epoll_fd
+    cdef bint is_loop_due     # one of them had an event
     cdef uint64_t armed_ms    # what timer_fd is set to, 0: disarmed
     cdef uint64_t now_ms      # time at the start of this entry
     # The clock when it was looked at last: at the start of this entry, behind a hook, or LOOK_EVERY events ago. To read

@@ -5,7 +5,9 @@ cimport cython
 
 import contextvars
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject, Py_XDECREF
+from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from pingora_c.base.clock cimport now_us as clock_us
@@ -23,6 +25,8 @@ import weakref
 cdef enum:
     EVENTS_PER_WAIT = 256
     TIMER_KEY = 0xFFFFFFFE      # slot number that stands for timer_fd
+    LOOP_KEY = 0xFFFFFFFD       # for the loop's descriptors
+    WAIT_MOST_MS = 3600000
     FIRST_SLOTS = 64
     LOOK_EVERY = 8              # events between two looks at the clock
 
@@ -82,13 +86,14 @@ cdef class EventSource:
 
 @cython.final
 cdef class Reactor:
-    """An epoll instance nested in an asyncio loop.
+    """An epoll instance beside that of an asyncio loop.
 
-    `Reactor(loop)` registers itself with `loop.add_reader`; `Reactor()` is driven by `poll(timeout)`. Only one thread
-    may use it. What goes on is counted in `counters`, by default new ones.
+    With `loop_fd`, the descriptor of the loop's selector, that selector waits by `wait()`. `Reactor(loop)` is nested:
+    it registers itself with `loop.add_reader`. `Reactor()` is driven by `poll(timeout)`. Only one thread may use it.
+    What goes on is counted in `counters`, by default new ones.
     """
 
-    def __cinit__(self, loop=None, Counters counters=None):
+    def __cinit__(self, loop=None, Counters counters=None, int loop_fd=-1):
         cdef epoll_event event
         self.now_ms = self.look() // 1000
         wheel_init(&self.wheel, self.now_ms)
@@ -110,10 +115,14 @@ cdef class Reactor:
         event.events = EPOLLIN
         event.data.u64 = TIMER_KEY
         epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, self.timer_fd, &event)
+        self.leads = loop_fd >= 0
+        event.data.u64 = LOOP_KEY
+        if self.leads and epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, loop_fd, &event) < 0:
+            raise OSError("cannot wait for the loop's descriptors")
         self.loop = loop
         self.tick_callback = self.tick
         self.context = contextvars.copy_context()
-        if loop is not None:
+        if loop is not None and not self.leads:
             loop.add_reader(self.epoll_fd, self.tick_callback)
         live_reactors.add(self)
 
@@ -163,7 +172,7 @@ cdef class Reactor:
             if self.late.size:
                 self.run_late()
             self.arm()
-            if (self.ready.size or self.late.size) and self.tick_handle is None and self.loop is not None:
+            if (self.ready.size or self.late.size) and not self.leads:
                 self.schedule_tick()
             if self.graveyard.size:
                 drop_all(&self.graveyard)
@@ -175,6 +184,8 @@ cdef class Reactor:
         return self.now_us
 
     cdef void schedule_tick(self) noexcept:
+        if self.tick_handle is not None or self.loop is None:
+            return
         try:
             self.tick_handle = self.loop.call_soon(self.tick_callback, context=self.context)
         except:
@@ -323,6 +334,9 @@ cdef class Reactor:
             if got > 0:
                 self.armed_ms = 0
             return
+        if slot == LOOP_KEY:
+            self.is_loop_due = True
+            return
         if self.slots[slot].source == NULL or self.slots[slot].generation != <uint32_t>(event.data.u64 >> 32):
             return   # closed by an earlier event of this batch
         source = <EventSource>self.slots[slot].source
@@ -333,10 +347,9 @@ cdef class Reactor:
     cdef void turn(self, int timeout_ms) noexcept:
         cdef epoll_event events[EVENTS_PER_WAIT]
         cdef int n, i
+        with nogil:
+            n = epoll_wait(self.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
         self.enter()
-        n = epoll_wait(self.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
-        if timeout_ms:
-            self.now_ms = self.look() // 1000
         for i in range(n):
             self.begin_event(i)
             self.dispatch(&events[i])
@@ -354,6 +367,26 @@ cdef class Reactor:
         if not self.is_closed and self.epoll_fd >= 0:
             self.turn(0)
 
+    def wait(self, ready, scheduled, timeout) -> bool:
+        """Handle events for `timeout` seconds, None: without end, or until the loop has something to do.
+
+        That is a callback in `ready`, one more timer in `scheduled`, or an event of its own descriptors: True then.
+        """
+        cdef Py_ssize_t n_scheduled = len(scheduled)
+        cdef uint64_t end_us = UINT64_MAX if timeout is None else self.look() + <uint64_t>(timeout * 1e6)
+        cdef uint64_t left_ms
+        self.is_loop_due = False
+        while True:
+            left_ms = 0
+            if not self.ready.size and not self.late.size and end_us > self.now_us:
+                left_ms = (end_us - self.now_us + 999) // 1000
+            self.turn(<int>min(left_ms, WAIT_MOST_MS))
+            PyErr_CheckSignals()
+            if self.is_loop_due or self.is_closed:
+                return True
+            if len(ready) or len(scheduled) != n_scheduled or self.now_us >= end_us:
+                return False
+
     def poll(self, double timeout) -> None:
         """Wait up to `timeout` seconds for events and handle one batch."""
         if not self.is_closed:
@@ -365,7 +398,8 @@ cdef class Reactor:
             return
         self.is_closed = True
         if self.loop is not None:
-            self.loop.remove_reader(self.epoll_fd)
+            if not self.leads:
+                self.loop.remove_reader(self.epoll_fd)
             if self.tick_handle is not None:
                 self.tick_handle.cancel()
         self.close_descriptors()
