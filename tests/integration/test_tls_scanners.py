@@ -3,18 +3,19 @@
 PINGORA_LONG=1 runs testssl.sh too, which takes a minute.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from conversations import wait_until
 from pki import Authority
-
-from pingora import Certificate, ProxyHttp, Response, TlsSettings
 
 GROUPS = {"X25519MLKEM768", "x25519", "secp256r1 (NIST P-256)", "secp384r1 (NIST P-384)"}
 SUITES = {
@@ -35,20 +36,32 @@ HARMLESS = {"OK", "INFO", "LOW"}
 SSLYZE = shutil.which("sslyze") or shutil.which(f"{sys.prefix}/sslyze/bin/sslyze")
 
 
-class Hello(ProxyHttp):
-    def upstream_peer(self, session, ctx):
-        raise AssertionError
-
-    def request_filter(self, session, ctx):
-        return Response(200, {}, "hi")
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 @pytest.fixture(params=["EC", "RSA", "both"])
-def listener(request, proxy_factory):
+def listener(request, tmp_path, origin_factory):
+    """Run `pingora run` with certificates of these kinds; gives its address."""
     ca = Authority()
     kinds = ["EC", "RSA"] if request.param == "both" else [request.param]
-    pairs = [ca.issue("localhost", "127.0.0.1", kind=kind) for kind in kinds]
-    return proxy_factory(Hello(), tls=TlsSettings([Certificate(one.chain, one.key) for one in pairs]))
+    pairs = [ca.issue("localhost", "127.0.0.1", kind=kind).write(tmp_path, kind) for kind in kinds]
+    options = "&".join(f"cert={chain}&key={key}" for chain, key in pairs)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    places = ("--from", f"tls://{address}?{options}", "--to", f"http://{origin_factory(OK).address}")
+    command = [sys.executable, "-m", "pingora", "run", *places]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: answers(address) or process.poll() is not None)
+        yield address
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def answers(address):
+    host, port = address.split(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+        return True
+    return False
 
 
 def run(*command):
@@ -57,7 +70,7 @@ def run(*command):
 
 @pytest.mark.skipif(shutil.which("sslscan") is None, reason="sslscan is not installed")
 def test_sslscan_finds_nothing_old_or_weak(listener, tmp_path):
-    run("sslscan", f"--xml={tmp_path}/found.xml", listener.address)
+    run("sslscan", f"--xml={tmp_path}/found.xml", listener)
     found = ElementTree.parse(tmp_path / "found.xml").getroot().find("ssltest")
     versions = {(one.get("type"), one.get("version")) for one in found.iter("protocol") if one.get("enabled") == "1"}
     assert versions == {("tls", "1.2"), ("tls", "1.3")}
@@ -73,7 +86,7 @@ def test_sslscan_finds_nothing_old_or_weak(listener, tmp_path):
 def test_sslyze_finds_all_that_mozilla_asks_of_an_intermediate_configuration(listener, tmp_path):
     report = tmp_path / "found.json"
     # Exit code 1: who issued the test's certificate is unknown to it.
-    command = [SSLYZE, f"--json_out={report}", listener.address]
+    command = [SSLYZE, f"--json_out={report}", listener]
     told = subprocess.run(command, capture_output=True, text=True, timeout=300)
     (scanned,) = json.loads(report.read_text())["server_scan_results"]
     assert scanned["scan_status"] == "COMPLETED"
@@ -99,7 +112,7 @@ def test_sslyze_finds_all_that_mozilla_asks_of_an_intermediate_configuration(lis
 @pytest.mark.skipif(not os.environ.get("PINGORA_LONG"), reason="testssl.sh takes a minute: PINGORA_LONG=1")
 def test_testssl_finds_no_weakness(listener, tmp_path):
     options = ("--quiet", "--warnings", "off", "--jsonfile", f"{tmp_path}/found.json", "-p", "-S", "-f", "-U")
-    run("testssl", *options, listener.address)
+    run("testssl", *options, listener)
     found = json.loads((tmp_path / "found.json").read_text())
     by_name = {one["id"]: one for one in found}
     assert by_name["heartbleed"]["severity"] == "OK"

@@ -23,6 +23,7 @@ pingora.service is for systemd, once it works.
 """
 CURLS = {
     "api-gateway": "-H 'x-api-key: secret-of-alice' http://127.0.0.1:8080/users/1",
+    "cdn-cache": "http://127.0.0.1:8080/app.0123abcd.js",
     "load-balancer": "http://127.0.0.1:8080/",
     "multi-region": "http://127.0.0.1:8080/",
 }
