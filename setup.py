@@ -125,6 +125,7 @@ MODULES = [
     "proxy.response",
     "proxy.grpc",
     "proxy.timings",
+    "proxy.client_cert",
     "proxy.plan",
     "proxy.tally",
     "proxy.access",

@@ -2,4 +2,5 @@
 
 ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
 LOG_LEVELS = ("debug", "info", "warning", "error")
+CLIENT_CERT_FIELDS = {"off": 0, "certificate": 1, "chain": 2}
 FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}

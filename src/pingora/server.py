@@ -10,7 +10,7 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from pingora.background import BackgroundService
-from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
+from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
 from pingora.listening import open_listener
@@ -83,7 +83,9 @@ class Server:
     process that only serves: "debug", "info", "warning" or "error". `limits` are those of client connections. `trusted`
     names the networks of proxies in front, such as "10.0.0.0/8": their X-Forwarded-* fields are kept and continued,
     those of all other clients are replaced. `forwarded` says which fields tell upstreams about the client:
-    "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off".
+    "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off". `client_cert` says which tell hooks
+    and upstreams about the certificate that a client was verified by: "certificate" is Client-Cert (RFC 9440), "chain"
+    Client-Cert-Chain too; what clients write there is removed then. With "off" they pass as other fields do.
 
     `error_pages` gives, by status, what is answered where no hook answers: a Response, bytes of HTML, or the path of a
     file, which is read now. `reason_header` names a header field that tells clients the reason of such an answer.
@@ -102,6 +104,7 @@ class Server:
         log_level: str = "info",
         trusted: Iterable[str] = (),
         forwarded: str = "x-forwarded",
+        client_cert: str = "off",
         error_pages: Mapping[int, ErrorPage] | None = None,
         reason_header: str | None = None,
         defer_accept: bool = True,
@@ -110,6 +113,8 @@ class Server:
     ) -> None:
         if forwarded not in FORWARDED_FIELDS:
             raise ValueError(f"forwarded: expected one of {', '.join(FORWARDED_FIELDS)}, got {forwarded!r}")
+        if client_cert not in CLIENT_CERT_FIELDS:
+            raise ValueError(f"client_cert: expected one of {', '.join(CLIENT_CERT_FIELDS)}, got {client_cert!r}")
         if access_log is not None and access_log not in ACCESS_FORMATS:
             raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
         self.limits = limits or Limits()
@@ -119,6 +124,7 @@ class Server:
         self.log_level = log_level
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.forwarded = forwarded
+        self.client_cert = client_cert
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
         self.defer_accept = defer_accept
         if metrics is not None:

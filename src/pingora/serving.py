@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from pingora import metrics, reload, snapshots
 from pingora.background import RunningServices
-from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS
+from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS
 from pingora.error_pages import ErrorPage
 from pingora.limits import Limits
 from pingora.listening import name_of
@@ -114,6 +114,7 @@ class Serving:
             hook_limits=dict(site.proxy.hook_timeouts),
             trusted=server.trusted,
             forwarded=FORWARDED_FIELDS[server.forwarded],
+            client_cert=CLIENT_CERT_FIELDS[server.client_cert],
             pages=server.pages,
             name=site.name,
             takes_connect=site.proxy.takes_connect,
@@ -165,6 +166,8 @@ class Serving:
         else:
             start = functools.partial(self.replaced.start_hook, site.proxy)
             chooser = None if hook is None else Chooser(hook, tls, start)
+            if self.server.client_cert == "chain":
+                tls.context.keep_chains()
             service.use_tls(self.listeners[sock], tls.context, chooser)
         front = site.introduced().get(sock)
         if front is not None:
@@ -329,6 +332,7 @@ async def serve(
     limits: Limits | None = None,
     trusted: Iterable[str] = (),
     forwarded: str = "x-forwarded",
+    client_cert: str = "off",
     error_pages: Mapping[int, ErrorPage] | None = None,
     reason_header: str | None = None,
     grace: float = 5.0,
@@ -342,6 +346,7 @@ async def serve(
         limits=limits,
         trusted=trusted,
         forwarded=forwarded,
+        client_cert=client_cert,
         error_pages=error_pages,
         reason_header=reason_header,
         defer_accept=False,

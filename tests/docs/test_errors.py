@@ -1,5 +1,6 @@
 """Every message that docs/errors.md explains is one that pingora gives."""
 
+import ctypes
 import logging
 import os
 import re
@@ -33,6 +34,7 @@ COMMANDS = {
     "cannot listen on '…': Cannot assign requested address; this machine has no such address": [
         *("run", "--from", "203.0.113.7:0", *PLAIN)
     ],
+    "cannot listen on '…': Permission denied; choose a port from 1024 on": ["run", "--from", ":1", *PLAIN],
     "cannot listen on '…': No such file or directory; make its directory first": [
         *("run", "--from", "unix:/no/such/directory", *PLAIN)
     ],
@@ -102,6 +104,11 @@ class ForgetsAwait(Proxy):
         return Response(200, body=bytes(len(session.read_body())))
 
 
+class DropsBody(Proxy):
+    async def request_filter(self, session, ctx):
+        session.read_body()
+
+
 class WritesNumber(Proxy):
     def response_filter(self, session, response, ctx):
         response.headers["x-number"] = 3
@@ -145,6 +152,7 @@ HOOKS = {
     'return HttpPeer("127.0.0.1:9001"), or an endpoint in it': ReturnsAddress,
     "response_body_filter: expected None or bytes, got str; return bytes in its place": FiltersToText,
     "is an await missing?": ForgetsAwait,
+    "session.read_body() without await for …: the hook went on without the body": DropsBody,
     "value of a header must be str or bytes, not int": WritesNumber,
     "header 'content-length' cannot be written": WritesLength,
     "Misspelt.requst_filter is no hook, did you mean request_filter?": Misspelt,
@@ -154,6 +162,8 @@ HOOKS = {
     "hook_raised, status 500": ReturnsText,
 }
 SANITIZER = ("LD_PRELOAD", "PYTHONMALLOC", "ASAN_OPTIONS", "UBSAN_OPTIONS")  # without them its build does not start
+PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10  # <linux/prctl.h>, <linux/capability.h>
+UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 NO_HOST = "refused: no_host, status 400"
 
 
@@ -172,7 +182,13 @@ def run(directory, *arguments):
         timeout=60,
         cwd=directory,
         env=environment,
+        preexec_fn=drop_right_to_privileged_ports,
     )
+
+
+def drop_right_to_privileged_ports():
+    """What root has and others have not."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0)
 
 
 def test_the_document_explains_what_is_tested_here_and_no_more():
@@ -182,6 +198,8 @@ def test_the_document_explains_what_is_tested_here_and_no_more():
 @pytest.mark.parametrize("message", COMMANDS)
 def test_a_command_that_cannot_be_done_says_why_in_a_line(tmp_path, message):
     (tmp_path / "gateway.py").touch()
+    if "Permission denied" in message and int(UNPRIVILEGED.read_text()) <= 1:
+        pytest.skip("every port is everybody's here")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         words = {"BUSY": f"127.0.0.1:{listener.getsockname()[1]}"}
         arguments = [words.get(word, word).replace("DIR", str(tmp_path)) for word in COMMANDS[message]]

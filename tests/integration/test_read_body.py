@@ -261,3 +261,24 @@ def test_a_second_call_with_a_smaller_limit_keeps_to_it_and_the_body_goes_upstre
         answer = read_all(client)
     assert seen == ["gave up", "body_too_large"]
     assert answer.endswith(b"\r\n\r\n" + body + body)
+
+
+class Forgets(Forwarding):
+    async def request_filter(self, session, ctx):
+        if session.read_body():
+            return Response(200, body=b"as if there were a body")
+
+
+class Waits(Forwarding):
+    async def request_filter(self, session, ctx):
+        kept = session.read_body()
+        return Response(200, body=await asyncio.wait_for(kept, 10))
+
+
+@pytest.mark.parametrize("body", [b"", b"hello"])
+def test_a_hook_that_forgot_the_await_is_told_where(proxy_factory, origin_factory, caplog, body):
+    told = "session.read_body() without await for POST /: the hook went on without the body"
+    assert proxy_factory(Waits(origin_factory(echo).address)).exchange(post(body)).endswith(body)
+    assert told not in caplog.text
+    proxy_factory(Forgets(origin_factory(echo).address)).exchange(post(body))
+    wait_until(lambda: caplog.text.count(told) == 1)

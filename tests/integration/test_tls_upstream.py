@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -213,6 +214,31 @@ def test_an_upstream_without_tls_is_a_failed_handshake(origin_factory, ask, capl
     assert answer.startswith(b"HTTP/1.1 502")
     assert answer.endswith(b"tls_handshake_failed\n")
     wait_until(lambda: "tls_handshake_failed (" in caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "head", "told"),
+    [
+        ("h1", b"", "upstream_closed (reset before its answer)"),
+        ("h2", b"", "upstream_closed (wrong version number)"),
+        ("h1", b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n", "upstream_truncated"),
+    ],
+    ids=["HTTP/1.1", "HTTP/2", "behind a head"],
+)
+def test_plain_bytes_of_an_upstream_after_the_handshake_are_fatal(ca, tls_origin, ask, caplog, protocol, head, told):
+    def script(connection, data):
+        if head:
+            connection.sendall(head)
+        with socket.socket(fileno=os.dup(connection.fileno())) as plain:  # past the TLS of the connection
+            plain.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        connection.recv(1)
+
+    origin = tls_origin("app.test", script=script)
+    origin.context.set_alpn_protocols(["h2", "http/1.1"])
+    answer = ask(origin.address, UpstreamTls(ca=ca.chain, server_name="app.test"), protocol=protocol)
+    assert b"evil" not in answer
+    assert answer.startswith(b"HTTP/1.1 200" if head else b"HTTP/1.1 502")
+    wait_until(lambda: told in caplog.text)
 
 
 def test_an_upstream_that_closes_during_the_handshake_is_a_failed_handshake(ask):

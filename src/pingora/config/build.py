@@ -80,6 +80,7 @@ class ConfiguredServer(Server):
             log_level=config.logs.level,
             trusted=config.trusted,
             forwarded=config.forwarded,
+            client_cert=config.client_cert,
             error_pages=parts.pages,
             reason_header=config.reason_header,
             defer_accept=config.defer_accept,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Struct, field
 
-from pingora.choices import ACCESS_FORMATS, FORWARDED_FIELDS, LOG_LEVELS
+from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.config.fields import (
     one_of,
     parse_count,
@@ -141,6 +141,7 @@ class Config(Struct, frozen=True, kw_only=True):
     pid_file: Text | None = None
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
+    client_cert: Annotated[str, one_of(*CLIENT_CERT_FIELDS)] = "off"
     metrics: Annotated[str, parsed(parse_listen)] | None = None
     defer_accept: Flag = True
     logs: LogsTable = LogsTable()

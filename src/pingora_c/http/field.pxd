@@ -63,6 +63,8 @@ cdef const char* known_text(uint8_t known) noexcept nogil
 # `_`, which some origins read as `-`. Forwarded and X-Real-IP themselves are known names. Any case.
 cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil
 
+# Whether it is Client-Cert or Client-Cert-Chain (RFC 9440), also written with `_`. Any case.
+cdef bint is_certificate_name(const char* name, size_t size) noexcept nogil
 
 cdef inline bint is_framing_alias(const char* name, size_t size) noexcept nogil:
     """Content_Length and Transfer_Encoding, in any case: receivers that read `_` as `-`, as CGI does, would frame by

@@ -78,6 +78,11 @@ cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil:
     return size >= 11 and begins_folded(name, size, "x-forwarded") and (size == 11 or name[11] == 45 or name[11] == 95)
 
 
+cdef bint is_certificate_name(const char* name, size_t size) noexcept nogil:
+    return ((size == 11 or size == 17) and begins_folded(name, size, "client-cert")
+            and (size == 11 or begins_folded(name + 11, 6, "-chain")))
+
+
 def known_names() -> tuple[bytes, ...]:
     """Return the names in the order of their numbers; number 0, all other names, is empty."""
     return tuple([<bytes>TEXTS[known] for known in range(<int>NAME_END)])

@@ -27,8 +27,9 @@ cdef tuple KNOWN_FORBIDDEN = (
     NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP,
 )
 cdef tuple OTHER_FORBIDDEN = (
-    b"age", b"content-range", b"expires", b"if-match", b"if-modified-since", b"if-none-match", b"if-range",
-    b"if-unmodified-since", b"pragma", b"range", b"retry-after", b"vary", b"warning", b"www-authenticate",
+    b"age", b"client-cert", b"client-cert-chain", b"content-range", b"expires", b"if-match", b"if-modified-since",
+    b"if-none-match", b"if-range", b"if-unmodified-since", b"pragma", b"range", b"retry-after", b"vary", b"warning",
+    b"www-authenticate",
 )
 
 

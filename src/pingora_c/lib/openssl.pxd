@@ -70,6 +70,8 @@ cdef extern from "<openssl/x509.h>" nogil:
     EVP_PKEY* d2i_AutoPrivateKey(EVP_PKEY** out, const unsigned char** data, long size)
     STACK_OF_X509* sk_X509_new_null()
     int sk_X509_push(STACK_OF_X509* stack, X509* certificate)
+    int sk_X509_num(const STACK_OF_X509* stack)
+    X509* sk_X509_value(const STACK_OF_X509* stack, int i)
 
 cdef extern from *:
     """
@@ -131,6 +133,11 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_CTX_set_ciphersuites(SSL_CTX* ctx, const char* text)
     int SSL_CTX_set1_groups_list(SSL_CTX* ctx, char* text)
     int SSL_CTX_set_num_tickets(SSL_CTX* ctx, size_t n)
+    int SSL_TICKET_EMPTY, SSL_TICKET_NO_DECRYPT, SSL_TICKET_SUCCESS_RENEW
+    int SSL_TICKET_RETURN_IGNORE_RENEW, SSL_TICKET_RETURN_USE, SSL_TICKET_RETURN_USE_RENEW
+    int SSL_CTX_set_session_ticket_cb(
+        SSL_CTX* ctx, void* on_made, int (*on_opened)(SSL*, SSL_SESSION*, const unsigned char*, size_t, int,
+                                                      void*) noexcept, void* argument)
     long SSL_CTX_set_timeout(SSL_CTX* ctx, long seconds)
     long SSL_CTX_set_session_cache_mode(SSL_CTX* ctx, int mode)
     void SSL_CTX_set_verify(SSL_CTX* ctx, int mode, void* callback)
@@ -192,7 +199,9 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_SESSION_is_resumable(const SSL_SESSION* session)
     int SSL_session_reused(const SSL* ssl)
     long SSL_get_verify_result(const SSL* ssl)
-    X509* SSL_get1_peer_certificate(const SSL* ssl)
+    X509* SSL_get0_peer_certificate(const SSL* ssl)
+    STACK_OF_X509* SSL_get0_verified_chain(const SSL* ssl)
+    X509* SSL_SESSION_get0_peer(SSL_SESSION* session)
     const char* SSL_get_version(const SSL* ssl)
     const SSL_CIPHER* SSL_get_current_cipher(const SSL* ssl)
     const char* SSL_CIPHER_get_name(const SSL_CIPHER* cipher)

@@ -120,7 +120,7 @@ cdef class ClientContext(TlsContext):
         return size == 0
 
     cdef object describe(self, TlsTransport transport):
-        return tls_info(transport)
+        return tls_info(transport, False)
 
     @property
     def n_sessions(self):

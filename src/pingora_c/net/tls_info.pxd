@@ -7,6 +7,10 @@ from pingora_c.net.tls cimport TlsTransport
 cdef class ClientCertificate:
     cdef readonly bytes der
     cdef object parsed_certificate   # of cryptography, made when first asked for
+    cdef bytes field                 # what as_field() gave
+    cdef bytes chain_field           # those that vouch for it, likewise; None: the context does not keep them
+    # The certificate as RFC 9440 writes it.
+    cdef bytes as_field(self)
     cdef object parse(self)
 
 
@@ -21,4 +25,4 @@ cdef class TlsInfo:
     cdef readonly ClientCertificate client_certificate   # verified; None: the client gave none
 
 
-cdef TlsInfo tls_info(TlsTransport transport)
+cdef TlsInfo tls_info(TlsTransport transport, bint keeps_chain)

@@ -1,31 +1,45 @@
 """Facts about a TLS connection. Own copies only."""
 cimport cython
 
+import base64
 import hashlib
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from pingora_c.lib.openssl cimport (
-    SSL_CIPHER_get_name, SSL_get0_alpn_selected, SSL_get1_peer_certificate, SSL_get_current_cipher, SSL_get_version,
-    SSL_session_reused, X509, X509_free, i2d_X509,
+    SSL_CIPHER_get_name, SSL_get0_alpn_selected, SSL_get0_peer_certificate, SSL_get0_verified_chain,
+    SSL_get_current_cipher, SSL_get_version, SSL_session_reused, STACK_OF_X509, X509, i2d_X509, sk_X509_num,
+    sk_X509_value,
 )
 
 
-cdef bytes peer_certificate(TlsTransport transport):
-    cdef X509* certificate = SSL_get1_peer_certificate(transport.ssl)
-    cdef unsigned char* out
-    cdef bytes der
-    cdef int size
-    if certificate == NULL:
-        return None
-    size = i2d_X509(certificate, NULL)
-    der = PyBytes_FromStringAndSize(NULL, size)
-    out = <unsigned char*>PyBytes_AS_STRING(der)
+cdef bytes der_of(X509* certificate):
+    cdef int size = i2d_X509(certificate, NULL)
+    cdef bytes der = PyBytes_FromStringAndSize(NULL, size)
+    cdef unsigned char* out = <unsigned char*>PyBytes_AS_STRING(der)
     i2d_X509(certificate, &out)
-    X509_free(certificate)
     return der
 
 
-cdef TlsInfo tls_info(TlsTransport transport):
+cdef bytes peer_certificate(TlsTransport transport):
+    cdef X509* certificate = SSL_get0_peer_certificate(transport.ssl)
+    return None if certificate == NULL else der_of(certificate)
+
+
+cdef bytes byte_sequence(bytes der):
+    """A byte sequence (RFC 8941 §3.3.5), as RFC 9440 §2.1 encodes certificates."""
+    return b":" + base64.b64encode(der) + b":"
+
+
+cdef bytes verified_chain(TlsTransport transport):
+    """All behind the client's own, each the issuer of the one before it; None after a resumption."""
+    cdef STACK_OF_X509* chain = SSL_get0_verified_chain(transport.ssl)
+    cdef int i
+    if chain == NULL or sk_X509_num(chain) < 2:
+        return None
+    return b", ".join([byte_sequence(der_of(sk_X509_value(chain, i))) for i in range(1, sk_X509_num(chain))])
+
+
+cdef TlsInfo tls_info(TlsTransport transport, bint keeps_chain):
     cdef TlsInfo made = TlsInfo.__new__(TlsInfo)
     cdef const unsigned char* protocol = NULL
     cdef unsigned int size = 0
@@ -41,6 +55,8 @@ cdef TlsInfo tls_info(TlsTransport transport):
     made.resumed = SSL_session_reused(transport.ssl) == 1
     if der is not None:
         made.client_certificate = ClientCertificate(der)
+        if keeps_chain:
+            made.client_certificate.chain_field = verified_chain(transport)
     return made
 
 
@@ -86,6 +102,11 @@ cdef class ClientCertificate:
     def parsed(self):
         """The same as `cryptography.x509.Certificate`."""
         return self.parse()
+
+    cdef bytes as_field(self):
+        if self.field is None:
+            self.field = byte_sequence(self.der)
+        return self.field
 
     cdef object parse(self):
         if self.parsed_certificate is None:

@@ -38,6 +38,7 @@ cdef class ServerContext(TlsContext):
     cdef bint is_strict        # requests must be for a name of the certificate that was shown
     cdef bint keeps_ja4        # connections know their client's fingerprint
     cdef bint has_policies     # hosts differ in their policy
+    cdef bint keeps_chain      # connections know who vouches for their client
 
     cdef HostContext host_for(self, bytes name)
     cdef TlsTransport accept(self, int fd)

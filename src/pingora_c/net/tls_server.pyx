@@ -5,14 +5,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.string cimport memcmp
 from pingora_c.lib.openssl cimport (
-    EVP_CIPHER_CTX, EVP_MAC_CTX, OPENSSL_free, OPENSSL_memdup, SSL, SSL_AD_INTERNAL_ERROR,
-    SSL_CLIENT_HELLO_ERROR, SSL_CLIENT_HELLO_RETRY, SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_free, SSL_CTX_get0_certificate,
+    EVP_CIPHER_CTX, EVP_MAC_CTX, OPENSSL_free, OPENSSL_memdup, SSL, SSL_AD_INTERNAL_ERROR, SSL_CLIENT_HELLO_ERROR,
+    SSL_CLIENT_HELLO_RETRY, SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_free, SSL_CTX_get0_certificate,
     SSL_CTX_set_alpn_select_cb, SSL_CTX_set_client_hello_cb, SSL_CTX_set_num_tickets, SSL_CTX_set_options,
-    SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_timeout,
+    SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_session_ticket_cb, SSL_CTX_set_timeout,
     SSL_CTX_set_tlsext_status_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_OP_NO_TICKET,
-    SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK,
-    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_get_certificate, SSL_get_ex_data,
-    SSL_set_SSL_CTX, SSL_set_session_id_context, SSL_set_tlsext_status_ocsp_resp, SSL_set_verify,
+    SSL_SESSION, SSL_SESSION_get0_peer, SSL_SESS_CACHE_OFF, SSL_TICKET_EMPTY, SSL_TICKET_NO_DECRYPT,
+    SSL_TICKET_RETURN_IGNORE_RENEW, SSL_TICKET_RETURN_USE, SSL_TICKET_RETURN_USE_RENEW, SSL_TICKET_SUCCESS_RENEW,
+    SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+    SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_get_certificate, SSL_get_ex_data, SSL_set_SSL_CTX, SSL_set_session_id_context,
+    SSL_set_tlsext_status_ocsp_resp, SSL_set_verify,
 )
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls_context cimport TlsRules, trust, use_certificate
@@ -34,6 +36,14 @@ cdef int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_
     cdef TlsTransport transport = <TlsTransport>SSL_get_ex_data(ssl, 0)
     cdef ServerContext context = <ServerContext>transport.context
     return context.tickets.handle(name, iv, cipher, mac, is_new)
+
+
+cdef int on_opened_ticket(SSL* ssl, SSL_SESSION* session, const unsigned char* name, size_t size, int status,
+                          void* argument) noexcept:
+    """A ticket holds the client's certificate, not who vouched for it: RFC 9440 §3.2 wants both or no resumption."""
+    if status == SSL_TICKET_EMPTY or status == SSL_TICKET_NO_DECRYPT or SSL_SESSION_get0_peer(session) != NULL:
+        return SSL_TICKET_RETURN_IGNORE_RENEW
+    return SSL_TICKET_RETURN_USE_RENEW if status == SSL_TICKET_SUCCESS_RENEW else SSL_TICKET_RETURN_USE
 
 
 cdef int on_status(SSL* ssl, void* argument) noexcept:
@@ -151,6 +161,11 @@ cdef class ServerContext(TlsContext):
     def __dealloc__(self):
         SSL_CTX_free(self.ctx)
 
+    def keep_chains(self):
+        """Have connections know who vouches for their client. Such a client's sessions are not resumed then."""
+        self.keeps_chain = True
+        SSL_CTX_set_session_ticket_cb(self.ctx, NULL, on_opened_ticket, NULL)
+
     def replace(self, hosts, HostContext fallback not None):
         """Choose among these from the next handshake on; connections keep what they have."""
         self.hosts = dict(hosts)
@@ -235,4 +250,4 @@ cdef class ServerContext(TlsContext):
         return text in shown.names or "*." + text.partition(".")[2] in shown.names
 
     cdef object describe(self, TlsTransport transport):
-        return tls_info(transport)
+        return tls_info(transport, self.keeps_chain)

@@ -118,6 +118,7 @@ cdef class H2Client(Connection):
     cdef void drain(self) noexcept                   # no more new streams
     # The connection ends: each of its streams fails with `kind`, or what that means behind a head.
     cdef void end(self, int kind, str trouble) noexcept
+    cdef void end_of_transport(self, int kind) noexcept    # with what the transport says of it
     cdef void link(self, H2Carried stream) noexcept
     cdef void unlink(self, H2Carried stream) noexcept
     cdef void tell_writable(self) noexcept

@@ -344,13 +344,16 @@ cdef class H2Client(Connection):
         self.arm()
         self.reactor.make_late(self)
 
-    cdef void on_open_failed(self, int code) noexcept:
+    cdef void end_of_transport(self, int kind) noexcept:
         cdef str trouble = None
         try:
             trouble = self.transport.failure()
         except:
             pass   # ignored: the log says less
-        self.end(CERTIFICATE_INVALID if code == IO_UNTRUSTED else TLS_HANDSHAKE, trouble)
+        self.end(kind, trouble)
+
+    cdef void on_open_failed(self, int code) noexcept:
+        self.end_of_transport(CERTIFICATE_INVALID if code == IO_UNTRUSTED else TLS_HANDSHAKE)
 
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         cdef int code
@@ -379,7 +382,7 @@ cdef class H2Client(Connection):
         self.end(UPSTREAM_BAD_HEAD, trouble)
 
     cdef void on_end(self, int code) noexcept:
-        self.end(CONNECT_REFUSED if self.state == H2_CONNECTING else UPSTREAM_CLOSED, None)
+        self.end_of_transport(CONNECT_REFUSED if self.state == H2_CONNECTING else UPSTREAM_CLOSED)
 
     cdef void on_broken(self) noexcept:
         self.can_read = self.saw_hangup = True      # answers may have come before

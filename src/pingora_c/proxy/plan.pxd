@@ -79,6 +79,7 @@ cdef class Plan:
     cdef LogWriter access_writer  # None: no access log
     cdef uint8_t access_format   # AccessFormat
     cdef uint8_t forwarded       # ForwardedFields
+    cdef uint8_t client_cert     # ClientCertFields
     cdef RetryRules retry
     cdef dict hook_timeouts_ms   # by phase, where it is not the default
     cdef uint32_t hook_timeout_ms

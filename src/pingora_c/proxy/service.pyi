@@ -46,6 +46,7 @@ def make_plan(
     hook_limits: dict[str, float],
     trusted: tuple[IPv4Network | IPv6Network, ...],
     forwarded: int,
+    client_cert: int,
     pages: ErrorPages,
     name: str = "_other",
     takes_connect: bool = False,

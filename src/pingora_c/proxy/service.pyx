@@ -22,6 +22,7 @@ from pingora_c.net.tls_server cimport ServerContext
 from pingora_c.net.transport cimport PlainTransport, Tie, Transport
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.downstream cimport H1Server
+from pingora_c.proxy.client_cert cimport tell_client_cert
 from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.exchange cimport Exchange
 from pingora_c.proxy.failure cimport CLIENT_GONE
@@ -96,15 +97,17 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
-              int forwarded, ErrorPages pages not None, str name not None="_other", bint takes_connect=False):
+              int forwarded, int client_cert, ErrorPages pages not None, str name not None="_other",
+              bint takes_connect=False):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
     RetryRules. `report` has the methods hook_raised(hook, request line, exception) and failed(summary, error, client,
     upstream, attempts, cut), refused(reason, status, client) and outage(address, failures, seconds). `trusted` is a
-    tuple of ipaddress networks whose X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields.
-    `hook_limits` gives limits in seconds, by the phase's name, where they differ from `hook_timeout`. `name` is that
-    of the service in what is counted. With `takes_connect` CONNECT is served, where upstream_peer says.
+    tuple of ipaddress networks whose X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields,
+    `client_cert` is one of ClientCertFields. `hook_limits` gives limits in seconds, by the phase's name, where they
+    differ from `hook_timeout`. `name` is that of the service in what is counted. With `takes_connect` CONNECT is
+    served, where upstream_peer says.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -137,6 +140,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.access_writer = access_writer
     plan.trusted = trusted
     plan.forwarded = forwarded
+    plan.client_cert = client_cert
     plan.access_format = access_format if access_writer is not None else ACCESS_OFF
     plan.hook_timeout_ms = <uint32_t>(hook_timeout * 1000)
     for name in hook_limits:
@@ -407,6 +411,8 @@ cdef class ProxyService(Application):
         try:
             if server.plan is not self.plan:
                 self.meet(server)
+            if self.plan.client_cert:
+                tell_client_cert(head, server.transport, self.plan.client_cert)
             session = Exchange.__new__(Exchange)
         except:
             return -1

@@ -1,6 +1,8 @@
 """The face of an exchange. Owns nothing; starts only what hooks ask for."""
 cimport cython
 
+import asyncio
+import logging
 import os
 import socket
 
@@ -20,6 +22,8 @@ from pingora_c.proxy.timings cimport Moments, Timings
 
 from pingora_c.proxy.failure import SessionEnded
 
+cdef object log = logging.getLogger("pingora")
+
 cdef uint64_t NO_LIMIT = <uint64_t>1 << 63
 
 
@@ -33,6 +37,32 @@ cdef object new_session(object exchange):
         return Session.__new__(Session)
     finally:
         awaits_face = None
+
+
+class _BodyFuture(asyncio.Future):
+    """What `read_body` gives. Says so if it goes without anybody having waited: the hook saw no body."""
+
+    def __init__(self, loop, request):
+        asyncio.Future.__init__(self, loop=loop)
+        self._request = request
+        self._is_awaited = False
+
+    def __await__(self):
+        self._is_awaited = True
+        return asyncio.Future.__await__(self)
+
+    __iter__ = __await__
+
+    def add_done_callback(self, callback, *, context=None):
+        """As of every future; whoever calls it waits."""
+        self._is_awaited = True
+        asyncio.Future.add_done_callback(self, callback, context=context)
+
+    def __del__(self):
+        if not self._is_awaited and self.done() and not self.cancelled():
+            log.warning("session.read_body() without await for %s: the hook went on without the body; "
+                        "write `await session.read_body()`, in an `async def`", self._request)
+        asyncio.Future.__del__(self)
 
 
 @cython.final
@@ -53,13 +83,14 @@ cdef class Session:
         """
         cdef Reactor reactor = self.exchange.plan.reactor
         cdef Replay replay = self.exchange.replay
-        future = self.exchange.plan.loop.create_future()
+        cdef object head = self.exchange.request_head
         if self.exchange.state >= SESSION_LOGGING:
             raise SessionEnded("read_body: the session has ended")
         if self.exchange.reader is not None and not self.exchange.reader.done():
             raise RuntimeError("read_body: somebody else waits for the body of this request")
         if self.exchange.request_sent:
             raise RuntimeError("read_body: the body is on its way upstream; call it in request_filter")
+        future = _BodyFuture(self.exchange.plan.loop, f"{head.method} {head.target}")
         if (self.exchange.down.framing.kind == BODY_LENGTH and self.exchange.down.framing.length > limit
                 or not self.exchange.can_replay()):
             future.set_exception(make_error(BODY_TOO_LARGE, None, None))
@@ -80,7 +111,7 @@ cdef class Session:
             else:
                 self.exchange.down.resume_body()
             reactor.leave()
-            future.add_done_callback(self._reading_ended)
+            asyncio.Future.add_done_callback(future, self._reading_ended)
         return future
 
     def _reading_ended(self, future):

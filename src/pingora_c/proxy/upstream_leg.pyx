@@ -32,6 +32,13 @@ cdef enum:
     INTERIM_MAX = 16
 
 
+cdef void note_trouble(H1ClientStream stream, Transport transport) noexcept:
+    try:
+        stream.trouble = transport.failure()
+    except:
+        pass   # ignored: the log says less
+
+
 @cython.final
 cdef class H1Client(Connection):
     cdef void wait(self) noexcept:
@@ -98,17 +105,16 @@ cdef class H1Client(Connection):
 
     cdef void on_open_failed(self, int code) noexcept:
         if self.stream is not None:
-            try:
-                self.stream.trouble = self.transport.failure()
-            except:
-                pass   # ignored: the log says less
+            note_trouble(self.stream, self.transport)
         self.fail(CERTIFICATE_INVALID if code == IO_UNTRUSTED else TLS_HANDSHAKE)
 
     cdef void on_end(self, int code) noexcept:
         cdef H1ClientStream stream = self.stream
         if stream is None:
             self.close()
-        elif self.state == CLIENT_CONNECTING:
+            return
+        note_trouble(stream, self.transport)
+        if self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_REFUSED)
         elif not stream.head_done:
             stream.note_end(code)
