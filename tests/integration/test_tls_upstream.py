@@ -219,9 +219,13 @@ def test_an_upstream_without_tls_is_a_failed_handshake(origin_factory, ask, capl
 @pytest.mark.parametrize(
     ("protocol", "head", "told"),
     [
-        ("h1", b"", "upstream_closed (reset before its answer)"),
+        ("h1", b"", "upstream_closed (cut before its answer: wrong version number)"),
         ("h2", b"", "upstream_closed (wrong version number)"),
-        ("h1", b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n", "upstream_truncated"),
+        (
+            "h1",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n",
+            "cut in the body, 0 bytes came of 44: wrong version number)",
+        ),
     ],
     ids=["HTTP/1.1", "HTTP/2", "behind a head"],
 )

@@ -113,7 +113,6 @@ cdef class H1Client(Connection):
         if stream is None:
             self.close()
             return
-        note_trouble(stream, self.transport)
         if self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_REFUSED)
         elif not stream.head_done:
@@ -321,12 +320,13 @@ cdef class H1ClientStream(H1Stream):
 
     cdef void note_end(self, int code) noexcept:
         try:
-            self.trouble = self.end_text(code)
+            why = self.client.transport.failure()
+            self.trouble = self.end_text(code) if why is None else f"{self.end_text(code)}: {why}"
         except:
             pass   # ignored: the log says less
 
     cdef str end_text(self, int code):
-        cdef str how = "reset" if code == IO_ERROR else "ended"
+        cdef str how = "ended" if code != IO_ERROR else "reset" if self.client.transport.failure() is None else "cut"
         if not self.head_done:
             if self.client.pending_size:
                 return f"{how} in the head of its answer, {self.client.pending_size} bytes came of it"
