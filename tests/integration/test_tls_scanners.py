@@ -31,6 +31,8 @@ SUITES = {
 }
 # of testssl's findings: the certificate is the test's own, and no listener can mend what it is asked of one
 OF_CERTIFICATES = ("cert", "DNS_CAA", "OCSP")
+# what it says it could not check; that sessions are resumed test_tls_downstream.py shows
+NOT_LOOKED_AT = {"engine_problem", "sessionresumption_ticket"}
 HARMLESS = {"OK", "INFO", "LOW"}
 # It needs an older cryptography than ours, so tools/setup.sh gives it an environment of its own.
 SSLYZE = shutil.which("sslyze") or shutil.which(f"{sys.prefix}/sslyze/bin/sslyze")
@@ -112,7 +114,8 @@ def test_sslyze_finds_all_that_mozilla_asks_of_an_intermediate_configuration(lis
 @pytest.mark.skipif(not os.environ.get("PINGORA_LONG"), reason="testssl.sh takes a minute: PINGORA_LONG=1")
 def test_testssl_finds_no_weakness(listener, tmp_path):
     options = ("--quiet", "--warnings", "off", "--jsonfile", f"{tmp_path}/found.json", "-p", "-S", "-f", "-U")
-    run("testssl", *options, listener)
+    # Exit code 1: something that it could not look at, such as GOST.
+    subprocess.run(["testssl", *options, listener], capture_output=True, timeout=300)
     found = json.loads((tmp_path / "found.json").read_text())
     by_name = {one["id"]: one for one in found}
     assert by_name["heartbleed"]["severity"] == "OK"
@@ -120,6 +123,6 @@ def test_testssl_finds_no_weakness(listener, tmp_path):
     weak = {
         name: one["finding"]
         for name, one in by_name.items()
-        if one["severity"] not in HARMLESS and not name.startswith(OF_CERTIFICATES)
+        if one["severity"] not in HARMLESS and name not in NOT_LOOKED_AT and not name.startswith(OF_CERTIFICATES)
     }
     assert not weak
