@@ -48,6 +48,7 @@ class ProxyHttp(Generic[Ctx]):
     modules: Sequence[HttpModule] = ()
     retry: RetryPolicy = RetryPolicy()
     hook_timeouts: ClassVar[Mapping[str, float]] = {}
+    abort_on_half_close: bool = False  # a client of HTTP/1 that ends its side is gone; else it is still answered
     takes_connect: bool = False  # CONNECT opens a tunnel to where `upstream_peer` says; else it is answered 405
 
     def close(self) -> MaybeAsync[None]:

@@ -46,6 +46,7 @@ class Site:
     upstreams: LoadBalancer | None = None  # in place of the proxy's own
     retry: RetryPolicy | None = None  # in place of the proxy's own
     proxy_protocol: dict[str, AcceptProxyProtocol] = field(default_factory=dict)  # by address, where it is read
+    abort_on_half_close: bool | None = None  # in place of the proxy's own
 
     @property
     def name(self) -> str:

@@ -118,6 +118,9 @@ class Serving:
             pages=server.pages,
             name=site.name,
             takes_connect=site.proxy.takes_connect,
+            abort_on_half_close=(
+                site.proxy.abort_on_half_close if site.abort_on_half_close is None else site.abort_on_half_close
+            ),
         )
 
     def tcp_plan_of(self, server: Server, site: Site, proxy: TcpProxy) -> Plan:

@@ -98,6 +98,7 @@ class ConfiguredServer(Server):
         }
         self.site.upstreams = upstreams or hook.upstreams
         self.site.retry = config.retry or hook.retry
+        self.site.abort_on_half_close = config.abort_on_half_close
 
     def reloader(self, serving: "Serving") -> "Reloader":
         """Make what keeps `serving` in step with the file."""

@@ -142,6 +142,7 @@ class Config(Struct, frozen=True, kw_only=True):
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
     client_cert: Annotated[str, one_of(*CLIENT_CERT_FIELDS)] = "off"
+    abort_on_half_close: Flag | None = None
     metrics: Annotated[str, parsed(parse_listen)] | None = None
     defer_accept: Flag = True
     logs: LogsTable = LogsTable()

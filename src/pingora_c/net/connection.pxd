@@ -69,6 +69,9 @@ cdef class Connection(EventSource):
     cdef size_t unsent(self) noexcept                           # bytes queued or gathered
     cdef void pause(self) noexcept
     cdef void resume(self) noexcept                             # reading goes on in a turn of its own
+    # While paused: read on, behind what is kept; an end is told at once, before what is kept is shown.
+    # False: none came, or there is no room for more.
+    cdef bint look_ahead(self) noexcept
     cdef void shutdown_write(self) noexcept                     # after what is queued has left
     cdef void close(self) noexcept                              # drop everything, may be called twice
     cdef void reset(self) noexcept                              # the same with RST

@@ -239,6 +239,33 @@ cdef class Connection(EventSource):
         if not self.in_turn and (self.can_read or self.pending_size):
             self.reactor.make_ready(self)
 
+    cdef bint look_ahead(self) noexcept:
+        cdef char* place = self.reactor.scratch
+        cdef size_t room = BUFFER_SMALL
+        cdef Py_ssize_t got
+        if not self.is_paused or not self.can_read or self.saw_eof or self.is_closed:
+            return False
+        self.flush_before_reuse()
+        if self.pending_size:
+            if self.make_room() < 0:
+                return False
+            place = self.pending + self.pending_at + self.pending_size
+            room = self.pending_cap - self.pending_at - self.pending_size
+        got = self.transport.read(place, room)
+        if got > 0:
+            self.bytes_read += got
+            if self.pending_size:
+                self.pending_size += <uint32_t>got
+                return True
+            if self.keep(place, got) == 0:
+                return True
+            got = IO_ERROR
+        self.can_read = False
+        if got != IO_WOULD_BLOCK:
+            self.saw_eof = True
+            self.on_end(<int>got)
+        return False
+
     # -- writing
 
     cdef char* reserve(self, size_t size) noexcept:

@@ -4,9 +4,9 @@ from pingora_c.net.introducer cimport INTRODUCTION_END, introduction_reason
 from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstream_failure
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
-    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, BUFFERS_HELD, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HANDSHAKE,
-    CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED, CONNECTIONS_ACCEPTED,
-    CONNECTIONS_OPEN,
+    ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, BUFFERS_HELD, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HALF,
+    CLOSED_HANDSHAKE, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED,
+    CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
     COUNTER_END, ENDPOINT_OUTAGES, ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS,
     H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS, H2_REFUSED_STREAMS,
     H2_WAITS, HANDSHAKES, HANDSHAKE_FAILURES, HTTP2_CONNECTIONS,
@@ -39,6 +39,7 @@ cdef tuple make_names():
     names[<int>CLOSED_READS_SLOWLY] = 'pingora_connections_closed_total{reason="client_reads_slowly"}'
     names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
     names[<int>CLOSED_HANDSHAKE] = 'pingora_connections_closed_total{reason="handshake_timeout"}'
+    names[<int>CLOSED_HALF] = 'pingora_connections_closed_total{reason="half_close"}'
     names[<int>CLOSED_FLOOD] = 'pingora_connections_closed_total{reason="http2_flood"}'
     names[<int>CLOSED_HTTP2_ERROR] = 'pingora_connections_closed_total{reason="http2_error"}'
     names[<int>HTTP2_CONNECTIONS] = "pingora_http2_connections_total"

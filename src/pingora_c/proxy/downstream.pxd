@@ -2,7 +2,7 @@
 
     IDLE -> HEAD -> EXCHANGE [-> DRAINING] -> IDLE … ; any -> FLUSHING -> LINGERING -> closed
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 from pingora_c.base.flag cimport flag
 from pingora_c.http.message cimport RequestHead
@@ -45,6 +45,10 @@ cdef class H1Server(ServerConnection):
     cdef void linger(self) noexcept
     cdef void keep_lingering(self) noexcept
     cdef void watch_tunnel(self) noexcept
+    cdef void look_for_end(self) noexcept      # behind a whole request, if a client that ends its side is gone
+    # In an exchange: bytes of its request that did not come yet; < 0 if more than the request came, or if nobody can
+    # tell, as of chunks that wait to be read.
+    cdef int64_t lacks(self) noexcept
 
 
 cdef class H1ServerStream(H1Stream):

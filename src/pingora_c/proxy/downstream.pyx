@@ -31,7 +31,7 @@ from pingora_c.proxy.refusal cimport (
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport ANSWERS, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
+from pingora_c.stats.counters cimport ANSWERS, CLOSED_HALF, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
 
 cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -51,6 +51,7 @@ cdef class H1Server(ServerConnection):
             self.is_resting = False
             self.is_paused = False
         Connection.on_ready(self)
+        self.look_for_end()
 
     cdef size_t on_bytes(self, const char* data, size_t size) noexcept:
         cdef size_t used = 0, part
@@ -91,6 +92,8 @@ cdef class H1Server(ServerConnection):
             used += part
         if self.stream is not None and (self.stream.body_done or self.stream.body_paused):
             self.pause()
+            if self.saw_hangup and self.application.aborts_half_close:
+                self.reactor.make_ready(self)     # no further edge will tell of the end
         return used
 
     cdef size_t read_head(self, const char* data, size_t size) noexcept:
@@ -338,12 +341,27 @@ cdef class H1Server(ServerConnection):
             self.stream.end_body(None)
         elif code != IO_EOF:
             self.fail(CLIENT_GONE)
+        elif self.application.aborts_half_close and self.lacks() == 0:
+            self.reactor.counted[<int>CLOSED_HALF] += 1
+            self.fail(CLIENT_GONE)
         elif not self.stream.body_done:
             self.fail(CLIENT_TRUNCATED)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
         if is_reset:
             self.fail(CLIENT_GONE)
+        else:
+            self.look_for_end()
+
+    cdef void look_for_end(self) noexcept:
+        if self.application.aborts_half_close:
+            while self.stream is not None and not self.stream.is_tunnel and self.lacks() >= 0 and self.look_ahead():
+                pass
+
+    cdef int64_t lacks(self) noexcept:
+        if not self.stream.body_done and self.stream.framing.kind != BODY_LENGTH:
+            return -1
+        return (0 if self.stream.body_done else <int64_t>self.stream.body_left) - <int64_t>self.pending_size
 
     cdef void on_broken(self) noexcept:
         self.fail(CLIENT_GONE)

@@ -50,6 +50,7 @@ cdef class Application(Acceptor):
     cdef ServerLimits limits
     cdef ErrorPages pages
     cdef bint takes_connect        # CONNECT is served
+    cdef bint aborts_half_close    # a client of HTTP/1 that ends its side is gone
     # Give a stream of `server` an owner and start it; -1 without memory.
     cdef int begin(self, ServerConnection server, Stream stream, RequestHead head) noexcept
     # `server` refuses a message that no session saw, with `size` bytes of a body

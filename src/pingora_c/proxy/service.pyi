@@ -50,6 +50,7 @@ def make_plan(
     pages: ErrorPages,
     name: str = "_other",
     takes_connect: bool = False,
+    abort_on_half_close: bool = False,
 ) -> Plan: ...
 
 @final

@@ -98,7 +98,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
               int forwarded, int client_cert, ErrorPages pages not None, str name not None="_other",
-              bint takes_connect=False):
+              bint takes_connect=False, bint abort_on_half_close=False):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
@@ -107,7 +107,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     tuple of ipaddress networks whose X-Forwarded-* fields are kept, `forwarded` are bits of ForwardedFields,
     `client_cert` is one of ClientCertFields. `hook_limits` gives limits in seconds, by the phase's name, where they
     differ from `hook_timeout`. `name` is that of the service in what is counted. With `takes_connect` CONNECT is
-    served, where upstream_peer says.
+    served, where upstream_peer says; with `abort_on_half_close` a client of HTTP/1 that ends its side is gone.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -117,6 +117,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.proxy = proxy
     plan.name = name
     plan.takes_connect = takes_connect
+    plan.aborts_half_close = abort_on_half_close
     plan.hooks = hooks
     plan.has_hooks = any(hook is not None for hook in hooks)
     plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
@@ -202,6 +203,7 @@ cdef class ProxyService(Application):
         self.pages = plan.pages
         self.parting = None
         self.takes_connect = plan.takes_connect
+        self.aborts_half_close = plan.aborts_half_close
         pool_set_limit(plan.limits.buffered_bytes)
         self.reactor.admission.set_limits(plan.limits.connections, plan.limits.client_connections)
 

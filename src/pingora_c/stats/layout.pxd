@@ -67,6 +67,7 @@ cdef enum Counter:
     CLOSED_HTTP2_ERROR         # the same, of HTTP/2: what is no HTTP/2
     HTTP2_CONNECTIONS          # connections that turned out to be of HTTP/2
     CLOSED_HANDSHAKE           # the same, after Limits.handshake_timeout
+    CLOSED_HALF                # the same, whose client ended its side: ProxyHttp.abort_on_half_close
     HANDSHAKES                 # of TLS with clients that succeeded
     HANDSHAKE_FAILURES         # that one side gave up
     PROXY_HEADERS              # of the PROXY protocol that introduced a client
