@@ -4,3 +4,4 @@ ACCESS_FORMATS = {"off": 0, "combined": 1, "json": 2}
 LOG_LEVELS = ("debug", "info", "warning", "error")
 CLIENT_CERT_FIELDS = {"off": 0, "certificate": 1, "chain": 2}
 FORWARDED_FIELDS = {"x-forwarded": 1, "forwarded": 2, "both": 3, "off": 0}
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a name in a header field (RFC 9110 §5.6.2)

@@ -23,6 +23,7 @@ from pingora.tcp import TcpProxy
 from pingora.tls.listen import parse_listen
 from pingora.tls.server import TlsSettings
 from pingora.usage import UsageError, is_loading
+from pingora.via import WANTED_IN_VIA, is_received_by
 from pingora_c.proxy.error_page import ErrorPages
 from pingora_c.proxy.service import ProxyService
 from pingora_c.proxy.tcp_service import TcpService
@@ -87,6 +88,8 @@ class Server:
     "x-forwarded" (-For, -Host, -Proto), "forwarded" (RFC 7239), "both" or "off". `client_cert` says which tell hooks
     and upstreams about the certificate that a client was verified by: "certificate" is Client-Cert (RFC 9440), "chain"
     Client-Cert-Chain too; what clients write there is removed then. With "off" they pass as other fields do.
+    `via` is the name, such as "edge" or "edge.example:8080", by which requests and answers passed on say in Via that
+    they came this way.
 
     `error_pages` gives, by status, what is answered where no hook answers: a Response, bytes of HTML, or the path of a
     file, which is read now. `reason_header` names a header field that tells clients the reason of such an answer.
@@ -108,6 +111,7 @@ class Server:
         client_cert: str = "off",
         error_pages: Mapping[int, ErrorPage] | None = None,
         reason_header: str | None = None,
+        via: str | None = None,
         defer_accept: bool = True,
         metrics: str | None = None,
         loop_factory: LoopFactory | None = None,
@@ -127,6 +131,9 @@ class Server:
         self.forwarded = forwarded
         self.client_cert = client_cert
         self.pages = ErrorPages(read_error_pages(error_pages or {}), reason_header)
+        if via is not None and not is_received_by(via):
+            raise ValueError(f"via: {WANTED_IN_VIA}, got {via!r}")
+        self.via = via
         self.defer_accept = defer_accept
         if metrics is not None:
             parse_address(metrics, is_listen=True)

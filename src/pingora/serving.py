@@ -121,6 +121,7 @@ class Serving:
             abort_on_half_close=(
                 site.proxy.abort_on_half_close if site.abort_on_half_close is None else site.abort_on_half_close
             ),
+            via=server.via,
         )
 
     def tcp_plan_of(self, server: Server, site: Site, proxy: TcpProxy) -> Plan:
@@ -338,6 +339,7 @@ async def serve(
     client_cert: str = "off",
     error_pages: Mapping[int, ErrorPage] | None = None,
     reason_header: str | None = None,
+    via: str | None = None,
     grace: float = 5.0,
 ) -> AsyncIterator[Serving]:
     """Serve `proxy` inside the running asyncio or uvloop program until the block ends; `address` says where.
@@ -352,6 +354,7 @@ async def serve(
         client_cert=client_cert,
         error_pages=error_pages,
         reason_header=reason_header,
+        via=via,
         defer_accept=False,
     )
     server.add_proxy(proxy, listen, tls=tls, proxy_protocol=proxy_protocol)

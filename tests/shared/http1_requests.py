@@ -479,6 +479,32 @@ CONNECTION = [
         ),
         head(b"X-A: f"),
     ),
+    passes(
+        "forwarding",
+        head(
+            b"x_real_ip: e",
+            b"True-Client-IP: e",
+            b"X_Client-IP: e",
+            b"X-Cluster-Client-Ip: e",
+            b"Client-IP: e",
+            b"Proxy: e",
+            b"X-A: f",
+            b"Proxys: g",
+        ),
+        head(b"X-A: f", b"Proxys: g"),
+    ),
+    passes(
+        "forwarding",
+        head(
+            b"CF-Connecting-IP: e",
+            b"Fastly-Client-IP: e",
+            b"X-Azure-ClientIP: e",
+            b"X-Original-URL: /e",
+            b"X-Rewrite-URL: /e",
+            b"X-A: f",
+        ),
+        head(b"X-A: f"),
+    ),
     passes("proxy-authorization", head(b"Proxy-Authorization: Basic Yjpj")),
 ]
 

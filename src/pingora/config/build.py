@@ -83,6 +83,7 @@ class ConfiguredServer(Server):
             client_cert=config.client_cert,
             error_pages=parts.pages,
             reason_header=config.reason_header,
+            via=config.via,
             defer_accept=config.defer_accept,
         )
         self.config = config

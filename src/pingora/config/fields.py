@@ -10,16 +10,17 @@ from typing import Any
 
 from msgspec import Meta
 
+from pingora.choices import TOKEN
 from pingora.config.units import SIZE, TIME, parse_size, parse_time
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
 from pingora.load_balancing.endpoints import is_numeric
 from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.options import auto_workers
 from pingora.tls.targets import PORTS, has_port
+from pingora.via import WANTED_IN_VIA, is_received_by
 from pingora_c.upstream.address import parse_address, parse_host_port
 
 WEIGHT_MAX = 65535
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2
 FIELD_NAME = re.compile(TOKEN)
 KEY = re.compile(f"client_ip|uri|host|header:{TOKEN}")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -224,6 +225,13 @@ def parse_network(value: Any) -> str:
     except ValueError as error:
         raise ValueError(f'expected a network such as "10.0.0.0/8" or "::1": {error}') from None
     return text
+
+
+def parse_via(value: Any) -> str:
+    """Read the name of a proxy in Via."""
+    if not isinstance(value, str) or not is_received_by(value):
+        raise ValueError(WANTED_IN_VIA)
+    return value
 
 
 def parse_field_name(value: Any) -> str:

@@ -28,6 +28,7 @@ from pingora.config.fields import (
     parse_network,
     parse_seconds,
     parse_statuses,
+    parse_via,
     parse_weight,
     parse_workers,
     parsed,
@@ -142,6 +143,7 @@ class Config(Struct, frozen=True, kw_only=True):
     trusted: list[Annotated[str, parsed(parse_network)]] = []
     forwarded: Annotated[str, one_of(*FORWARDED_FIELDS)] = "x-forwarded"
     client_cert: Annotated[str, one_of(*CLIENT_CERT_FIELDS)] = "off"
+    via: Annotated[str, parsed(parse_via)] | None = None
     abort_on_half_close: Flag | None = None
     metrics: Annotated[str, parsed(parse_listen)] | None = None
     defer_accept: Flag = True

@@ -10,6 +10,7 @@ from pingora_c.http.message cimport RequestHead, ResponseHead
 
 cdef enum:
     FIXED_ROOM = 1024
+    VIA_MOST = 100
 
 # How the body that follows is delimited.
 cdef enum BodyFraming:
@@ -39,6 +40,8 @@ cdef struct Outgoing:
     size_t host_size
     bint drop_expect         # requests: nothing is expected, or the proxy answered Expect itself
     uint8_t forwarded        # requests: ForwardedFields to write
+    const char* via          # requests: our name in Via (RFC 9110 §7.6.3), up to VIA_MOST bytes; NULL: none is written
+    size_t via_size
     bint is_trusted          # X-Forwarded-* of the sender are kept and appended to, else replaced
 
 cdef size_t request_room(RequestHead head) noexcept
@@ -49,8 +52,10 @@ cdef size_t response_room(ResponseHead head) noexcept
 # The KnownNames, as bits, of fields that are not copied from the request: those of one connection, those that the
 # proxy writes itself. `hops` gets what put_added wants.
 cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept
-# What the proxy adds, as lines "Name: value" with CRLF: X-Forwarded-*, Forwarded, Max-Forwards.
+# What the proxy adds, as lines "Name: value" with CRLF: X-Forwarded-*, Forwarded, Via, Max-Forwards.
 cdef char* put_added(char* out, RequestHead head, const Outgoing* how, int64_t hops) noexcept
+# A member of Via for a message received over HTTP/1.<minor>, or HTTP/2: up to VIA_MOST + 4 bytes.
+cdef char* put_via(char* out, uint8_t minor, const char* via, size_t size) noexcept nogil
 # The target as origin form, or "*".
 cdef char* put_target(char* out, RequestHead head) noexcept
 

@@ -17,7 +17,7 @@ from pingora_c.http.field cimport (
     NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field, KnownName, is_forwarding_name,
 )
 from pingora_c.http.header_block cimport block_field, block_find_known
-from pingora_c.http.message cimport METHOD_OPTIONS
+from pingora_c.http.message cimport HTTP2_MINOR, METHOD_OPTIONS
 
 cdef enum:
     COLON = 58
@@ -231,11 +231,20 @@ cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops
     return skip
 
 
+cdef char* put_via(char* out, uint8_t minor, const char* via, size_t size) noexcept nogil:
+    out = put(out, b"2.0 " if minor == HTTP2_MINOR else b"1.1 " if minor else b"1.0 ", 4)
+    return put(out, via, size)
+
+
 cdef char* put_added(char* out, RequestHead head, const Outgoing* how, int64_t hops) noexcept:
     if how.client != NULL and how.forwarded & <int>FORWARD_X:
         out = put_x_forwarded(out, &head.block, how)
     if how.client != NULL and how.forwarded & <int>FORWARD_STANDARD:
         out = put_standard_forwarded(out, &head.block, how)
+    if how.via != NULL:      # behind those of the hops before, which were copied
+        out = put(out, b"Via: ", 5)
+        out = put_via(out, head.minor, how.via, how.via_size)
+        out = put(out, b"\r\n", 2)
     if hops >= 0:
         out = put(out, b"Max-Forwards: ", 14)
         out = put_decimal(out, <uint64_t>hops - 1 if hops else 0)

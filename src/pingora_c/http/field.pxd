@@ -59,8 +59,10 @@ cdef KnownName recognise(const char* name, size_t size) noexcept nogil
 # Its text, in lower case; it is never freed.
 cdef const char* known_text(uint8_t known) noexcept nogil
 
-# Whether a name tells an origin who the client is: X-Forwarded-* in full, and X-Forwarded-* and X-Real-IP written with
-# `_`, which some origins read as `-`. Forwarded and X-Real-IP themselves are known names. Any case.
+# Whether a name tells an origin what only a proxy in front may tell: who the client is, or what it asked for.
+# X-Forwarded-*, X-Real-IP, Client-IP, True-Client-IP, X-Original-URL and their like, and Proxy; with `_`, which some
+# origins read as `-`, as well. Of a known name this says nothing: those with `-` are Forwarded, X-Real-IP and most of
+# X-Forwarded-*. Any case.
 cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil
 
 # Whether it is Client-Cert or Client-Cert-Chain (RFC 9440), also written with `_`. Any case.

@@ -2,7 +2,7 @@
 
 Owns the table of names. Never sees a value, and knows nothing of the meaning of a name.
 """
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport strlen
 
 from pingora_c.lib.ascii cimport PG_LOWER
@@ -28,6 +28,18 @@ cdef uint8_t[LONGEST_NAME + 1] first_of
 cdef uint8_t[<int>NAME_END] next_of
 cdef uint64_t[<int>NAME_END] words      # of each, what pg_name_word gives
 
+# What proxies and CDNs in front tell an origin, beside X-Forwarded-*: who the client is, and what it really asked for.
+# "Proxy" is not one of them, but programs find it in HTTP_PROXY and send their own requests there (httpoxy).
+cdef enum:
+    N_TOLD = 11
+
+cdef const char** TOLD = [
+    "proxy", "x-real-ip", "client-ip", "x-client-ip", "x-rewrite-url", "true-client-ip", "x-original-url",
+    "cf-connecting-ip", "fastly-client-ip", "x-azure-clientip", "x-cluster-client-ip",
+]                                       # by size
+cdef uint8_t[LONGEST_NAME + 2] told_from       # by size: the first that is as long, or longer
+cdef uint32_t told_letters                     # bit n: one begins with the letter n of the alphabet, in either case
+
 
 cdef void chain_names() noexcept:
     cdef int known
@@ -39,7 +51,21 @@ cdef void chain_names() noexcept:
         words[known] = pg_name_word(TEXTS[known], size)
 
 
+cdef void measure_told() noexcept:
+    global told_letters
+    cdef size_t size
+    cdef int i = 0
+    for i in range(N_TOLD):
+        told_letters |= <uint32_t>1 << (TOLD[i][0] & 31)
+    i = 0
+    for size in range(LONGEST_NAME + 2):
+        while i < N_TOLD and strlen(TOLD[i]) < size:
+            i += 1
+        told_from[size] = <uint8_t>i
+
+
 chain_names()
+measure_told()
 
 
 cdef KnownName recognise(const char* name, size_t size) noexcept nogil:
@@ -73,8 +99,13 @@ cdef bint begins_folded(const char* name, size_t size, const char* text) noexcep
 
 
 cdef bint is_forwarding_name(const char* name, size_t size) noexcept nogil:
-    if size == 9:
-        return begins_folded(name, size, "x-real-ip")
+    cdef int i
+    if not (told_letters >> (name[0] & 31)) & 1:
+        return False
+    if size <= LONGEST_NAME:
+        for i in range(told_from[size], told_from[size + 1]):
+            if begins_folded(name, size, TOLD[i]):
+                return True
     return size >= 11 and begins_folded(name, size, "x-forwarded") and (size == 11 or name[11] == 45 or name[11] == 95)
 
 

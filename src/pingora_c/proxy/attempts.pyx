@@ -140,6 +140,9 @@ cdef class Attempts(Phases):
             how.host_size = PyBytes_GET_SIZE(host)
         self.server.describe_to(&how)
         how.forwarded = self.plan.forwarded
+        if self.plan.via is not None:
+            how.via = PyBytes_AS_STRING(self.plan.via)
+            how.via_size = PyBytes_GET_SIZE(self.plan.via)
         how.is_upgrade = self.down.framing.upgrade == ASKS_UPGRADE
         how.is_connect = self.down.framing.upgrade == ASKS_TUNNEL
         how.drop_expect = self.sent_continue or not self.down.framing.expects

@@ -17,6 +17,7 @@ cdef class Exchange(Attempts):
     cdef void start(self) noexcept
     cdef int after_ending(self, int phase, object result) except -1
     cdef int ask_upstream(self) except -1             # unless it may go no further, or is too large
+    cdef int add_via(self) noexcept                   # 0, -1 without memory for it
     cdef int send_response(self) except -1
     # -- ending
     cdef int answer(self, Response response) except -1    # send what was made here

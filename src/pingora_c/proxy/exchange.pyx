@@ -1,13 +1,14 @@
 """Exchanges. Own both streams of one session, its heads and the context of its hooks."""
 cimport cython
 
-from cpython.bytes cimport PyBytes_GET_SIZE
-from libc.stdint cimport int64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
+from pingora_c.h1.encode cimport VIA_MOST, put_via
 from pingora_c.h1.framing cimport BODY_NONE, BODY_TUNNEL
 from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH
-from pingora_c.http.header_block cimport block_find_known
+from pingora_c.http.header_block cimport block_add, block_find_known
 from pingora_c.http.message cimport METHOD_OPTIONS, Method, ResponseHead, is_idempotent
 from pingora_c.log.access cimport AccessRecord
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
@@ -141,6 +142,15 @@ cdef class Exchange(Attempts):
     cdef void on_interim(self, ResponseHead head) noexcept:
         self.down.send_interim(head)
 
+    cdef int add_via(self) noexcept:
+        cdef char[VIA_MOST + 4] value
+        cdef char* end
+        if self.plan.via is None:
+            return 0
+        end = put_via(value, self.response_head.minor, PyBytes_AS_STRING(self.plan.via),
+                      PyBytes_GET_SIZE(self.plan.via))
+        return block_add(&self.response_head.block, b"Via", 3, value, <uint32_t>(end - value))
+
     cdef int send_response(self) except -1:
         cdef int64_t length = -1
         cdef bint is_upgrade = self.response_framing.kind == BODY_TUNNEL
@@ -161,7 +171,7 @@ cdef class Exchange(Attempts):
             return 0
         if self.plan.is_stopping:
             self.down.close_after = True
-        if self.down.send_head(self.response_head, length, is_upgrade) < 0:
+        if self.add_via() < 0 or self.down.send_head(self.response_head, length, is_upgrade) < 0:
             self.fail(NO_MEMORY)
             return 0
         self.response_sent = True

@@ -14,7 +14,7 @@ from pingora_c.h2.session cimport (
 )
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH, Field
 from pingora_c.http.header_block cimport HeaderBlock, block_field, block_find_known
-from pingora_c.http.message cimport METHOD_HEAD, RequestHead
+from pingora_c.http.message cimport HTTP2_MINOR, METHOD_HEAD, RequestHead
 from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.failure cimport (
@@ -188,7 +188,7 @@ cdef class H2ClientStream(H2Carried):
         if is_switch:
             status = 101
         head = ResponseHead.new(<uint16_t>status)
-        if head.load(section.bytes, section.used, <uint16_t>status, none, 1, section.fields, section.n) < 0:
+        if head.load(section.bytes, section.used, <uint16_t>status, none, HTTP2_MINOR, section.fields, section.n) < 0:
             raise MemoryError
         if is_switch:
             become_switch(head, self.accept)

@@ -85,6 +85,7 @@ cdef class Plan:
     cdef uint32_t hook_timeout_ms
     cdef bint takes_connect      # CONNECT is served; else it is refused
     cdef bint aborts_half_close  # a client of HTTP/1 that ends its side is gone
+    cdef bytes via               # our name in Via, None: none is written
     cdef bint reads_hello        # of a TcpProxy: the TLS client's first message, without decrypting anything
     cdef bint is_stopping        # heads of answers say Connection: close; a connection that was not told stays open
     cdef uint64_t* tally         # the cells of the service in the reactor's counters; NULL until a service has the plan

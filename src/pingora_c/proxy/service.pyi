@@ -51,6 +51,7 @@ def make_plan(
     name: str = "_other",
     takes_connect: bool = False,
     abort_on_half_close: bool = False,
+    via: str | None = None,
 ) -> Plan: ...
 
 @final

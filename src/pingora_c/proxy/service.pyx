@@ -98,7 +98,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
               int forwarded, int client_cert, ErrorPages pages not None, str name not None="_other",
-              bint takes_connect=False, bint abort_on_half_close=False):
+              bint takes_connect=False, bint abort_on_half_close=False, str via=None):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
@@ -108,6 +108,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     `client_cert` is one of ClientCertFields. `hook_limits` gives limits in seconds, by the phase's name, where they
     differ from `hook_timeout`. `name` is that of the service in what is counted. With `takes_connect` CONNECT is
     served, where upstream_peer says; with `abort_on_half_close` a client of HTTP/1 that ends its side is gone.
+    `via` is our name in Via, of at most 100 characters; None writes none.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -118,6 +119,7 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.name = name
     plan.takes_connect = takes_connect
     plan.aborts_half_close = abort_on_half_close
+    plan.via = None if via is None else via.encode("ascii")
     plan.hooks = hooks
     plan.has_hooks = any(hook is not None for hook in hooks)
     plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))

@@ -145,6 +145,10 @@ def test_every_field_of_limits_and_retry_is_a_key():
         ('forwarded = "x"', '3:13: forwarded: expected "x-forwarded", "forwarded", "both" or "off", got "x"'),
         ("defer_accept = 0", "3:16: defer_accept: expected true or false, got 0"),
         ("abort_on_half_close = 1", "3:23: abort_on_half_close: expected true or false, got 1"),
+        (
+            'via = "a b"',
+            '3:7: via: expected a name such as "edge", or "edge:8080", of at most 100 characters, got "a b"',
+        ),
         ("limits = 3", "3:10: limits: expected a table, got 3"),
         ("logs = []", "3:8: logs: expected a table, got an array"),
         ("[limits]\nfields = 1.5", "4:10: limits.fields: expected a whole number, got 1.5"),
