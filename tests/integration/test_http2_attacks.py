@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conversations import proxy_to, wait_until
 from http2_attacks import FLOODS, HOLDS, LARGE_PATH, recorded
-from http2_frames import CODES, GET, POST, FrameClient, replaced
-from hyperframe.frame import DataFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from http2_frames import CODES, GET, POST, FrameClient, continuation, replaced
+from hyperframe.frame import DataFrame, HeadersFrame, PriorityFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
 
 from pingora import HttpPeer, Limits, ProxyHttp, Response
 from pingora.testing import read_all
@@ -218,6 +218,45 @@ def test_a_client_that_does_not_read_holds_no_more_than_its_streams(proxy_factor
             other.request(replaced(GET, method="TRACE"), i)
             assert other.answer(i)["status"] == 405
         assert held() < 20 * 192 * 1024 + (1 << 20)
+
+
+def test_priorities_are_limited_and_each_request_gives_two_back(proxy_factory):
+    priority = PriorityFrame(9, depends_on=0, stream_weight=1)
+    with FrameClient(proxy_factory(Answering())) as client:
+        client.send(*[priority] * 356)
+        assert client.is_alive()
+        client.request()
+        assert client.answer()["status"] == 200
+        client.send(priority, priority)
+        assert client.is_alive()
+        client.send(priority)
+        assert client.goaway() == "ENHANCE_YOUR_CALM"
+        assert client.is_closed()
+
+
+def section_of(client, size):
+    """Frames of a head whose field section has `size` bytes as it is sent, and more fields than are allowed."""
+    block = client.encoder.encode(GET)
+    while size > len(block):
+        value_size = min(100, size - len(block) - 4) if size - len(block) not in range(105, 109) else 50
+        block += b"\x10\x01a" + bytes([value_size]) + b"b" * value_size
+    assert len(block) == size
+    parts = [block[at : at + 16384] for at in range(0, size, 16384)]
+    rest = [continuation(part, is_last=part is parts[-1]) for part in parts[1:]]
+    return [HeadersFrame(1, data=parts[0], flags=["END_STREAM"]), *rest]
+
+
+def test_a_field_section_is_limited_as_it_is_sent(proxy_factory):
+    proxy = proxy_factory(Answering())
+    with FrameClient(proxy) as client:
+        client.send(*section_of(client, 65536))
+        assert client.answer()["status"] == 431
+        assert client.is_alive()
+    with FrameClient(proxy) as client:
+        client.send(*section_of(client, 65537))
+        assert client.goaway() == "ENHANCE_YOUR_CALM"
+        assert client.is_closed()
+    assert proxy.serving.counters[FLOOD] == 1
 
 
 def test_after_all_that_http_1_is_served(proxy_factory):

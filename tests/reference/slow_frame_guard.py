@@ -6,7 +6,7 @@ What frames cost and how many of a kind may come is written down in docs/http2.m
 DATA, HEADERS, PRIORITY, PUSH_PROMISE, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 5, 8, 9
 PROTOCOL_ERROR, ENHANCE_YOUR_CALM = 1, 11
 PREFACE_SIZE = 24
-EMPTY_DATA, CONTINUATIONS, UPDATES = 10, 8, 100
+EMPTY_DATA, CONTINUATIONS, UPDATES, SECTION_BYTES, PRIORITIES = 10, 8, 100, 65536, 6
 
 
 class Refused(Exception):
@@ -43,7 +43,8 @@ def judge_priority(stream: int, payload: bytes, size: int) -> None:
 def read(data: bytes, is_server: bool, burst: int) -> tuple[int, list[int]]:
     """Return the code that the connection ends with, 0 for none, and the streams of DATA frames that a server shows."""
     purse, shown = Purse(burst), []
-    empty = continuations = updates = 0
+    empty = continuations = updates = section = 0
+    priorities = PRIORITIES
     at = PREFACE_SIZE if is_server else 0
     try:
         while at + 9 <= len(data):
@@ -64,11 +65,16 @@ def read(data: bytes, is_server: bool, burst: int) -> tuple[int, list[int]]:
                 purse.pay()
             elif kind == HEADERS:
                 continuations = 0
+                section = size
+                priorities = min(PRIORITIES, priorities + 2)
+                if section > SECTION_BYTES:
+                    raise Refused(ENHANCE_YOUR_CALM)
                 if not is_server:
                     purse.earn()
             elif kind == CONTINUATION:
                 continuations += 1
-                if continuations > CONTINUATIONS:
+                section += size
+                if continuations > CONTINUATIONS or section > SECTION_BYTES:
                     raise Refused(ENHANCE_YOUR_CALM)
             elif kind == WINDOW_UPDATE:
                 updates += 1
@@ -77,6 +83,10 @@ def read(data: bytes, is_server: bool, burst: int) -> tuple[int, list[int]]:
             elif kind == PUSH_PROMISE:
                 raise Refused(PROTOCOL_ERROR)
             else:
+                if kind == PRIORITY:
+                    priorities -= 1
+                    if priorities < 0:
+                        raise Refused(ENHANCE_YOUR_CALM)
                 purse.pay()
                 if kind == PRIORITY:
                     judge_priority(stream, payload, size)

@@ -29,6 +29,8 @@ cdef struct GuardLimits:
     uint32_t per_second      # tokens that come back
     uint32_t empty_data      # empty DATA frames in a row
     uint32_t continuations   # CONTINUATION frames of one field section
+    uint32_t section_bytes   # of the payloads of HEADERS and CONTINUATION frames of one field section
+    uint32_t priorities      # PRIORITY frames; HEADERS gives two back
     uint32_t updates         # WINDOW_UPDATE frames before we sent DATA
     uint32_t updates_per_data    # that one DATA frame of ours buys
     bint earns_by_head       # HEADERS gives a token back: we are the client, so each is of an answer to us
@@ -39,6 +41,8 @@ cdef struct FrameGuard:
     uint64_t updates_left
     uint32_t n_empty         # empty DATA frames in a row
     uint32_t n_continuations     # of the present field section
+    uint32_t section_left    # bytes that the present field section may still bring, <= limits.section_bytes
+    uint32_t priorities_left     # <= limits.priorities
     uint32_t skip            # bytes of a payload, or of the preface, before the next head
     uint32_t heads_left      # HEADERS that a server reads before it stops: see guard_read
     uint32_t n_head          # bytes of `head` that are here, < FRAME_HEAD_SIZE

@@ -6,6 +6,7 @@ cdef enum:
     ID_SIZE = 4
     TOKEN = 1000
     UPDATES_MAX = 1000000000
+    PRIORITIES_PER_HEAD = 2
     PROTOCOL_ERROR = 1
     ENHANCE_YOUR_CALM = 11
 
@@ -30,11 +31,20 @@ cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_serv
     guard.tokens_milli = <uint64_t>limits.burst * TOKEN
     guard.at_ms = now_ms
     guard.updates_left = limits.updates
+    guard.priorities_left = limits.priorities
+    guard.section_left = 0
     guard.n_empty = guard.n_continuations = guard.n_head = guard.n_compared = 0
     guard.skip = PREFACE_SIZE if is_server else 0
     guard.is_server = is_server
     guard.is_shown = False
     guard.heads_left = 0xFFFFFFFF
+
+
+cdef uint32_t take_section_bytes(FrameGuard* guard, uint32_t size) noexcept nogil:
+    if size > guard.section_left:
+        return ENHANCE_YOUR_CALM
+    guard.section_left -= size
+    return 0
 
 
 cdef uint32_t judge(
@@ -51,12 +61,18 @@ cdef uint32_t judge(
             return ENHANCE_YOUR_CALM
     elif type == FRAME_HEADERS:
         guard.n_continuations = 0
+        guard.section_left = limits.section_bytes
+        guard.priorities_left = min(guard.priorities_left + PRIORITIES_PER_HEAD, limits.priorities)
         if limits.earns_by_head:
             earn(guard, limits, TOKEN)
-        return 0
+        return take_section_bytes(guard, size)
     elif type == FRAME_CONTINUATION:
         guard.n_continuations += 1
-        return ENHANCE_YOUR_CALM if guard.n_continuations > limits.continuations else 0
+        return ENHANCE_YOUR_CALM if guard.n_continuations > limits.continuations else take_section_bytes(guard, size)
+    elif type == FRAME_PRIORITY:
+        if guard.priorities_left == 0:
+            return ENHANCE_YOUR_CALM
+        guard.priorities_left -= 1
     elif type == FRAME_WINDOW_UPDATE:
         if guard.updates_left == 0:
             return ENHANCE_YOUR_CALM

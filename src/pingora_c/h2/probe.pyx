@@ -240,6 +240,8 @@ cdef void set_guard(GuardLimits* limits, bint is_server, uint32_t burst) noexcep
     limits.per_second = 10
     limits.empty_data = 10
     limits.continuations = 8
+    limits.section_bytes = 65536
+    limits.priorities = 6
     limits.updates = 100
     limits.updates_per_data = 10
     limits.earns_by_head = not is_server

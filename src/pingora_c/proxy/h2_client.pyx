@@ -298,6 +298,8 @@ cdef class H2Client(Connection):
         session.limits.guard.per_second = 100
         session.limits.guard.empty_data = 10
         session.limits.guard.continuations = 8
+        session.limits.guard.section_bytes = SECTION_BYTES_MAX
+        session.limits.guard.priorities = 100
         session.limits.guard.updates = 1000
         session.limits.guard.updates_per_data = 10
         session.limits.guard.earns_by_head = True

@@ -8,6 +8,8 @@ from libc.string cimport memset
 from pingora_c.h1.framing cimport BODY_NONE
 from pingora_c.h1.head cimport H1_HEAD_TOO_LARGE, H1_TOO_MANY_FIELDS
 from pingora_c.h2.answer cimport submit_answer
+from pingora_c.h2.guard cimport GuardLimits
+from pingora_c.h2.section cimport SECTION_BYTES_MAX
 from pingora_c.h2.session cimport (
     H2_CANCEL, H2_ENHANCE_YOUR_CALM, H2_INTERNAL_ERROR, H2_NO_ERROR, H2_REFUSED_STREAM,
 )
@@ -55,12 +57,11 @@ cdef int set_limits(ServerSession session, const ServerLimits* limits) noexcept:
     session.limits.connects = True
     session.limits.resets = limits.http2_resets
     session.limits.resets_per_second = RESETS_PER_SECOND
-    session.limits.guard.burst = 1000
-    session.limits.guard.per_second = 100
-    session.limits.guard.empty_data = 10
-    session.limits.guard.continuations = 8
-    session.limits.guard.updates = 100 + 2 * limits.http2_streams
-    session.limits.guard.updates_per_data = 10
+    session.limits.guard = GuardLimits(
+        burst=1000, per_second=100, empty_data=10, continuations=8, section_bytes=SECTION_BYTES_MAX,
+        priorities=100 + 2 * limits.http2_streams, updates=100 + 2 * limits.http2_streams, updates_per_data=10,
+        earns_by_head=False,
+    )
     return 0
 
 
