@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from concurrent import futures
 
 import pytest
 from conversations import proxy_to, wait_until
@@ -13,55 +12,9 @@ from pingora import Certificate, HttpPeer, Limits, ProxyHttp, Response, TlsSetti
 from pingora.testing import read_all
 
 grpc = pytest.importorskip("grpc", reason="grpcio has no wheel for this Python")
+from grpc_service import SERVICE, path, serving  # noqa: E402 - needs grpcio
 
-SERVICE = "test.Echo"
 LARGE = 3_000_000
-
-
-class Echo:
-    """The service, by bytes: no generated code is needed."""
-
-    def __init__(self):
-        self.cancelled = threading.Event()
-        self.deadline = None
-
-    def unary(self, request, context):
-        context.set_trailing_metadata((("x-size", str(len(request))),))
-        return request
-
-    def counts(self, request, context):
-        for number in range(int(request)):
-            yield str(number).encode()
-
-    def joined(self, requests, context):
-        return b"".join(requests)
-
-    def chat(self, requests, context):
-        for request in requests:
-            yield request.upper()
-
-    def fails(self, request, context):
-        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not 100 % \u00e4 today")
-
-    def waits(self, request, context):
-        self.deadline = context.time_remaining()
-        context.add_callback(self.cancelled.set)
-        yield b"begun"
-        self.cancelled.wait(30)
-
-    def handler(self):
-        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "unary": unary(self.unary),
-                "counts": stream(self.counts),
-                "joined": grpc.stream_unary_rpc_method_handler(self.joined),
-                "chat": grpc.stream_stream_rpc_method_handler(self.chat),
-                "fails": unary(self.fails),
-                "waits": stream(self.waits),
-            },
-        )
 
 
 class To(ProxyHttp):
@@ -85,17 +38,8 @@ def ca():
 
 @pytest.fixture
 def service(ca):
-    """The service, listening with and without TLS."""
-    service = Echo()
-    server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)])
-    server.add_generic_rpc_handlers((service.handler(),))
-    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    issued = ca.issue("localhost")
-    credentials = grpc.ssl_server_credentials([(issued.key, issued.chain)])
-    service.tls_address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
-    server.start()
-    yield service
-    server.stop(0).wait()
+    with serving(ca.issue("localhost")) as service:
+        yield service
 
 
 @pytest.fixture(params=["h2c", "tls"])
@@ -115,15 +59,41 @@ def channel(request, ca, service, proxy_factory):
         yield channel
 
 
-def path(name):
-    return f"/{SERVICE}/{name}"
-
-
 @pytest.mark.parametrize("size", [0, 1, 16384, LARGE])
 def test_a_unary_call_with_trailing_metadata(channel, size):
     answer, call = channel.unary_unary(path("unary")).with_call(b"x" * size, timeout=30)
     assert answer == b"x" * size
     assert ("x-size", str(size)) in call.trailing_metadata()
+
+
+def test_metadata_goes_both_ways_in_text_and_bytes(channel):
+    initial = [("x-initial", "a"), ("x-initial", "b"), ("x-initial-bin", b"\0\xff")]
+    trailing = [("x-trailing", "c"), ("x-trailing-bin", bytes(range(256)))]
+    answer, call = channel.unary_unary(path("metadata")).with_call(b"hi", metadata=initial + trailing, timeout=30)
+    assert answer == b"hi"
+    assert [pair for pair in call.initial_metadata() if pair[0].startswith("x-initial")] == initial
+    assert [pair for pair in call.trailing_metadata() if pair[0].startswith("x-trailing")] == trailing
+
+
+def test_compressed_messages_pass_as_they_are(proxy_factory, service):
+    seen = []
+
+    class Looking(To):
+        def request_filter(self, session, ctx):
+            seen.append(session.request.headers["grpc-encoding"])
+
+        def response_filter(self, session, response, ctx):
+            seen.append(response.headers["grpc-encoding"])
+
+        def response_body_filter(self, session, chunk, end, ctx):
+            seen.append(len(chunk))
+
+    body = b"x" * 100_000
+    proxy = proxy_factory(Looking(service.address))
+    with grpc.insecure_channel(proxy.address, compression=grpc.Compression.Gzip) as channel:
+        assert channel.unary_unary(path("compressed"))(body, timeout=30) == body
+    assert seen[:2] == ["gzip", "gzip"]
+    assert sum(seen[2:]) < 1000
 
 
 def test_a_stream_of_answers(channel):
@@ -151,11 +121,18 @@ def test_both_sides_take_turns(channel):
     assert answers == [b"A", b"B", b"C"]
 
 
-def test_an_error_of_the_service_keeps_its_message(channel):
+def test_an_empty_stream_of_requests_gets_an_empty_one_of_answers(channel):
+    call = channel.stream_stream(path("chat"))(iter(()), timeout=30)
+    assert list(call) == []
+    assert call.code() == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("message", ["not 100 % \u00e4 today", "\t\nspace\r\n and \u263a and \U0001f608\t\n"])
+def test_an_error_of_the_service_keeps_its_message(channel, message):
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(path("fails"))(b"", timeout=30)
+        channel.unary_unary(path("fails"))(message.encode(), timeout=30)
     assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-    assert caught.value.details() == "not 100 % \u00e4 today"
+    assert caught.value.details() == message
 
 
 def test_a_method_that_there_is_not(channel):
@@ -169,6 +146,21 @@ def test_a_call_that_is_cancelled_is_cancelled_at_the_service(channel, service):
     assert next(call) == b"begun"
     call.cancel()
     assert service.cancelled.wait(20)
+
+
+def test_a_call_that_is_cancelled_before_its_first_message_is_cancelled_at_the_service(channel, service):
+    nothing = threading.Event()
+
+    def requests():
+        nothing.wait(30)
+        yield from ()
+
+    call = channel.stream_unary(path("joined")).future(requests())
+    assert service.begun.wait(20)
+    call.cancel()
+    assert call.code() == grpc.StatusCode.CANCELLED
+    assert service.cancelled.wait(20)
+    nothing.set()
 
 
 def test_the_deadline_reaches_the_service(channel, service):
