@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from conversations import dechunk
+from pki import Authority
 
 from pingora import GrpcWeb, HttpPeer, ProxyHttp
 
@@ -16,12 +17,12 @@ END = struct.pack(">BI", 0x80, len(TRAILERS)) + TRAILERS
 
 
 class Translating(ProxyHttp):
-    def __init__(self, address, module):
-        self.address = address
+    def __init__(self, address, module, protocol="h1"):
+        self.peer = HttpPeer(address, protocol=protocol)
         self.modules = [module]
 
     def upstream_peer(self, session, ctx):
-        return HttpPeer(self.address)
+        return self.peer
 
 
 @pytest.fixture
@@ -49,12 +50,12 @@ def start(proxy_factory, origin_factory):
     return start
 
 
-def ask(proxy, body, **headers):
+def ask(proxy, body, path="/echo.Echo/Say", **headers):
     client = http.client.HTTPConnection(proxy.host, proxy.port, timeout=20)
     fields = {"Content-Type": "application/grpc-web+proto"} | {
         name.replace("_", "-"): value for name, value in headers.items()
     }
-    client.request("POST", "/echo.Echo/Say", body, fields)
+    client.request("POST", path, body, fields)
     response = client.getresponse()
     return response, response.read()
 
@@ -125,3 +126,64 @@ def test_a_preflight_is_answered_for_allowed_origins(start):
     assert response.status == 204
     assert response.getheader("access-control-allow-headers") == "content-type,x-grpc-web"
     assert response.getheader("access-control-allow-methods") == "POST"
+
+
+@pytest.fixture
+def before_grpcio(proxy_factory):
+    """Start a proxy before a service of grpcio, over HTTP/2; give a function that calls a method, as `form` says."""
+    pytest.importorskip("grpc", reason="grpcio has no wheel for this Python")
+    from grpc_service import path, serving
+
+    with serving(Authority().issue("localhost")) as service:
+        proxy = proxy_factory(Translating(service.address, GrpcWeb(), "h2"))
+
+        def call(form, method, *messages):
+            sent = b"".join(message_frame(message) for message in messages)
+            kind = f"application/grpc-web{form}"
+            response, body = ask(proxy, base64.b64encode(sent) if form else sent, path(method), Content_Type=kind)
+            assert response.status == 200
+            assert response.getheader("content-type") == kind
+            return response, base64.b64decode(body) if form else body
+
+        yield call
+
+
+def message_frame(message):
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def split_frames(body):
+    """Give the flags and the content of each frame."""
+    frames = []
+    while body:
+        flags, size = struct.unpack(">BI", body[:5])
+        frames.append((flags, body[5 : 5 + size]))
+        body = body[5 + size :]
+    return frames
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+@pytest.mark.parametrize("size", [0, 5, 100_000])
+def test_a_service_of_grpcio_answers_a_call(before_grpcio, form, size):
+    _, body = before_grpcio(form, "unary", b"x" * size)
+    (message, (flags, trailers)) = split_frames(body)
+    assert message == (0, b"x" * size)
+    assert flags == 0x80
+    assert {b"grpc-status: 0", b"x-size: %d" % size} < set(trailers.split(b"\r\n"))
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+def test_a_service_of_grpcio_answers_with_a_stream(before_grpcio, form):
+    _, body = before_grpcio(form, "counts", b"300")
+    *messages, (flags, trailers) = split_frames(body)
+    assert messages == [(0, b"%d" % number) for number in range(300)]
+    assert (flags, trailers[:14]) == (0x80, b"grpc-status: 0")
+
+
+@pytest.mark.parametrize("form", ["", "-text"])
+def test_a_refusal_of_grpcio_is_a_head_with_its_status(before_grpcio, form):
+    """What gRPC calls "Trailers-Only"."""
+    response, body = before_grpcio(form, "fails", b"not today")
+    assert body == b""
+    assert response.getheader("grpc-status") == "9"
+    assert response.getheader("grpc-message") == "not today"
