@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from pki import Authority
+from running import Running
+from tls_origin import TlsOrigin
 
 PINGORA = [sys.executable, "-m", "pingora"]
 CURL = ["curl", "-sS", "--retry", "20", "--retry-delay", "0", "--retry-all-errors", "--retry-max-time", "15"]
@@ -170,6 +173,68 @@ def test_curl_is_served_and_sigterm_ends_it_cleanly(origin_factory, tmp_path, wo
     assert answer.stdout == "hello\n", answer.stderr
     assert proxy.returncode == 0, errors
     assert '"GET /a?b=c HTTP/1.1" 200 6' in output
+
+
+@pytest.fixture(scope="module")
+def ca():
+    return Authority()
+
+
+class Plain(Running):
+    """A `pingora run` without a file."""
+
+    def __init__(self, directory, upstream):
+        self.path = directory / "proxy.sock"
+        command = [*PINGORA, "run", "--from", f"unix:{self.path}", "--to", upstream, "--workers", "0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ask(directory, upstream):
+    """Send one request through a plain proxy; the body of the answer."""
+    proxy = Plain(directory, upstream)
+    try:
+        text = proxy.text("/a?b=c")
+        assert proxy.end()[0] == 0
+    finally:
+        proxy.process.kill()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("upstream", "options", "scheme"),
+    [
+        ("h2c", "", "http"),
+        ("grpc", "", "http"),
+        ("grpcs", "?ca=CA", "https"),
+        ("https", "?ca=CA&protocol=h2", "https"),
+        ("https", "?ca=CA&protocol=h2h1", "https"),
+    ],
+)
+def test_an_upstream_of_http_2_is_asked_by_the_scheme_of_its_url(h2_origin, ca, tmp_path, upstream, options, scheme):
+    (tmp_path / "ca.pem").write_bytes(ca.chain)
+    said, context = f"{scheme}/a?b=c", None
+    if scheme == "https":
+        context = ca.server_context(ca.issue("localhost"))
+        context.set_alpn_protocols(["h2"])
+    length = [(b"content-length", b"%d" % len(said))]
+    origin = h2_origin(lambda request: (200, length, request.get(b":scheme") + request.get(b":path"), []), context)
+    port = origin.address.partition(":")[2]
+    url = f"{upstream}://localhost:{port}{options.replace('CA', f'{tmp_path}/ca.pem')}"
+    assert ask(tmp_path, url) == said
+
+
+@pytest.mark.parametrize(("options", "is_verified"), [("?ca=CA", True), ("?verify=off", True), ("", False)])
+def test_an_upstream_of_https_is_asked_if_its_certificate_is_trusted(ca, tmp_path, options, is_verified):
+    (tmp_path / "ca.pem").write_bytes(ca.chain)
+    with TlsOrigin(ca.server_context(ca.issue("localhost"))) as origin:
+        url = f"https://localhost:{origin.port}{options.replace('CA', f'{tmp_path}/ca.pem')}"
+        text = ask(tmp_path, url)
+    if is_verified:
+        assert text == "up"
+        assert origin.seen[0]["sni"] == "localhost"
+    else:
+        assert text != "up"
+        assert origin.seen == []
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
