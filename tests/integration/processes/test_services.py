@@ -84,7 +84,7 @@ def test_a_killed_agent_blocks_nobody_and_is_replaced(proxy):
         agents.add(wait_until(lambda: (pid := agent_of(running)) not in agents and pid))
         os.kill(max(agents, key=lambda pid: is_running(pid)), signal.SIGKILL)
         assert get(running.port)[0] == 200
-    wait_until(lambda: (found := get(running.port)[1].split(" ")[2:]) and int(found[0].split(":")[0]) not in agents)
+    wait_until(lambda: (found := get(running.port)[1].split(" ")[2]) and int(found.split(":")[0]) not in agents)
     code, _, errors = running.end()
     assert code == 0
     assert "Failing failed, it runs again in 1 s" in errors
