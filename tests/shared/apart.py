@@ -92,6 +92,22 @@ class Apart:
     def resident_bytes(self) -> int:
         return int(Path(f"/proc/{self.worker}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def anonymous_bytes(self) -> int:
+        """Bytes of memory that are the worker's own: no files, nothing shared."""
+        return self._status_bytes("RssAnon")
+
+    def forget_peak(self) -> None:
+        """Let `peak_bytes()` begin with what is resident now."""
+        Path(f"/proc/{self.worker}/clear_refs").write_text("5")
+
+    def peak_bytes(self) -> int:
+        """The most that was resident at once."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name: str) -> int:
+        lines = Path(f"/proc/{self.worker}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
     def n_descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.worker}/fd"))
 

@@ -63,22 +63,37 @@ def many_settings(client):
     client.send(b"\0\1\x80\4\0\0\0\0\0" + b"\0\1\0\0\x10\0" * 64)
 
 
-def rapid_reset(client):
-    for first in range(0, 4000, 100):
-        ids = range(2 * first + 1, 2 * (first + 100), 2)
-        pairs = [(client.head(GET, i), RstStreamFrame(i, error_code=8)) for i in ids]
-        client.send(*[frame for pair in pairs for frame in pair])
+class Resets:
+    """Requests, each with a frame that ends it: the client's reset, or one that makes the proxy send one."""
+
+    def __init__(self, name, fields, ending, is_whole):
+        self.__name__, self.fields, self.ending, self.is_whole = name, fields, ending, is_whole
+
+    def __call__(self, client):
+        for i in range(1, 8001, 2):
+            client.send(self.head(client, i), self.ending(i))
+
+    def head(self, client, stream_id):
+        return client.head(self.fields, stream_id, end=self.is_whole)
 
 
-def made_resets_by_windows(client):
-    """Streams that the proxy has to reset, since the client breaks a rule on each."""
-    for i in range(1, 8001, 2):
-        client.send(client.head(GET, i, end=False), WindowUpdateFrame(i, window_increment=2**31 - 1))
+def short_priority(stream_id):
+    return b"\0\0\4\2\0" + stream_id.to_bytes(4) + b"\0\0\0\0"
 
 
-def made_resets_by_lengths(client):
-    for i in range(1, 8001, 2):
-        client.send(client.head([*POST, ("content-length", "1")], i, end=False), DataFrame(i, data=b"abc"))
+RESETS = [
+    Resets("rapid_reset", GET, lambda i: RstStreamFrame(i, error_code=8), is_whole=True),
+    Resets("made_resets_by_windows", GET, lambda i: WindowUpdateFrame(i, window_increment=2**31 - 1), is_whole=False),
+    Resets("made_resets_by_no_window", GET, lambda i: WindowUpdateFrame(i, window_increment=0), is_whole=False),
+    Resets("made_resets_by_priorities", GET, short_priority, is_whole=False),
+    Resets("made_resets_by_late_data", GET, lambda i: DataFrame(i, data=b"x"), is_whole=True),
+    Resets(
+        "made_resets_by_lengths",
+        [*POST, ("content-length", "1")],
+        lambda i: DataFrame(i, data=b"abc"),
+        is_whole=False,
+    ),
+]
 
 
 def made_resets_by_fields(client):
@@ -108,8 +123,7 @@ def empty_fields(client):
 
 FLOODS = [
     settings_flood, ping_flood, priority_flood, unknown_frames, empty_data, continuations, large_continuations,
-    window_updates, many_settings, rapid_reset, made_resets_by_windows, made_resets_by_lengths,
-    made_resets_by_fields, hpack_bomb, crumbs, empty_fields,
+    window_updates, many_settings, *RESETS, made_resets_by_fields, hpack_bomb, crumbs, empty_fields,
 ]  # fmt: skip
 
 
