@@ -129,7 +129,7 @@ def test_upstreams_and_logs_are_told_the_introduced_client(proxy_factory, origin
     assert b"x-forwarded-for: 192.0.2.1\r\n" in origin.heads[0].lower()
     caplog.set_level(logging.WARNING)
     with proxy.connect(10) as client:
-        client.sendall(LINE + b"BAD\r\n\r\n")
+        client.sendall(LINE + b"BAD /\r\n\r\n")
         assert b" 400 " in read_all(client)
     wait_until(lambda: "client 192.0.2.1:56324" in caplog.text)
 
