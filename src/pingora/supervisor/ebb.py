@@ -35,10 +35,13 @@ class Ebb:
 async def give_memory_back_at_ebb(serving: Serving) -> None:
     """Look at connections and buffers until cancelled."""
     connections, buffers = Ebb(CONNECTIONS), Ebb(BUFFER_BYTES)
+    is_behind = False  # a fall was seen at the look before: the rest of it may be less than what counts as one
     while True:
         await asyncio.sleep(LOOK_S)
         held_bytes = buffer_pool.stats()["lent_bytes"]
         # both are to look, whatever the other says
-        if any([connections.has_come(serving.n_connections), buffers.has_come(held_bytes)]):
+        has_fallen = any([connections.has_come(serving.n_connections), buffers.has_come(held_bytes)])
+        if has_fallen or is_behind:
             buffer_pool.trim()
             trim_heap()
+        is_behind = has_fallen
