@@ -81,12 +81,15 @@ class Channel:
 
     def receive(self, wait: bool = True) -> Message | None:
         """Take one message; None at the end. Without `wait` raises BlockingIOError if there is none."""
+        try:
+            return self._receive(wait)
+        except ConnectionResetError:  # told once: it died with messages of ours unread; what it said is still there
+            return self._receive(wait)
+
+    def _receive(self, wait: bool) -> Message | None:
         room = socket.CMSG_SPACE(FDS_MOST * 4) + socket.CMSG_SPACE(CREDENTIALS.size)
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
-        try:
-            data, ancillary, _, _ = self.sock.recvmsg(MESSAGE_BYTES, room, flags)
-        except ConnectionResetError:
-            return None  # it died with messages of ours unread
+        data, ancillary, _, _ = self.sock.recvmsg(MESSAGE_BYTES, room, flags)
         fds, pid = array.array("i"), 0
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
