@@ -4,6 +4,7 @@ Each function takes what TOML gave, or raises ValueError that says what was expe
 """
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -131,26 +132,32 @@ def parse_workers(value: Any) -> int:
     return value
 
 
+def seconds_of(value: Any) -> float:
+    """Give a time in seconds, NaN for what is none."""
+    seconds = parse_time(value) if isinstance(value, str) else value
+    return seconds if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else math.nan
+
+
 def parse_grace(value: Any) -> float:
     """Read a time that may be 0."""
-    seconds = parse_time(value) if isinstance(value, str) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= DAY:
+    seconds = seconds_of(value)
+    if not 0 <= seconds <= DAY:
         raise ValueError(f"expected 0 to {DAY} {TIME}")
     return float(seconds)
 
 
 def parse_seconds(value: Any) -> float:
     """Read a time above 0."""
-    seconds = parse_time(value) if isinstance(value, str) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0.01 <= seconds <= DAY:
+    seconds = seconds_of(value)
+    if not 0.01 <= seconds <= DAY:
         raise ValueError(f"expected 0.01 to {DAY} {TIME}")
     return float(seconds)
 
 
 def parse_lifetime(value: Any) -> int:
     """Read a time in whole seconds; how long it may be is checked where it is used."""
-    seconds = parse_time(value) if isinstance(value, str) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != int(seconds):
+    seconds = seconds_of(value)
+    if seconds % 1 != 0:
         raise ValueError(f"expected {TIME}, of whole seconds")
     return int(seconds)
 

@@ -361,6 +361,7 @@ def test_what_is_wrong_with_hosts_and_tickets_is_told(place):
     )
     assert problem("hosts = 3") == "listeners[0].tls.hosts: expected a table, got 3"
     assert problem('ticket_lifetime = "1.5s"').startswith("listeners[0].tls.ticket_lifetime: expected seconds")
+    assert problem("ticket_lifetime = inf").startswith("listeners[0].tls.ticket_lifetime: expected seconds")
     assert problem('ticket_lifetime = "1s"').endswith("expected 60 to 604800 seconds, got 1")
     assert problem('ticket_secret = "no.key"') == (
         "listeners[0].tls: ticket_secret no.key: No such file or directory; give the path of 32 random bytes or more"
