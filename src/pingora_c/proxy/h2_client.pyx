@@ -3,6 +3,7 @@ cimport cython
 
 from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport int32_t
+from pingora_c.h2.guard cimport GuardLimits
 from pingora_c.h2.section cimport SECTION_BYTES_MAX, SECTION_FIELDS_MAX
 from pingora_c.h2.session cimport H2_ENHANCE_YOUR_CALM, H2_NO_ERROR
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
@@ -294,15 +295,10 @@ cdef class H2Client(Connection):
         session.limits.window = min(<uint32_t>WIDE_WINDOW, self.peer.h2_window) if self.is_wide else NARROW_WINDOW
         session.limits.connection_window = CONNECTION_WINDOW
         session.limits.assumed_streams = min(<uint32_t>ASSUMED_STREAMS, self.group.capacity)
-        session.limits.guard.burst = 1000
-        session.limits.guard.per_second = 100
-        session.limits.guard.empty_data = 10
-        session.limits.guard.continuations = 8
-        session.limits.guard.section_bytes = SECTION_BYTES_MAX
-        session.limits.guard.priorities = 100
-        session.limits.guard.updates = 1000
-        session.limits.guard.updates_per_data = 10
-        session.limits.guard.earns_by_head = True
+        session.limits.guard = GuardLimits(
+            burst=1000, per_second=100, empty_data=10, continuations=8, section_bytes=SECTION_BYTES_MAX, priorities=100,
+            updates=1000, updates_per_data=10, earns_by_head=True,
+        )
         session.begin(False)
         self.session = session
         return 0
