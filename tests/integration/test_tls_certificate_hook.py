@@ -10,7 +10,7 @@ import weakref
 import pytest
 from conversations import GET, wait_until
 from inside import Gate
-from pki import Authority
+from pki import Authority, secured
 
 from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, Server, TlsSettings
 from pingora.testing import read_all
@@ -79,12 +79,7 @@ def settings(ca, **others):
 
 
 def connect(proxy, context, name):
-    raw = socket.create_connection((proxy.host, proxy.port), 10)
-    try:
-        return context.wrap_socket(raw, server_hostname=name)
-    except BaseException:
-        raw.close()
-        raise
+    return secured(socket.create_connection((proxy.host, proxy.port), 10), context, name)
 
 
 @pytest.mark.parametrize("kind", [Sync, Waiting])

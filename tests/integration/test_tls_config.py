@@ -7,7 +7,7 @@ import ssl
 import pytest
 from configured import starting, write
 from conversations import GET, wait_until
-from pki import Authority
+from pki import Authority, secured
 from tls_origin import TlsOrigin
 
 from pingora.testing import read_all
@@ -47,11 +47,7 @@ def connect(directory, context, name="a.test", session=None):
     raw = socket.socket(socket.AF_UNIX)
     raw.settimeout(20)
     raw.connect(str(directory / "a"))
-    try:
-        return context.wrap_socket(raw, server_hostname=name, session=session)
-    except BaseException:
-        raw.close()
-        raise
+    return secured(raw, context, name, session)
 
 
 def ask(directory, context, name="a.test", host=None):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from conversations import GET, dechunk, echo, post, proxy_to, wait_until
-from pki import Authority, self_signed
+from pki import Authority, secured, self_signed
 
 from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
 from pingora.testing import read_all
@@ -53,12 +53,7 @@ def serve(ca, proxy_factory, origin_factory):
 
 
 def connect(proxy, context, name="localhost", session=None):
-    raw = socket.create_connection((proxy.host, proxy.port), 10)
-    try:
-        return context.wrap_socket(raw, server_hostname=name, session=session)
-    except BaseException:
-        raw.close()
-        raise
+    return secured(socket.create_connection((proxy.host, proxy.port), 10), context, name, session)
 
 
 def ask(proxy, context, name="localhost", request=GET):

@@ -23,6 +23,15 @@ def new_key(kind="EC"):
     return ec.generate_private_key(ec.SECP256R1()) if kind == "EC" else rsa.generate_private_key(65537, 2048)
 
 
+def secured(raw, context, name, session=None):
+    """Speak TLS on a socket, which is closed if the handshake fails."""
+    try:
+        return context.wrap_socket(raw, server_hostname=name, session=session)
+    except BaseException:
+        raw.close()
+        raise
+
+
 class Issued:
     """A certificate with its key, `chain` and `key` in PEM."""
 
