@@ -9,22 +9,10 @@ from typing import Any
 
 import click
 
+from pingora.cli.workers import Workers
 from pingora.supervisor import Refused, paths
-from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.control import converse
-from pingora.supervisor.options import auto_workers
 from pingora.supervisor.status import render
-
-
-class Workers(click.IntRange):
-    """A number of workers, or "auto"."""
-
-    def __init__(self, least: int) -> None:
-        super().__init__(least, WORKERS_MOST)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Turn "auto" into the number of processors."""
-        return auto_workers() if value == "auto" else super().convert(value, param, ctx)
 
 
 def of_instance(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pingora.choices import ACCESS_FORMATS
-from pingora.cli.operate import Workers
+from pingora.cli.workers import Workers
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
 from pingora.program import Program
 from pingora.supervisor.given_files import GivenFiles

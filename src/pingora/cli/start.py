@@ -11,6 +11,8 @@ import sys
 from typing import Any, NoReturn
 
 from pingora.program import Program
+from pingora.supervisor.given_files import GivenFiles
+from pingora.supervisor.main import run_instance
 from pingora.supervisor.options import Options
 from pingora.supervisor.process_one import ProcessOne
 from pingora.usage import UsageError
@@ -38,14 +40,14 @@ def start() -> int:
     program, options = Program.from_message(fields["program"]), Options(**fields["options"])
     if not options.workers:
         return serve_here(program, options)
-    return supervise(program, options, fields["given"], fields["files"], process_one)
+    files = GivenFiles.from_message(fields["files"])
+    return run_instance(program, options, fields["given"], files, process_one)
 
 
 def read_command_line(pipe: int) -> NoReturn:
     """Write to a pipe what is to run; nothing if a fault or what was asked for has been printed. Ends."""
     from pingora.cli.one_line import run_command
     from pingora.cli.run import run
-    from pingora.supervisor.given_files import GivenFiles
 
     def tell(program: Program, options: Options, given: dict[str, Any], files: GivenFiles) -> None:
         told = {
@@ -58,25 +60,6 @@ def read_command_line(pipe: int) -> NoReturn:
             json.dump(told, file)
 
     run_command(run, sys.argv[2:], "pingora run", tell)
-
-
-def supervise(
-    program: Program,
-    options: Options,
-    given: dict[str, Any],
-    files: dict[str, Any],
-    process_one: ProcessOne | None = None,
-) -> int:
-    """Become the supervisor; return the exit code."""
-    # asyncio does without ssl, which nothing here speaks: OpenSSL would be a fifth of this process's memory.
-    sys.modules["ssl"] = None  # type: ignore[assignment]
-    import asyncio  # noqa: F401
-
-    del sys.modules["ssl"]
-    from pingora.supervisor.given_files import GivenFiles
-    from pingora.supervisor.main import run_instance
-
-    return run_instance(program, options, given, GivenFiles.from_message(files), process_one)
 
 
 def serve_here(program: Program, options: Options) -> int:

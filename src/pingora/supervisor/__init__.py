@@ -3,6 +3,7 @@
 | file | concept | in the process of |
 |---|---|---|
 | `instance` | the supervisor: its signals, and what to do when something ends | supervisor |
+| `spawner` | starts the processes that load the program | supervisor |
 | `generation`, `worker` | the supervisor's side of a generation and of a worker | supervisor |
 | `sockets` | the listening sockets of all worker slots | supervisor |
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
@@ -17,7 +18,7 @@
 | `handover` | who comes before and after it in an upgrade | supervisor |
 | `elders` | those before it whose workers still drain | supervisor |
 | `process_one` | process 1 of a container, which upgrades leave alone | process 1, supervisor |
-| `upgrade` | both sides of an upgrade | old and new supervisor |
+| `upgrade`, `predecessor` | both sides of an upgrade | old supervisor, new supervisor |
 | `notify` | systemd | supervisor |
 | `operators`, `control`, `paths` | the socket for operators, and where it is | supervisor, command line |
 | `zygote` | loads the program, forks workers | generation |
@@ -33,6 +34,9 @@ import contextlib
 import os
 import select
 import signal
+
+# What a supervisor acts on.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
 
 def say(text: str) -> None:

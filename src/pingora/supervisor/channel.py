@@ -5,7 +5,6 @@ not alive, and sending to it raises OSError.
 """
 
 import array
-import asyncio
 import contextlib
 import json
 import os
@@ -115,6 +114,8 @@ class Channel:
 
 async def next_message(channel: Channel, timeout: float | None) -> Message | None:
     """Wait for a message; None at the end of the channel. Raises TimeoutError."""
+    import asyncio  # only here: who does not wait needs none of it
+
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     fd = channel.fileno()

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from pingora.server import Server
-from pingora.supervisor import Refused, say
+from pingora.supervisor import SIGNALS, Refused, say
 from pingora.supervisor.channel import Channel
 from pingora.supervisor.given_files import GivenFiles
-from pingora.supervisor.instance import SIGNALS, Supervisor
+from pingora.supervisor.instance import Supervisor
 from pingora.supervisor.life import ignore_supervisor_signals
 from pingora.supervisor.options import Options
+from pingora.supervisor.predecessor import Predecessor
 from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.sockets import keys_of, places_of
 from pingora.supervisor.system import adopt_orphans
-from pingora.supervisor.upgrade import Predecessor
 from pingora.supervisor.zygote import Zygote, check_threads
 from pingora.usage import UsageError
 

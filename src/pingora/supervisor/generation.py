@@ -5,47 +5,19 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pingora.program import Program
 from pingora.supervisor import Refused, describe
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import PROTOCOL, Channel, Message, next_message
-from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.kept_rings import KeptRings
 from pingora.supervisor.sockets import SlotSockets, send_sockets
 from pingora.supervisor.statistics import Statistics
-from pingora.supervisor.system import start_module
 from pingora.supervisor.worker import Worker
 
 REFUSE_S = 1.0  # that a worker may take to accept nobody any more
 READY_S = 60.0  # that the workers of a reload may take to become ready
-
-
-def spawn(program: Program, rights: Mapping[str, Any], tickets: int, given: GivenFiles) -> "tuple[Channel, int]":
-    """Start a fresh interpreter for the program; return the channel to it and its process id.
-
-    `rights` are those of `rights_of`: another user, if any. `tickets` is the descriptor of the instance's TicketStore.
-    """
-    channel, theirs = Channel.pair()
-    with theirs:
-        fd = theirs.fileno()
-        try:
-            pid = start_module("pingora.supervisor.zygote", fd, rights)
-        except (OSError, subprocess.SubprocessError) as error:
-            channel.close()
-            if isinstance(error, subprocess.SubprocessError):
-                raise Refused(f"cannot become {rights.get('user')}: {error}") from None
-            raise Refused(f"cannot start {sys.executable}: {error.strerror}") from None
-    files = given.put()
-    try:
-        channel.send("load", [tickets, files], program=program.to_message())
-    finally:
-        os.close(files)
-    return channel, pid
 
 
 async def all_ready(workers: Sequence[Worker]) -> None:

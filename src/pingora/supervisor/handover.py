@@ -8,9 +8,10 @@ from pingora.supervisor import Refused, say
 from pingora.supervisor.elders import Elders
 from pingora.supervisor.generation import wait_for
 from pingora.supervisor.places import MARGIN_S
+from pingora.supervisor.predecessor import Predecessor
 from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.statistics import drop_absorbed, open_all
-from pingora.supervisor.upgrade import Predecessor, Successor
+from pingora.supervisor.upgrade import Successor
 
 if TYPE_CHECKING:
     from pingora.supervisor.instance import Supervisor

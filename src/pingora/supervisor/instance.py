@@ -15,7 +15,7 @@ from typing import Any
 
 from pingora.echoes import Echoes
 from pingora.program import Program
-from pingora.supervisor import Refused, say
+from pingora.supervisor import SIGNALS, Refused, say
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import Channel, Message
 from pingora.supervisor.control import Command
@@ -30,6 +30,7 @@ from pingora.supervisor.operators import Operators
 from pingora.supervisor.options import Options
 from pingora.supervisor.places import MARGIN_S, Places
 from pingora.supervisor.ports import Ports
+from pingora.supervisor.predecessor import Predecessor
 from pingora.supervisor.process_one import ProcessOne
 from pingora.supervisor.reloads import Reloads
 from pingora.supervisor.scaling import Scaling, n_workers_text
@@ -39,11 +40,10 @@ from pingora.supervisor.statistics import GENERATION, GENERATION_PID, HAS_ENDED,
 from pingora.supervisor.status import describe_instance
 from pingora.supervisor.stuck import LOOK_S, StuckWatch
 from pingora.supervisor.system import give_memory_back
-from pingora.supervisor.upgrade import Predecessor, command_line
+from pingora.supervisor.upgrade import command_line
 from pingora.supervisor.worker import Worker
 from pingora.usage import UsageError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 ASKING_FOR_THE_END = (signal.SIGTERM, signal.SIGQUIT)  # whose second one cuts
 RETIRED_MOST = 4  # generations that drain at the same time
 

@@ -22,7 +22,7 @@ from pingora.loading import load
 from pingora.program import Program
 from pingora.rings import Memory, rings
 from pingora.server import Server
-from pingora.supervisor import say
+from pingora.supervisor import SIGNALS, say
 from pingora.supervisor.agent import Agent
 from pingora.supervisor.board import AGENT, Board
 from pingora.supervisor.channel import PROTOCOL, Channel, Message
@@ -258,6 +258,7 @@ def load_and_run(channel: Channel) -> None:
 def main() -> None:
     """Run as `python -m pingora.supervisor.zygote FD`."""
     ignore_supervisor_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # as the supervisor had it when it started us
     load_and_run(Channel(socket.socket(fileno=int(sys.argv[1]))))
 
 
