@@ -166,6 +166,29 @@ def test_a_session_is_resumed_by_its_ticket(ca, serve, version):
     assert [tls.resumed for tls in noting.seen] == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("version", "is_known", "gives"),
+    [
+        (ssl.TLSVersion.TLSv1_3, False, True),
+        (ssl.TLSVersion.TLSv1_3, True, False),
+        (ssl.TLSVersion.TLSv1_2, False, False),
+    ],
+)
+def test_each_connection_gives_the_ticket_of_the_next_one(ca, serve, version, is_known, gives):
+    """RFC 8446 C.4: clients use a ticket once. A client with a certificate is verified anew when its ticket is over."""
+    proxy = serve(client_auth=ClientAuth(ca.chain, required=False))
+    context = ca.trusts(*([ca.issue("alice")] if is_known else []), minimum_version=version, maximum_version=version)
+    session, tickets = None, []
+    for _ in range(3):
+        with connect(proxy, context, session=session) as client:
+            assert client.session_reused == bool(tickets)
+            client.sendall(GET)
+            read_all(client)
+            session = client.session
+            tickets.append(session.id)
+    assert len(set(tickets)) == (3 if gives else 1)
+
+
 def test_a_ticket_of_one_host_does_not_open_another(ca, serve):
     """CVE-2025-23419: no session is resumed under another policy."""
     open_host, closed_host = ca.issue("open.test"), ca.issue("closed.test")

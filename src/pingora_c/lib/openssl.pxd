@@ -203,6 +203,7 @@ cdef extern from "<openssl/ssl.h>":
     STACK_OF_X509* SSL_get0_verified_chain(const SSL* ssl)
     X509* SSL_SESSION_get0_peer(SSL_SESSION* session)
     const char* SSL_get_version(const SSL* ssl)
+    int SSL_version(const SSL* ssl)
     const SSL_CIPHER* SSL_get_current_cipher(const SSL* ssl)
     const char* SSL_CIPHER_get_name(const SSL_CIPHER* cipher)
     const char* SSL_get_servername(const SSL* ssl, int type)

@@ -127,6 +127,7 @@ cdef class Introducer(Acceptor):
                  bint is_required, uint32_t limit_ms):
         self.reactor = reactor
         self.behind = behind
+        self.accepts_singly = behind.accepts_singly
         self.trusted = trusted
         self.is_required = is_required
         self.limit_ms = limit_ms

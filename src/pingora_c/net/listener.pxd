@@ -7,6 +7,7 @@ from pingora_c.net.timer cimport Timer
 
 
 cdef class Acceptor:
+    cdef bint accepts_singly    # a connection costs so much at once that others have their turn before the next
     # A client connected from `address` (borrowed for the call), as `introduction` says unless None. Takes over `fd`.
     cdef void on_accept(self, int fd, const sockaddr_storage* address, ProxyProtocol introduction) noexcept
     # A client at `address` was not let in, its descriptor is closed: for the log.

@@ -49,10 +49,11 @@ cdef class Listener(EventSource):
         cdef int fd, shortage, _turn, burst
         cdef sockaddr_storage address
         cdef socklen_t size
-        # One is there, and being told again costs less than asking in vain: several only when they keep coming.
+        # One is there, and being told again costs less than asking in vain: several only when they keep coming. Never of
+        # handshakes: a turn with 64 of them would keep all others waiting for 30 ms, clients in their midst too.
         self.streak = self.streak + 1 if self.reactor.ticks == self.last_tick + 1 else 0
         self.last_tick = self.reactor.ticks
-        burst = 1 if self.streak < STREAK else ACCEPTS_PER_TURN
+        burst = 1 if self.streak < STREAK or self.acceptor.accepts_singly else ACCEPTS_PER_TURN
         for _turn in range(burst):
             if self.is_closed:
                 return

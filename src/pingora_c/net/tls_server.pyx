@@ -14,7 +14,7 @@ from pingora_c.lib.openssl cimport (
     SSL_TICKET_RETURN_IGNORE_RENEW, SSL_TICKET_RETURN_USE, SSL_TICKET_RETURN_USE_RENEW, SSL_TICKET_SUCCESS_RENEW,
     SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
     SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_get_certificate, SSL_get_ex_data, SSL_set_SSL_CTX, SSL_set_session_id_context,
-    SSL_set_tlsext_status_ocsp_resp, SSL_set_verify,
+    SSL_set_tlsext_status_ocsp_resp, SSL_set_verify, SSL_version, TLS1_3_VERSION,
 )
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls_context cimport TlsRules, trust, use_certificate
@@ -40,10 +40,19 @@ cdef int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_
 
 cdef int on_opened_ticket(SSL* ssl, SSL_SESSION* session, const unsigned char* name, size_t size, int status,
                           void* argument) noexcept:
-    """A ticket holds the client's certificate, not who vouched for it: RFC 9440 §3.2 wants both or no resumption."""
-    if status == SSL_TICKET_EMPTY or status == SSL_TICKET_NO_DECRYPT or SSL_SESSION_get0_peer(session) != NULL:
+    """In TLS 1.3 a ticket is for one connection (RFC 8446 C.4), so each gives the next one.
+
+    But not to clients with a certificate, which is verified anew when the lifetime of the first ticket is over. A
+    ticket holds that certificate, not who vouched for it: RFC 9440 §3.2 wants both or no resumption.
+    """
+    cdef ServerContext context = <ServerContext>(<TlsTransport>SSL_get_ex_data(ssl, 0)).context
+    if status == SSL_TICKET_EMPTY or status == SSL_TICKET_NO_DECRYPT:
         return SSL_TICKET_RETURN_IGNORE_RENEW
-    return SSL_TICKET_RETURN_USE_RENEW if status == SSL_TICKET_SUCCESS_RENEW else SSL_TICKET_RETURN_USE
+    if SSL_SESSION_get0_peer(session) != NULL:
+        return SSL_TICKET_RETURN_IGNORE_RENEW if context.keeps_chain else SSL_TICKET_RETURN_USE
+    if status == SSL_TICKET_SUCCESS_RENEW or SSL_version(ssl) == TLS1_3_VERSION:
+        return SSL_TICKET_RETURN_USE_RENEW
+    return SSL_TICKET_RETURN_USE
 
 
 cdef int on_status(SSL* ssl, void* argument) noexcept:
@@ -157,6 +166,7 @@ cdef class ServerContext(TlsContext):
             SSL_CTX_set_timeout(self.ctx, tickets.lifetime)
             SSL_CTX_set_num_tickets(self.ctx, TICKETS_PER_HANDSHAKE)
             SSL_CTX_set_tlsext_ticket_key_evp_cb(self.ctx, on_ticket)
+            SSL_CTX_set_session_ticket_cb(self.ctx, NULL, on_opened_ticket, NULL)
 
     def __dealloc__(self):
         SSL_CTX_free(self.ctx)
@@ -164,7 +174,6 @@ cdef class ServerContext(TlsContext):
     def keep_chains(self):
         """Have connections know who vouches for their client. Such a client's sessions are not resumed then."""
         self.keeps_chain = True
-        SSL_CTX_set_session_ticket_cb(self.ctx, NULL, on_opened_ticket, NULL)
 
     def replace(self, hosts, HostContext fallback not None):
         """Choose among these from the next handshake on; connections keep what they have."""

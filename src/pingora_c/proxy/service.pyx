@@ -165,6 +165,7 @@ cdef class TlsAcceptor(Acceptor):
         self.service = service
         self.context = context
         self.chooser = chooser
+        self.accepts_singly = True
         return self
 
     cdef Transport encrypt(self, int fd, ServerConnection server):
