@@ -158,7 +158,7 @@ class Origin:
 
 
 def read_all(client: socket.socket) -> bytes:
-    """Read until the peer closes."""
+    """Read until the peer closes or resets the connection; give what came."""
     data = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while more := client.recv(65536):

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from pingora.supervisor.board import WORKERS_MOST
-from pingora.supervisor.options import auto_workers
+from pingora.supervisor.processors import auto_workers
 
 
 class Workers(click.IntRange):

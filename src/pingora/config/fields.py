@@ -16,7 +16,7 @@ from pingora.config.units import SIZE, TIME, parse_size, parse_time
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
 from pingora.load_balancing.endpoints import is_numeric
 from pingora.supervisor.board import WORKERS_MOST
-from pingora.supervisor.options import auto_workers
+from pingora.supervisor.processors import auto_workers
 from pingora.tls.targets import PORTS, has_port
 from pingora.via import WANTED_IN_VIA, is_received_by
 from pingora_c.upstream.address import parse_address, parse_host_port

@@ -7,6 +7,7 @@
 | `generation`, `worker` | the supervisor's side of a generation and of a worker | supervisor |
 | `sockets` | the listening sockets of all worker slots | supervisor |
 | `status`, `log_files`, `system`, `options` | what is shown; log files; the kernel; what can be set | supervisor |
+| `processors` | how many there are for workers | command line, supervisor |
 | `reloads`, `in_place` | a reload; that of a configuration by the processes that run | supervisor |
 | `kept_rings` | memory of rings | supervisor |
 | `published` | what the agent published | supervisor |

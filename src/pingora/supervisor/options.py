@@ -1,10 +1,8 @@
 """What an operator can set about the processes of an instance."""
 
 import grp
-import os
 import pwd
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 LOG_KEYS = {"access_log_file": "logs.access_file", "error_log_file": "logs.error_file"}
@@ -58,15 +56,3 @@ def find_user(name: str) -> pwd.struct_passwd:
 def find_group(name: str) -> int:
     """Give the number of a group. Raises KeyError."""
     return grp.getgrnam(name).gr_gid
-
-
-def auto_workers() -> int:
-    """Give the number of processors that this process may use, by affinity and by the quota of its control group."""
-    number = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            number = min(number, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no control group of version 2, or no quota
-    return max(number, 1)

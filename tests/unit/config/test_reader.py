@@ -9,7 +9,7 @@ import pytest
 from pingora import Limits, RetryPolicy
 from pingora.config.model import Config
 from pingora.config.reader import keys_of, read_config
-from pingora.supervisor.options import auto_workers
+from pingora.supervisor.processors import auto_workers
 from pingora.usage import ConfigError
 
 SERVED = 'listeners = [":8080"]\nupstreams.endpoints = ["127.0.0.1:9001"]\n'
