@@ -217,7 +217,7 @@ async def close(connection: Any, tie: Tie, *tasks: "asyncio.Task[None]") -> None
         task.cancel()
     ending: list[Any] = list(tasks)
     try:
-        ending.append(asyncio.wait_for(waited(end()), CLOSE_S))
+        ending.append(asyncio.wait_for(asyncio.ensure_future(waited(end())), CLOSE_S))
     except Exception as error:
         log.debug("transport: %s: %s", type(error).__name__, error)
     for result in await asyncio.gather(*ending, return_exceptions=True):
