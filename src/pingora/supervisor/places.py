@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
 AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
+BEGUN, RUNNING = "pingora_requests_total", "pingora_requests_active"
 
 
 class Places:
@@ -137,5 +138,12 @@ class Places:
         if worker.pid and status is not None:
             ours.statistics[0].count(AGENTS_DIED if worker.number == AGENT else WORKERS_DIED)
             when = f"in {delay:.1f} s" if delay else "now"
-            say(f"worker {worker.pid} {describe(status)}, starting another {when}")
+            did = f"; {requests_of(worker)}" if worker.is_serving and worker.number != AGENT else ""
+            say(f"worker {worker.pid} {describe(status)}, starting another {when}{did}")
         asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
+
+
+def requests_of(worker: Worker) -> str:
+    """Say what a worker that has ended had begun, and what it had in hand: it counted in memory that outlives it."""
+    n_begun = worker.last.get(BEGUN, 0) - worker.base.get(BEGUN, 0)
+    return f"requests begun: {n_begun}, running: {worker.last.get(RUNNING, 0)}"

@@ -25,6 +25,7 @@ class Worker:
         self.stuck_since = 0.0
         self.block = 0  # where it counts, and what was counted there before it
         self.base: dict[str, int] = {}
+        self.last: dict[str, int] = {}  # what had been counted there when it ended
         self.started_at = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.refuses: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # it accepts nobody any more

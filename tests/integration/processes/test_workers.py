@@ -1,5 +1,6 @@
 """Worker processes: replaced when they die, none left behind."""
 
+import contextlib
 import json
 import os
 import re
@@ -68,7 +69,23 @@ def test_a_worker_that_is_killed_is_replaced(start):
     assert second != first
     code, _, errors = proxy.end()
     assert code == 0
-    assert f"pingora: worker {first} was killed by SIGKILL, starting another now\n" in errors
+    assert f"pingora: worker {first} was killed by SIGKILL, starting another now; " in errors
+
+
+def test_a_worker_that_is_killed_leaves_in_the_log_how_many_requests_it_had_begun_and_how_many_ran(start):
+    proxy = start("--workers", "1")
+    with contextlib.ExitStack() as clients:
+        for n_before, n_running in ((2, 2), (1, 0)):
+            for _ in range(n_before):
+                worker = proxy.get()
+            for _ in range(n_running):
+                clients.enter_context(proxy.send("/slow"))
+                assert proxy.process.stdout.readline() == "slow\n"
+            os.kill(worker, signal.SIGKILL)
+            wait_until(lambda worker=worker: not is_running(worker))
+    _, _, errors = proxy.end()
+    ends = re.findall(r"starting another now; requests begun: (\d+), running: (\d+)\n", errors)
+    assert ends == [("4", "2"), ("1", "0")], "the second one is told apart from the first, whose numbers it goes on with"
 
 
 def test_workers_that_die_at_start_are_started_again_more_and_more_slowly(start):
