@@ -85,7 +85,7 @@ def test_a_worker_that_is_killed_leaves_in_the_log_how_many_requests_it_had_begu
             wait_until(lambda worker=worker: not is_running(worker))
     _, _, errors = proxy.end()
     ends = re.findall(r"starting another now; requests begun: (\d+), running: (\d+)\n", errors)
-    assert ends == [("4", "2"), ("1", "0")], "the second one is told apart from the first, whose numbers it goes on with"
+    assert ends == [("4", "2"), ("1", "0")], "the second goes on with the numbers of the first, and is told apart"
 
 
 def test_workers_that_die_at_start_are_started_again_more_and_more_slowly(start):
