@@ -13,12 +13,13 @@ from conversations import Forwarding, wait_until
 from inside import RESET, settle
 from strict_origin import StrictOrigin
 
-from pingora import Response
+from pingora import Limits, Response
 from pingora.testing import read_all
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
+CLOSED_LINGERING = 'pingora_connections_closed_total{reason="lingering"}'
 SENT = 400_000  # more than the kernel keeps where nobody reads, less than the whole body
 
 
@@ -103,6 +104,18 @@ def test_a_client_that_sends_for_longer_than_an_answer_lingers_reads_it(proxy_fa
             time.sleep(0.4)  # a little longer in all than a quiet connection lingers
             client.sendall(b"x" * 1000)
         assert read_all(client).endswith(b"\r\n\r\nbig")
+    wait_until(lambda: proxy.serving.counters["pingora_connections_open"] == 0)
+    assert proxy.serving.counters[CLOSED_LINGERING] == 0
+
+
+def test_a_client_that_sends_on_for_ever_behind_its_answer_is_closed_and_counted(proxy_factory):
+    proxy = proxy_factory(Refuses("127.0.0.1:1"), Limits(body_timeout=0.3))
+    with proxy.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                client.sendall(bytes(1000))
+    wait_until(lambda: proxy.serving.counters[CLOSED_LINGERING] == 1)
 
 
 def test_bytes_behind_an_early_answer_are_never_a_request(proxy_factory, origin_factory):

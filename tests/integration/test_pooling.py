@@ -130,6 +130,7 @@ def test_the_pool_keeps_so_many_and_closes_what_is_beyond(proxy_factory, origin_
         (service,) = proxy.serving.services
         wait_until(lambda: proxy.serving.activity()[1] == 0)
         assert (origin.n_connections, service.n_idle_upstream) == (n_clients, N_IDLE)
+        assert proxy.serving.counters['pingora_upstream_connections_closed_total{reason="pool_full"}'] == 8
         for client in clients:
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert client.recv(1000).endswith(b"hello")

@@ -5,14 +5,14 @@ from pingora_c.proxy.failure cimport FAILURE_END, OK, failure_reason, is_upstrea
 from pingora_c.proxy.refusal cimport REFUSAL_END, refusal_reason
 from pingora_c.stats.counters cimport (
     ACCEPT_PAUSES, ANSWERS, ATTEMPTS, ATTEMPT_FAILURES, BUFFERS_HELD, CLIENTS_REFUSED, CLOSED_FLOOD, CLOSED_HALF,
-    CLOSED_HANDSHAKE, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED,
-    CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
+    CLOSED_HANDSHAKE, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_LINGERING, CLOSED_READS_SLOWLY, CLOSED_REQUESTS,
+    CLOSED_STALLED, CONNECTIONS_ACCEPTED, CONNECTIONS_OPEN,
     COUNTER_END, ENDPOINT_OUTAGES, ENDPOINT_RETURNS, FAILURES, FAILURE_ROOM, H2_CONNECTIONS_OPEN, H2_CONNECTS,
     H2_GOAWAYS, H2_GUARDED, H2_PING_TIMEOUTS, H2_REFUSED_STREAMS,
     H2_WAITS, HANDSHAKES, HANDSHAKE_FAILURES, HTTP2_CONNECTIONS,
     LOOP_BLOCKED, PROXY_HEADERS, PROXY_REFUSALS, PROXY_REFUSAL_ROOM, REFUSALS, REFUSAL_ROOM, REPLAYS_GIVEN_UP,
     REQUESTS, REQUESTS_ACTIVE, RETRIES, TCP_RECEIVED, TCP_SENT, TCP_SESSIONS, TCP_SESSIONS_ACTIVE,
-    UPSTREAMS_CLOSED_IDLE, UPSTREAM_IDLE,
+    UPSTREAMS_CLOSED_FULL, UPSTREAMS_CLOSED_IDLE, UPSTREAM_IDLE,
 )
 
 # What the tables of the codecs hold beside refusals of requests.
@@ -40,6 +40,7 @@ cdef tuple make_names():
     names[<int>CLOSED_REQUESTS] = 'pingora_connections_closed_total{reason="connection_requests"}'
     names[<int>CLOSED_HANDSHAKE] = 'pingora_connections_closed_total{reason="handshake_timeout"}'
     names[<int>CLOSED_HALF] = 'pingora_connections_closed_total{reason="half_close"}'
+    names[<int>CLOSED_LINGERING] = 'pingora_connections_closed_total{reason="lingering"}'
     names[<int>CLOSED_FLOOD] = 'pingora_connections_closed_total{reason="http2_flood"}'
     names[<int>CLOSED_HTTP2_ERROR] = 'pingora_connections_closed_total{reason="http2_error"}'
     names[<int>HTTP2_CONNECTIONS] = "pingora_http2_connections_total"
@@ -56,6 +57,7 @@ cdef tuple make_names():
     names[<int>TCP_RECEIVED] = 'pingora_tcp_bytes_total{direction="received"}'
     names[<int>TCP_SENT] = 'pingora_tcp_bytes_total{direction="sent"}'
     names[<int>UPSTREAMS_CLOSED_IDLE] = 'pingora_upstream_connections_closed_total{reason="idle_timeout"}'
+    names[<int>UPSTREAMS_CLOSED_FULL] = 'pingora_upstream_connections_closed_total{reason="pool_full"}'
     names[<int>REPLAYS_GIVEN_UP] = "pingora_replays_given_up_total"
     names[<int>LOOP_BLOCKED] = "pingora_loop_blocked_total"
     names[<int>H2_CONNECTS] = "pingora_upstream_h2_connections_total"

@@ -23,7 +23,7 @@ cdef class H1Server(ServerConnection):
     cdef size_t head_seen          # bytes of the incomplete head already shown to the parser
     # of a tunnel: bytes read and written when it was looked at last; while DRAINING: bytes of the body still to come
     cdef uint64_t moved_before
-    cdef uint64_t linger_end_us    # when lingering ends at the latest
+    cdef uint64_t linger_end_ms    # when lingering ends at the latest
     cdef uint32_t n_exchanges
     cdef uint8_t state             # ServerState
     cdef uint8_t quiet_quarters    # of a tunnel: times it was looked at since something moved

@@ -5,7 +5,6 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp, memset
 from pingora_c.base.ascii cimport is_token
-from pingora_c.base.clock cimport now_us
 from pingora_c.base.span cimport Span
 from pingora_c.h1.encode cimport (
     FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Outgoing, encode_response, response_room,
@@ -31,7 +30,9 @@ from pingora_c.proxy.refusal cimport (
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport HIGH_WATER
-from pingora_c.stats.counters cimport ANSWERS, CLOSED_HALF, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_REQUESTS, REFUSALS
+from pingora_c.stats.counters cimport (
+    ANSWERS, CLOSED_HALF, CLOSED_HANDSHAKE, CLOSED_IDLE, CLOSED_LINGERING, CLOSED_REQUESTS, REFUSALS,
+)
 
 cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -298,16 +299,16 @@ cdef class H1Server(ServerConnection):
             self.close()
             return
         self.state = SERVER_LINGERING
-        self.linger_end_us = now_us() + <uint64_t>1000 * LINGER_MOST_MS
+        self.linger_end_ms = self.reactor.now_ms + min(<uint32_t>LINGER_MOST_MS, self.application.limits.body_ms)
         self.transport.shutdown()
-        self.arm(LINGER_MS)
+        self.keep_lingering()
         self.resume()
 
     cdef void keep_lingering(self) noexcept:
         """A client that goes on sending has not seen the answer yet; closing now would take it back with a reset."""
-        cdef uint64_t at_us = now_us()
-        if self.state == SERVER_LINGERING and at_us < self.linger_end_us:
-            self.arm(<uint32_t>min(<uint64_t>LINGER_MS, (self.linger_end_us - at_us) // 1000 + 1))
+        cdef uint64_t at_ms = self.reactor.now_ms
+        if self.state == SERVER_LINGERING and at_ms < self.linger_end_ms:
+            self.arm(<uint32_t>min(<uint64_t>LINGER_MS, self.linger_end_ms - at_ms))
 
     cdef void watch_tunnel(self) noexcept:
         """Cut a tunnel in which nothing moves for tunnel_ms, seen four times in that time."""
@@ -397,6 +398,8 @@ cdef class H1Server(ServerConnection):
                 self.reactor.counted[<int>CLOSED_HANDSHAKE] += 1
             elif self.state == SERVER_IDLE:
                 self.reactor.counted[<int>CLOSED_IDLE] += 1
+            elif self.state == SERVER_LINGERING and self.reactor.now_ms >= self.linger_end_ms:
+                self.reactor.counted[<int>CLOSED_LINGERING] += 1
             self.close()
 
 

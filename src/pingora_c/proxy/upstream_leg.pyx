@@ -23,7 +23,7 @@ from pingora_c.proxy.failure cimport (
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED,
     UPSTREAM_WRITE_TIMEOUT,
 )
-from pingora_c.stats.counters cimport UPSTREAMS_CLOSED_IDLE
+from pingora_c.stats.counters cimport UPSTREAMS_CLOSED_FULL, UPSTREAMS_CLOSED_IDLE
 from pingora_c.upstream.peer cimport finish_dial
 
 cdef enum:
@@ -368,6 +368,7 @@ cdef class H1ClientStream(H1Stream):
         cdef bint is_kept = False
         try:
             is_kept = client.pool.give(client.key, client)
+            client.reactor.counted[<int>UPSTREAMS_CLOSED_FULL] += not is_kept
         except:
             pass   # ignored: no memory for the pool's entry, the connection is closed instead
         if not is_kept:

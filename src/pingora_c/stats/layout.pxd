@@ -68,6 +68,7 @@ cdef enum Counter:
     HTTP2_CONNECTIONS          # connections that turned out to be of HTTP/2
     CLOSED_HANDSHAKE           # the same, after Limits.handshake_timeout
     CLOSED_HALF                # the same, whose client ended its side: ProxyHttp.abort_on_half_close
+    CLOSED_LINGERING           # the same, which sent on behind its last answer for too long
     HANDSHAKES                 # of TLS with clients that succeeded
     HANDSHAKE_FAILURES         # that one side gave up
     PROXY_HEADERS              # of the PROXY protocol that introduced a client
@@ -87,6 +88,7 @@ cdef enum Counter:
     H2_PING_TIMEOUTS           # connections to upstreams that answered no PING
     H2_GUARDED                 # connections to upstreams ended for floods
     UPSTREAMS_CLOSED_IDLE      # connections to upstreams closed after HttpPeer.idle_timeout
+    UPSTREAMS_CLOSED_FULL      # the same, for which the pool had no room
     REPLAYS_GIVEN_UP           # requests whose body passed RetryPolicy.replay_bytes: not tried again
     FAILURES                   # + FailureKind: sessions that ended, OK for those that did not fail
     ATTEMPT_FAILURES = FAILURES + FAILURE_ROOM     # + FailureKind: attempts that failed, tried again or not
