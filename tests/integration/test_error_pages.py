@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 import os
+import socket
 
 import pytest
 from conversations import GET, Forwarding, post
 
 from pingora import Limits, Response, Server, serve
 from pingora.serving import Serving
+from pingora.testing import read_all
 from pingora_c.log.writer import LogWriter
 
 NOBODY = "127.0.0.1:1"
@@ -82,6 +84,42 @@ def test_a_large_page_arrives_whole():
     page = os.urandom(3_000_000)
     for request in (GET, NO_HOST):
         assert asked(request, error_pages={502: page, 400: page})[2] == page
+
+
+def test_a_large_page_arrives_whole_although_the_client_reads_only_when_it_has_sent_its_body():
+    """More than both sockets take of either: each side would wait until the other one reads."""
+    page = os.urandom(8 << 20)
+
+    def upload(address):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), 30) as client:
+            client.sendall(post(bytes(32 << 20)))
+            return read_all(client)
+
+    async def main():
+        limits = Limits(body_bytes=1000, write_timeout=5)
+        async with serve(Forwarding(NOBODY), limits=limits, error_pages={413: page}) as serving:
+            return await asyncio.to_thread(upload, serving.address)
+
+    assert asyncio.run(main()).endswith(b"\r\n\r\n" + page)
+
+
+@pytest.mark.parametrize("size", [15_000, 8 << 20])
+def test_a_client_that_is_turned_away_has_a_whole_answer_whatever_the_size_of_the_page(size):
+    page = os.urandom(size)
+
+    async def main():
+        limits = Limits(client_connections=1)
+        async with serve(Forwarding(NOBODY), limits=limits, error_pages={503: page}) as serving:
+            host, _, port = serving.address.rpartition(":")
+            _, first = await asyncio.open_connection(host, int(port))
+            answer = await ask(serving, b"")  # a request that comes too late would reset it
+            first.close()
+            return answer
+
+    head, _, body = asyncio.run(main()).partition(b"\r\n\r\n")
+    assert b"\r\nContent-Length: %d\r\n" % len(body) in head
+    assert body == (page if size < 16_000 else b"503 client_connections\n")
 
 
 def test_a_page_for_head_has_no_body():

@@ -263,6 +263,8 @@ cdef class H1Server(ServerConnection):
             return
         if not reusable or self.is_broken or self.saw_eof:
             self.begin_close()
+            if self.is_sending and self.state == SERVER_FLUSHING:
+                self.resume()      # a client that reads only when all was sent would wait for us, and we for it
             return
         if stream.body_done:
             self.be_idle()

@@ -7,6 +7,7 @@ from pingora_c.proxy.response cimport Response
 
 cdef enum:
     PAGE_HEAD_ROOM = 16384       # of a configured page's head
+    LAST_ANSWER_MOST = 16384     # of a last answer, head included: a new socket takes that at once
 
 
 @cython.final
@@ -18,5 +19,7 @@ cdef class ErrorPages:
     # `response` if there is no reason (NULL) or no field that tells it, else a copy with it: a hook may keep its
     # Response and use it again.
     cdef Response with_reason(self, Response response, const char* reason)
-    # The page with the reason as an answer of HTTP/1.1 that ends its connection.
+    cdef Response plain_page(self, int status, const char* reason)     # the one that nobody configured
+    # The page with the reason as an answer of HTTP/1.1 that ends its connection, for a single write: if it is larger
+    # than LAST_ANSWER_MOST, the plain page in its place.
     cdef bytes last_answer(self, int status, const char* reason)

@@ -34,8 +34,9 @@ cdef class ErrorPages:
 
     cdef Response page(self, int status, const char* reason):
         cdef Response configured = self.pages.get(status)
-        if configured is not None:
-            return configured.copy()
+        return self.plain_page(status, reason) if configured is None else configured.copy()
+
+    cdef Response plain_page(self, int status, const char* reason):
         headers = {"content-type": "text/plain"}
         if status == 405:
             headers["allow"] = FORWARDED_METHODS      # RFC 9110 §15.5.6
@@ -53,8 +54,11 @@ cdef class ErrorPages:
 
     cdef bytes last_answer(self, int status, const char* reason):
         cdef Response page = self.with_reason(self.page(status, reason), reason)
-        cdef bytes room = PyBytes_FromStringAndSize(NULL, response_room(page.head))
+        cdef bytes room
         cdef Outgoing how
+        if response_room(page.head) + len(<bytes>page.body) > LAST_ANSWER_MOST:
+            page = self.with_reason(self.plain_page(status, reason), reason)
+        room = PyBytes_FromStringAndSize(NULL, response_room(page.head))
         memset(&how, 0, sizeof(how))
         how.framing = FRAME_LENGTH
         how.length = PyBytes_GET_SIZE(page.body)
