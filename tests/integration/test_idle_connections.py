@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 
 import pytest
 from apart import Apart, descriptors
@@ -13,27 +14,39 @@ from recovery import most_left
 N_CLIENTS = 9000
 N_ENCRYPTED = 500
 N_BEFORE = 1000  # from here on memory is measured: what is needed once is there
+N_QUIET = 2000  # whose processor time is measured
+QUIET_S = 5
+MOST_SHARE = 0.01
 MOST_BYTES = 1024  # of memory per connection (security.md, F31)
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.fixture
-def many():
-    """Clients that had an answer: `many(proxy, count)`."""
-    with descriptors(N_CLIENTS + 500) as is_permitted, contextlib.ExitStack() as clients:
+def clients():
+    """What closes clients at the end."""
+    with contextlib.ExitStack() as open_clients:
+        yield open_clients
+
+
+def connect(clients, proxy, count):
+    """Open connections that have had an answer."""
+    opened = [clients.enter_context(proxy.connect(30)) for _ in range(count)]
+    for client in opened:
+        client.sendall(GET)
+    for client in opened:
+        assert client.recv(4096).endswith(b"hello")
+    return opened
+
+
+@pytest.fixture
+def many(clients):
+    """The same as `many(proxy, count)`, where N_CLIENTS are permitted."""
+    with descriptors(N_CLIENTS + 500) as is_permitted:
         if not is_permitted:
             pytest.skip(f"the hard limit of descriptors is below {N_CLIENTS + 500}")
-
-        def connect(proxy, count):
-            opened = [clients.enter_context(proxy.connect(30)) for _ in range(count)]
-            for client in opened:
-                client.sendall(GET)
-            for client in opened:
-                assert client.recv(4096).endswith(b"hello")
-            return opened
-
-        yield connect
+        yield lambda proxy, count: connect(clients, proxy, count)
+        clients.close()
 
 
 @pytest.fixture
@@ -66,6 +79,36 @@ def test_they_cost_little_memory_others_are_served_and_a_stop_ends_them(start, m
         assert client.recv(4096).endswith(b"hello")
     assert proxy.stop() == 0
     assert {client.recv(1) for client in clients} == {b""}, "ended, not reset"
+
+
+def test_they_take_no_processor_time(clients, tmp_path, origin_factory):
+    """Beside what a worker takes that has none; security.md, F31 allows 1 %."""
+    with descriptors(N_QUIET + 500) as is_permitted, contextlib.ExitStack() as running:
+        if not is_permitted:
+            pytest.skip(f"the hard limit of descriptors is below {N_QUIET + 500}")
+        origin = origin_factory(HELLO)
+        proxy = running.enter_context(contextlib.closing(Apart.quiet(tmp_path, [origin.address], "keep_alive=600")))
+        without = time_taken(proxy)
+        for n in batches(N_QUIET):
+            connect(clients, proxy, n)
+        assert proxy.n_clients() >= N_QUIET
+        assert time_taken(proxy) <= 2 * without + MOST_SHARE * QUIET_S
+        assert proxy.n_clients() >= N_QUIET
+
+
+def time_taken(proxy):
+    """Processor time of the worker in QUIET_S seconds in which it has nothing to do."""
+    wait_until(lambda: is_at_rest(proxy))
+    before = proxy.cpu_seconds()
+    time.sleep(QUIET_S)
+    return proxy.cpu_seconds() - before
+
+
+def is_at_rest(proxy):
+    """Whether it has given back what it can: a second in which it took little."""
+    before = proxy.cpu_seconds()
+    time.sleep(1)
+    return proxy.cpu_seconds() - before <= 0.05
 
 
 def test_the_keep_alive_limit_ends_each(start, many):
