@@ -115,6 +115,7 @@ MODULES = [
     "proxy.h2_incoming",
     "proxy.pace",
     "proxy.h2_stream",
+    "proxy.h2_limits",
     "proxy.h2_server",
     "proxy.upstream_leg",
     "proxy.h2_request",

@@ -55,7 +55,6 @@ cdef class H2Server(H2Carrier):
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept
     cdef void fail_streams(self, int kind) noexcept
-    cdef uint32_t sweep_ms(self) noexcept
     cdef void sweep(self) noexcept
     cdef void look_at(self, H2ServerStream stream) noexcept
     cdef void go_idle(self) noexcept

@@ -4,12 +4,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 from cpython.set cimport PySet_GET_SIZE
-from libc.string cimport memset
 from pingora_c.h1.framing cimport BODY_NONE
 from pingora_c.h1.head cimport H1_HEAD_TOO_LARGE, H1_TOO_MANY_FIELDS
 from pingora_c.h2.answer cimport submit_answer
-from pingora_c.h2.guard cimport GuardLimits
-from pingora_c.h2.section cimport SECTION_BYTES_MAX
 from pingora_c.h2.session cimport (
     H2_CANCEL, H2_ENHANCE_YOUR_CALM, H2_INTERNAL_ERROR, H2_NO_ERROR, H2_REFUSED_STREAM,
 )
@@ -17,12 +14,11 @@ from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
-from pingora_c.proxy.failure cimport (
-    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_READS_SLOWLY, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, TUNNEL_TIMEOUT,
-)
+from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, OK
 from pingora_c.proxy.h2_incoming cimport read_request
+from pingora_c.proxy.h2_limits cimport overdue, session_limits, sweep_ms
 from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
-from pingora_c.proxy.pace cimport STALL_NONE, STALL_WHOLE, came_too_slowly, is_still, pace_begin, pace_came, stalls
+from pingora_c.proxy.pace cimport pace_begin, pace_came
 from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
@@ -40,29 +36,6 @@ cdef enum:
     ROUNDS = 4                 # of framing and writing in one entry
     LINGER_MS = 2000
     DRAIN_MS = 1000            # from the first GOAWAY to the last: requests that were on their way have come
-    SWEEP_LEAST_MS = 10
-    SWEEP_MOST_MS = 1000
-    CONNECTION_WINDOW = 1048576
-    STREAMS = 128              # where the limit says only that plain connections have none
-    RESETS_PER_SECOND = 33
-
-
-cdef int set_limits(ServerSession session, const ServerLimits* limits) noexcept:
-    memset(&session.limits, 0, sizeof(session.limits))
-    session.limits.head_bytes = limits.head_bytes
-    session.limits.fields = limits.fields
-    session.limits.window = limits.http2_window
-    session.limits.connection_window = max(<uint32_t>CONNECTION_WINDOW, limits.http2_window)
-    session.limits.streams = limits.http2_streams if limits.http2_streams else STREAMS
-    session.limits.connects = True
-    session.limits.resets = limits.http2_resets
-    session.limits.resets_per_second = RESETS_PER_SECOND
-    session.limits.guard = GuardLimits(
-        burst=1000, per_second=100, empty_data=10, continuations=8, section_bytes=SECTION_BYTES_MAX,
-        priorities=100 + 2 * limits.http2_streams, updates=100 + 2 * limits.http2_streams, updates_per_data=10,
-        earns_by_head=False,
-    )
-    return 0
 
 
 @cython.final
@@ -111,7 +84,7 @@ cdef class H2Server(H2Carrier):
         self.promises = Allowance.__new__(Allowance)
         session.server = <void*>self
         session.now_ms = old.reactor.now_ms
-        set_limits(session, &old.application.limits)
+        session_limits(&session.limits, &old.application.limits)
         session.begin(True)
         session.guard.heads_left = HEADS_PER_TURN
         self.session = session
@@ -527,15 +500,10 @@ cdef class H2Server(H2Carrier):
         if not self.is_sweeping:
             self.arm(self.application.limits.keep_alive_ms)
 
-    cdef uint32_t sweep_ms(self) noexcept:
-        cdef const ServerLimits* limits = &self.application.limits
-        cdef uint32_t least = min(min(limits.body_ms, limits.write_ms), min(limits.tunnel_ms, limits.head_ms)) // 4
-        return min(max(least, <uint32_t>SWEEP_LEAST_MS), <uint32_t>SWEEP_MOST_MS)
-
     cdef void sweep(self) noexcept:
         """Look at the streams from time to time, while there are any."""
         self.is_sweeping = True
-        self.arm(self.sweep_ms())
+        self.arm(sweep_ms(&self.application.limits))
 
     cdef void on_timeout(self) noexcept:
         cdef uint64_t now_ms = self.reactor.now_ms
@@ -576,25 +544,11 @@ cdef class H2Server(H2Carrier):
             self.say_goaway()
 
     cdef void look_at(self, H2ServerStream stream) noexcept:
-        cdef const ServerLimits* limits = &self.application.limits
-        cdef uint64_t now_ms = self.reactor.now_ms
-        cdef bint waits = stream.h2.out.size > 0 and not self.is_blocked
-        cdef int stall
-        if stream.is_tunnel:
-            if is_still(&stream.pace, now_ms, limits.tunnel_ms) and stream.owner is not None:
-                stream.owner.on_failure(True, TUNNEL_TIMEOUT)
+        cdef int kind = overdue(stream, &self.application.limits, self.reactor.now_ms, self.is_blocked)
+        if kind == OK:
             return
-        # while the socket takes nothing, the limit of the connection counts
-        stall = stalls(&stream.pace, now_ms, limits.write_ms, limits.write_rate, waits)
-        if stall != STALL_NONE:
-            if stream.owner is not None:
-                stream.owner.on_failure(True, CLIENT_STALLED if stall == STALL_WHOLE else CLIENT_READS_SLOWLY)
-            else:
-                self.reactor.counted[<int>CLOSED_STALLED if stall == STALL_WHOLE else <int>CLOSED_READS_SLOWLY] += 1
-                self.drop(stream, H2_CANCEL)
-        elif stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
-            pass
-        elif now_ms - stream.pace.seen_ms >= limits.body_ms:
-            stream.owner.on_failure(True, CLIENT_TIMEOUT)
-        elif came_too_slowly(&stream.pace, now_ms, limits.body_ms, limits.body_rate):
-            stream.owner.on_failure(True, CLIENT_TOO_SLOW)
+        if stream.owner is not None:
+            stream.owner.on_failure(True, kind)
+        elif not stream.is_tunnel:
+            self.reactor.counted[<int>CLOSED_STALLED if kind == CLIENT_STALLED else <int>CLOSED_READS_SLOWLY] += 1
+            self.drop(stream, H2_CANCEL)
