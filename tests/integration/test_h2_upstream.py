@@ -229,6 +229,25 @@ def test_an_origin_that_does_not_answer(proxy_factory, h2_origin, name):
     assert answer.endswith(reason + b"\n")
 
 
+FLOODS = {
+    "unknown frames": [b"\0\0\0\x7f\0\0\0\0\0"] * 1100,
+    "answers that wait": [PingFrame(0)] * 300,
+    "entries of SETTINGS": [SettingsFrame(settings=dict.fromkeys(range(100, 133), 1))],
+}
+
+
+@pytest.mark.parametrize("frames", FLOODS.values(), ids=FLOODS)
+def test_an_origin_that_floods_its_connection_is_counted(proxy_factory, h2_origin, frames):
+    def script(peer, number):
+        peer.start()
+        peer.send(*frames)
+        peer.rest()
+
+    proxy = proxy_factory(To(h2_origin.raw(script).address, retry=RetryPolicy(attempts=1)))
+    assert ask(proxy).endswith(b"upstream_bad_head\n")
+    assert proxy.serving.counters["pingora_upstream_h2_floods_total"] == 1
+
+
 def test_an_origin_of_http1_is_a_clear_failure(proxy_factory, origin_factory):
     origin = origin_factory(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     answer = ask(proxy_factory(To(origin.address, retry=RetryPolicy(attempts=1))))

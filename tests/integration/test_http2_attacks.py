@@ -37,6 +37,7 @@ UNREAD_MOST = 1 << 20  # of twenty answers: 760 KiB
 ENDS = ["ENHANCE_YOUR_CALM", "closed"]  # the latter where what the client still sends meets a closed socket
 BREACHES = ["FLOW_CONTROL_ERROR", "PROTOCOL_ERROR", "FRAME_SIZE_ERROR", "STREAM_CLOSED"]
 WINDOW = SettingsFrame.INITIAL_WINDOW_SIZE
+UNKNOWN = b"\0\0\0\x7f\0\0\0\0\0"  # a frame of no type
 
 
 class Answering(ProxyHttp):
@@ -250,6 +251,7 @@ def unread(proxy_factory, origin_factory):
         client.send(WindowUpdateFrame(0, window_increment=2**30))
         client.request()
         wait_still(held)
+        client.proxy = proxy
         yield client
 
 
@@ -259,10 +261,29 @@ def test_a_client_that_does_not_read_gets_two_hundred_answers_later(unread):
     assert unread.is_alive()
 
 
-def test_three_hundred_answers_end_the_connection_of_a_client_that_does_not_read(unread):
-    unread.send(*pings(300))
-    assert unread.goaway() in ENDS
+@pytest.mark.parametrize("frames", [pings(300), [UNKNOWN] * 1001], ids=["answers", "frames"])
+def test_a_flood_of_a_client_that_does_not_read_is_counted_at_once_and_answered_when_it_reads(unread, frames):
+    unread.send(*frames)
+    assert wait_until(lambda: unread.proxy.serving.counters[FLOOD] == 1)
+    assert unread.goaway() == "ENHANCE_YOUR_CALM"
     assert unread.is_closed()
+
+
+def test_a_flood_is_counted_though_its_client_has_left_when_it_is_read(proxy_factory):
+    arrived, left = threading.Event(), threading.Event()
+
+    class Holding(Answering):
+        def request_filter(self, session, ctx):
+            arrived.set()
+            left.wait()  # the worker reads nothing meanwhile
+
+    proxy = proxy_factory(Holding())
+    with FrameClient(proxy) as client:
+        client.request()
+        arrived.wait()
+        client.send(*[UNKNOWN] * 1001)
+    left.set()
+    assert wait_until(lambda: proxy.serving.counters[FLOOD] == 1)
 
 
 def test_priorities_are_limited_and_each_request_gives_two_back(proxy_factory):

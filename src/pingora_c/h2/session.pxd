@@ -76,7 +76,7 @@ cdef class H2Session:
     cdef size_t n_unread           # by the last receive
     cdef size_t held_bytes         # of the pool's memory, in bodies that wait, of all streams
     cdef bint in_call              # inside nghttp2
-    cdef uint32_t guarded          # by which the guard or the limit of a section ended the connection, else 0
+    cdef uint32_t guarded          # by which the guard, or another limit on what comes, ended the connection, else 0
     cdef bint has_settings         # the peer's SETTINGS came
     cdef bint is_going             # GOAWAY was received or sent: no further stream
     cdef uint32_t highest_id       # server: of a stream that the client opened

@@ -372,11 +372,13 @@ cdef class H2Client(Connection):
     cdef void give_up(self) noexcept:
         """The session takes nothing more. A GOAWAY that says why was framed."""
         cdef str trouble = "the upstream breaks the rules of HTTP/2"
+        cdef bint is_flood = (self.session.guarded == <uint32_t>H2_ENHANCE_YOUR_CALM
+                              or self.session.sent_goaway_code == <uint32_t>H2_ENHANCE_YOUR_CALM)    # nghttp2 says so
         self.flush()
-        if self.session.guarded:
+        if is_flood:
+            trouble = "the upstream floods the connection"
+        if is_flood or self.session.guarded:
             self.reactor.counted[<int>H2_GUARDED] += 1
-            if self.session.guarded == <uint32_t>H2_ENHANCE_YOUR_CALM:
-                trouble = "the upstream floods the connection"
         self.end(UPSTREAM_BAD_HEAD, trouble)
 
     cdef void on_end(self, int code) noexcept:

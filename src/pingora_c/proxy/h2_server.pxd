@@ -30,7 +30,7 @@ cdef class H2Server(H2Carrier):
     cdef uint64_t head_since_ms    # since when a field section is incomplete, 0: none is
     cdef uint64_t idle_since_ms    # since when there is no stream
     cdef bint said_goaway          # the last one
-    cdef bint is_ending            # the session is at its end
+    cdef bint is_ending            # the session is at its end, and why was counted
     cdef bint is_sweeping          # the timer is set to look at the streams, else to the end of idleness
     # Begin on the connection that `old` was: its socket, its client. `data` was read from it. Raises MemoryError.
     cdef int take_over(self, ServerConnection old) except -1
@@ -42,6 +42,7 @@ cdef class H2Server(H2Carrier):
     cdef void take_close(self, H2ServerStream stream, uint32_t code) noexcept
     cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept
     # -- private
+    cdef void count_end(self, uint32_t code) noexcept      # for what the client did: H2Code
     cdef void take_head(self, int32_t stream_id, bint is_end, int refusal) noexcept
     cdef void take_trailers(self, H2ServerStream stream, bint is_over) noexcept
     cdef H2ServerStream new_stream(self, int32_t stream_id)

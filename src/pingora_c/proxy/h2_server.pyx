@@ -45,6 +45,8 @@ cdef class ServerSession(H2Session):
 
     cdef bint has_room(self) noexcept:
         cdef H2Server server = <H2Server>self.server
+        if server.is_ending:
+            return True        # for GOAWAY, and the little that goes before it: no DATA follows `terminate`
         return server.out.size < ROOM and not (server.is_blocked and server.out.size > HIGH_WATER)
 
     cdef void on_section(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept:
@@ -107,9 +109,11 @@ cdef class H2Server(H2Carrier):
             return size
         self.session.now_ms = self.reactor.now_ms
         code = self.session.receive(data, size)
+        if code < 0:
+            self.is_ending = True
+            self.count_end(self.session.guarded)
         if self.is_closed:
             return size
-        self.is_ending = code < 0
         if self.session.section.bytes == NULL:
             self.head_since_ms = 0
         elif self.head_since_ms == 0:
@@ -147,10 +151,8 @@ cdef class H2Server(H2Carrier):
         if self.is_closed:
             return
         if code < 0 or self.is_ending or self.session.is_over():
-            if self.session.sent_goaway_code == H2_ENHANCE_YOUR_CALM:
-                self.reactor.counted[<int>CLOSED_FLOOD] += 1
-            else:
-                self.reactor.counted[<int>CLOSED_HTTP2_ERROR] += self.session.sent_goaway_code > 0
+            if not self.is_ending and self.session.sent_goaway_code:
+                self.count_end(self.session.sent_goaway_code)     # nghttp2 found why
             self.fail_streams(CLIENT_GONE)
             self.begin_close()
             return
@@ -160,6 +162,10 @@ cdef class H2Server(H2Carrier):
             self.relieve()
         if PySet_GET_SIZE(self.streams) == 0 and self.said_goaway:
             self.begin_close()
+
+    cdef void count_end(self, uint32_t code) noexcept:
+        cdef int reason = CLOSED_FLOOD if code == H2_ENHANCE_YOUR_CALM else CLOSED_HTTP2_ERROR
+        self.reactor.counted[reason] += 1
 
     cdef bint reset_answered(self) noexcept:
         """Streams whose answer has ended before their request: the client may stop (RFC 9113 §8.1)."""

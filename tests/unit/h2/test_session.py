@@ -341,3 +341,10 @@ def test_every_frame_type_byte_by_byte_gives_what_it_gives_whole():
         body = b"".join(event[2] for event in probe.events if event[0] == "data")
         seen.append(([event for event in probe.events if event[0] != "data"], body))
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_what_is_no_preface_is_no_flood():
+    probe = Probe(True)
+    assert not probe.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    probe.drain()
+    assert (probe.state["goaway_code"], probe.state["is_guarded"]) == (PROTOCOL_ERROR, False)
