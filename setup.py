@@ -61,6 +61,7 @@ MODULES = [
     "h2.section",
     "h2.guard",
     "h2.memory",
+    "h2.priority",
     "h2.settings",
     "h2.session",
     "h2.answer",

@@ -116,3 +116,23 @@ def test_priority_update_makes_streams_take_turns(serve):
 
 def test_priority_update_may_come_before_its_request(serve):
     assert one_by_one(serve(None, None, None, early=[priority_update(7, "u=0")])) == [7, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("early", "streams"),
+    [
+        pytest.param([(7, "u=0")], [7, 3, 5], id="it goes before the request's own field"),
+        pytest.param([(7, "u=6"), (7, "u=0")], [7, 3, 5], id="the last one counts"),
+        pytest.param([(7, "nonsense(")], [3, 5, 7], id="what is wrong is as if it was not there"),
+        pytest.param([(7, "u=0"), *[(i, "i") for i in range(101, 131, 2)]], [7, 3, 5], id="sixteen are kept"),
+        pytest.param([(7, "u=0"), *[(i, "i") for i in range(101, 133, 2)]], [3, 5, 7], id="beyond them the last"),
+    ],
+)
+def test_priority_update_before_its_request(serve, early, streams):
+    order = serve("u=1", "u=2", "u=7", early=[priority_update(*update) for update in early])
+    assert one_by_one(order) == streams
+
+
+def test_priority_update_counts_after_one_that_came_early(serve):
+    order = serve("u=1", "u=2", "u=7", early=[priority_update(7, "u=0")], updates=[priority_update(7, "u=6")])
+    assert one_by_one(order) == [3, 5, 7]

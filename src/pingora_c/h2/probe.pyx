@@ -10,11 +10,12 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from pingora_c.base.span cimport Span
 from pingora_c.h2.guard cimport FrameGuard, GuardLimits, guard_begin, guard_read
+from pingora_c.h2.priority cimport read_priority
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.h2.session cimport H2Session, H2Stream
 from pingora_c.http.field cimport Field
 from pingora_c.http.trailers cimport Trailers
-from pingora_c.lib.nghttp2 cimport NGHTTP2_NV_FLAG_NONE, nghttp2_nv
+from pingora_c.lib.nghttp2 cimport NGHTTP2_NV_FLAG_NONE, nghttp2_extpri, nghttp2_nv
 from pingora_c.mem.byte_queue cimport ByteQueue, queue_drop, queue_free, queue_front, queue_push
 
 
@@ -278,6 +279,19 @@ cdef class GuardProbe:
             data += used
             size -= used
         return code
+
+
+def priority_of(piece):
+    """Read a priority field: (urgency, whether it is incremental), None for one to be passed over."""
+    cdef nghttp2_extpri read
+    cdef Py_buffer view
+    PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
+    try:
+        if not read_priority(<const uint8_t*>view.buf, <size_t>view.len, &read):
+            return None
+        return read.urgency, bool(read.inc)
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef Py_ssize_t fill(nghttp2_nv* rows, list fields) except -1:

@@ -16,6 +16,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from pingora_c.h2.guard cimport FrameGuard, GuardLimits
 from pingora_c.h2.memory cimport SessionMemory
+from pingora_c.h2.priority cimport EarlyPriorities
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.lib.nghttp2 cimport nghttp2_nv, nghttp2_session
@@ -72,6 +73,7 @@ cdef class H2Session:
     cdef H2Limits limits
     cdef FieldSection section
     cdef FrameGuard guard
+    cdef EarlyPriorities early     # server: of streams that the client has not opened
     cdef uint64_t now_ms           # set by the owner before receive
     cdef size_t n_unread           # by the last receive
     cdef size_t held_bytes         # of the pool's memory, in bodies that wait, of all streams

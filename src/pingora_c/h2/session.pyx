@@ -1,6 +1,7 @@
 """HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
 from pingora_c.h2.guard cimport guard_begin, guard_read, guard_sent_data
 from pingora_c.h2.memory cimport memory_begin, memory_end, memory_rest
+from pingora_c.h2.priority cimport apply_early, priority_came
 from pingora_c.h2.settings cimport make_option, submit_settings
 from pingora_c.h2.section cimport section_add, section_begin, section_free
 from pingora_c.http.field cimport Field
@@ -11,14 +12,14 @@ from pingora_c.lib.nghttp2 cimport (
     NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_NOMEM, NGHTTP2_ERR_PAUSE,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY,
     NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING,
-    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL,
-    NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED, NGHTTP2_WINDOW_UPDATE, nghttp2_data_provider,
-    nghttp2_data_source, nghttp2_frame, nghttp2_frame_hd, nghttp2_nv, nghttp2_option, nghttp2_option_del,
-    nghttp2_session, nghttp2_session_callbacks, nghttp2_session_callbacks_new,
-    nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
-    nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
+    NGHTTP2_PRIORITY_UPDATE, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS,
+    NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED,
+    NGHTTP2_WINDOW_UPDATE, nghttp2_data_provider, nghttp2_data_source, nghttp2_ext_priority_update, nghttp2_frame,
+    nghttp2_frame_hd, nghttp2_nv, nghttp2_option, nghttp2_option_del, nghttp2_session, nghttp2_session_callbacks,
+    nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
+    nghttp2_session_callbacks_set_on_begin_headers_callback, nghttp2_session_callbacks_set_on_data_chunk_recv_callback,
+    nghttp2_session_callbacks_set_on_frame_recv_callback, nghttp2_session_callbacks_set_on_frame_send_callback,
+    nghttp2_session_callbacks_set_on_header_callback, nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
     nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
     nghttp2_session_callbacks_set_send_data_callback, nghttp2_session_check_request_allowed,
     nghttp2_session_client_new3, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
@@ -107,6 +108,7 @@ cdef int bad_frame_came(nghttp2_session* of, const nghttp2_frame* frame, int cod
 cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
     cdef H2Session self = <H2Session>user
     cdef H2Stream* stream
+    cdef const nghttp2_ext_priority_update* update
     cdef bint is_end = frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
     if frame.hd.type == NGHTTP2_DATA:
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
@@ -114,6 +116,7 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
             self.on_end(stream)
     elif frame.hd.type == NGHTTP2_HEADERS:
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        apply_early(&self.early, of, frame.hd.stream_id)
         if self.section.is_over:
             self.on_section_refused(stream, frame.hd.stream_id, is_end)
         else:
@@ -130,6 +133,9 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
         self.on_goaway(frame.goaway.error_code)
     elif frame.hd.type == NGHTTP2_WINDOW_UPDATE:
         self.on_window()
+    elif frame.hd.type == NGHTTP2_PRIORITY_UPDATE:
+        update = <const nghttp2_ext_priority_update*>frame.ext.payload
+        priority_came(&self.early, of, update, <uint32_t>update.stream_id > self.highest_id)
     elif frame.hd.type == NGHTTP2_PING and frame.hd.flags & <int>NGHTTP2_FLAG_ACK:
         self.on_pong()
     return 0

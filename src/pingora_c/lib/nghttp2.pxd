@@ -182,6 +182,19 @@ cdef extern from "<nghttp2/nghttp2.h>":
         nghttp2_frame_hd hd
         int32_t window_size_increment
 
+    ctypedef struct nghttp2_extension:
+        nghttp2_frame_hd hd
+        void* payload
+
+    ctypedef struct nghttp2_ext_priority_update:
+        int32_t stream_id
+        uint8_t* field_value
+        size_t field_value_len
+
+    ctypedef struct nghttp2_extpri:
+        uint32_t urgency
+        int inc
+
     ctypedef union nghttp2_frame:
         nghttp2_frame_hd hd
         nghttp2_data data
@@ -191,6 +204,7 @@ cdef extern from "<nghttp2/nghttp2.h>":
         nghttp2_ping ping
         nghttp2_goaway goaway
         nghttp2_window_update window_update
+        nghttp2_extension ext
 
     # Callbacks: each is one argument of the setter of its name. They return 0, or an NGHTTP2_ERR_… that ends the call.
     int nghttp2_session_callbacks_new(nghttp2_session_callbacks** callbacks)
@@ -268,6 +282,8 @@ cdef extern from "<nghttp2/nghttp2.h>":
     int nghttp2_session_resume_data(nghttp2_session* session, int32_t stream_id)
     void* nghttp2_session_get_stream_user_data(nghttp2_session* session, int32_t stream_id)
     int nghttp2_session_set_stream_user_data(nghttp2_session* session, int32_t stream_id, void* user_data)
+    int nghttp2_session_change_extpri_stream_priority(nghttp2_session* session, int32_t stream_id,
+                                                      const nghttp2_extpri* extpri, int ignore_client_signal)
     uint32_t nghttp2_session_get_remote_settings(nghttp2_session* session, nghttp2_settings_id id)
     uint32_t nghttp2_session_get_local_settings(nghttp2_session* session, nghttp2_settings_id id)
     uint32_t nghttp2_session_get_next_stream_id(nghttp2_session* session)
