@@ -23,7 +23,7 @@ from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
-from pingora_c.proxy.server_connection cimport ServerConnection, ServerLimits
+from pingora_c.proxy.server_connection cimport ServerConnection
 from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
 from pingora_c.stats.counters cimport (
     ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED,
