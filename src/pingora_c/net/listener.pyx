@@ -49,8 +49,8 @@ cdef class Listener(EventSource):
         cdef int fd, shortage, _turn, burst
         cdef sockaddr_storage address
         cdef socklen_t size
-        # One is there, and being told again costs less than asking in vain: several only when they keep coming. Never of
-        # handshakes: a turn with 64 of them would keep all others waiting for 30 ms, clients in their midst too.
+        # One is there, and being told again costs less than asking in vain: several only when they keep coming. Never
+        # where each begins a handshake: a turn with 64 of them would keep all others waiting for 30 ms.
         self.streak = self.streak + 1 if self.reactor.ticks == self.last_tick + 1 else 0
         self.last_tick = self.reactor.ticks
         burst = 1 if self.streak < STREAK or self.acceptor.accepts_singly else ACCEPTS_PER_TURN
