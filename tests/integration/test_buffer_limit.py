@@ -11,7 +11,7 @@ from inside import narrow, settle
 
 from pingora import Limits, Response
 from pingora.testing import read_all
-from pingora_c.mem.buffer_pool import stats
+from pingora_c.mem.buffer_pool import set_limit, stats
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 LIMIT = 1 << 20
@@ -112,3 +112,57 @@ def test_slow_receivers_hold_no_more_than_the_limit_and_all_is_given_back(before
 def test_with_the_default_a_body_that_is_read_whole_has_room(proxy_factory, size):
     proxy = proxy_factory(Reads("127.0.0.1:1"))
     assert proxy.exchange(post(bytes(size))).endswith(b"hello")
+
+
+ROOM = 16384  # for a head, and not for a body that waits
+
+
+@pytest.fixture
+def restored():
+    """Set the limit of the buffers as it was."""
+    limit = stats()["limit_bytes"]
+    yield
+    set_limit(limit)
+
+
+def test_a_body_that_finds_no_room_while_the_upstream_takes_nothing_fails_at_once(
+    restored, proxy_factory, origin_factory
+):
+    """The upstream knows nothing of it, and waits for the rest: so would we, until read_timeout."""
+    may_send = threading.Event()
+    ended = threading.Event()
+
+    def take_nothing(connection, data):
+        narrow(origin._listener.getsockname())
+        set_limit(held() + ROOM)
+        may_send.set()
+        ended.wait(30)
+
+    origin = origin_factory(take_nothing)
+    proxy = proxy_factory(Forwarding(origin.address))
+    with proxy.connect(20) as client:
+        client.sendall(post(bytes(300_000))[:-300_000])
+        assert may_send.wait(10)
+        with contextlib.suppress(ConnectionError):
+            client.sendall(bytes(300_000))
+        assert read_all(client).startswith(b"HTTP/1.1 503 ")
+    ended.set()
+    assert proxy.serving.counters['pingora_failures_total{reason="no_memory"}'] == 1
+
+
+def test_a_request_whose_interim_answer_finds_no_room_fails(restored, proxy_factory, origin_factory):
+    """A client may wait for it: it is not left out."""
+    has_ended = threading.Event()
+
+    def hint(connection, data):
+        set_limit(held() + 4096)  # for the head that comes, and not for the one that goes on
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        if not connection.recv(1):
+            has_ended.set()
+
+    proxy = proxy_factory(Forwarding(origin_factory(hint).address))
+    with proxy.connect(20) as client:
+        client.sendall(GET)
+        assert not read_all(client).startswith(b"HTTP/1.1 200 ")
+    assert has_ended.wait(10)
+    assert proxy.serving.counters['pingora_failures_total{reason="no_memory"}'] == 1

@@ -46,6 +46,7 @@ cdef class Connection(EventSource):
     cdef flag is_blocked         # the socket takes nothing; an OUT edge will come
     cdef flag watches_writing    # registered for OUT edges: with a handshake, else once it was blocked
     cdef flag is_broken          # a write failed; nothing is written any more
+    cdef flag lacks_memory       # is_broken, since what waits to be written found no room: the peer knows nothing
     cdef flag is_closed
     cdef flag resets             # close with RST
     cdef flag in_turn            # inside read_turn
@@ -101,6 +102,6 @@ cdef class Connection(EventSource):
     cdef int make_room(self) noexcept
     cdef void free_pending(self) noexcept
     cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept
-    cdef void after_write_error(self) noexcept
+    cdef void after_write_error(self, bint lacks_memory) noexcept
     cdef void flush_before_reuse(self) noexcept
     cdef void detach(self) noexcept

@@ -408,7 +408,7 @@ cdef class Connection(EventSource):
                     self.is_blocked = True
                     taken = 0
                 else:
-                    self.after_write_error()
+                    self.after_write_error(False)
                     return
             self.bytes_written += taken
             if <size_t>taken < total:
@@ -420,18 +420,18 @@ cdef class Connection(EventSource):
                 taken = 0
             # spans behind the queued ones that were not (wholly) taken
             if total > queued and not self.copy_rest(spans, count, queued, <size_t>taken):
-                self.after_write_error()
+                self.after_write_error(True)
                 return
         if self.is_blocked and first < n_gather:
             while first < n_gather:
                 if self.write_copy(<char*>gather[first].iov_base, gather[first].iov_len) < 0:
-                    self.after_write_error()
+                    self.after_write_error(True)
                     return
                 first += 1
         if self.is_blocked and not self.watches_writing:
             self.watches_writing = True
             if self.reactor.watch(self, self.transport.fd, EDGES_BOTH) < 0:
-                self.after_write_error()
+                self.after_write_error(True)
                 return
         if self.wants_shutdown and self.out.size == 0:
             self.wants_shutdown = False
@@ -458,8 +458,9 @@ cdef class Connection(EventSource):
             i += 1
         return True
 
-    cdef void after_write_error(self) noexcept:
+    cdef void after_write_error(self, bint lacks_memory) noexcept:
         self.is_broken = True
+        self.lacks_memory = lacks_memory
         queue_free(&self.out)
         self.reactor.make_ready(self)
 

@@ -22,7 +22,7 @@ from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_EOF
 from pingora_c.proxy.error_page cimport ErrorPages
 from pingora_c.proxy.failure cimport (
-    CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, TUNNEL_TIMEOUT,
+    CLIENT_GONE, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, CLIENT_TRUNCATED, NO_MEMORY, TUNNEL_TIMEOUT,
 )
 from pingora_c.proxy.refusal cimport (
     REFUSED_FRAMING, REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
@@ -367,7 +367,7 @@ cdef class H1Server(ServerConnection):
         return (0 if self.stream.body_done else <int64_t>self.stream.body_left) - <int64_t>self.pending_size
 
     cdef void on_broken(self) noexcept:
-        self.fail(CLIENT_GONE)
+        self.fail(NO_MEMORY if self.lacks_memory else CLIENT_GONE)
 
     cdef void fail(self, int kind) noexcept:
         if self.stream is not None and self.stream.owner is not None:

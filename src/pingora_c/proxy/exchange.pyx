@@ -140,7 +140,8 @@ cdef class Exchange(Attempts):
     # -- the answer
 
     cdef void on_interim(self, ResponseHead head) noexcept:
-        self.down.send_interim(head)
+        if self.down.send_interim(head) < 0:
+            self.fail(NO_MEMORY)     # who waits for it would wait on
 
     cdef int add_via(self) noexcept:
         cdef char[VIA_MOST + 4] value

@@ -389,7 +389,7 @@ cdef class H2Client(Connection):
         if not self.saw_eof:
             self.read_turn()
         if not self.is_closed:
-            self.end(UPSTREAM_CLOSED, None)
+            self.end(NO_MEMORY if self.lacks_memory else UPSTREAM_CLOSED, None)
 
     cdef void on_ready(self) noexcept:
         cdef H2Carried stream = self.first

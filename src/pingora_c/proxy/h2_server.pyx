@@ -14,7 +14,7 @@ from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
-from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, OK
+from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, NO_MEMORY, OK
 from pingora_c.proxy.h2_incoming cimport read_request
 from pingora_c.proxy.h2_limits cimport overdue, session_limits, sweep_ms
 from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
@@ -469,7 +469,7 @@ cdef class H2Server(H2Carrier):
         self.fail(CLIENT_GONE)
 
     cdef void on_broken(self) noexcept:
-        self.fail(CLIENT_GONE)
+        self.fail(NO_MEMORY if self.lacks_memory else CLIENT_GONE)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
         if is_reset:

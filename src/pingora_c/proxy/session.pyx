@@ -105,6 +105,7 @@ cdef class Session:
             timer_clear(&self.exchange.timer)
             if block_may_hold(&self.exchange.request_head.block, NAME_EXPECT) and not self.exchange.sent_continue:
                 self.exchange.sent_continue = True
+                # ignored: without memory for it the client sends its body after a while (RFC 9110 §10.1.1)
                 self.exchange.down.send_continue()
             if replay.size > limit:
                 self.exchange.finish_reading(True)

@@ -379,6 +379,9 @@ cdef class TcpSession(TcpOwner):
         if self.state != TCP_RELAY:
             self.fail(CLIENT_GONE if is_client else UPSTREAM_CLOSED)
             return
+        if lost.lacks_memory:
+            self.fail(NO_MEMORY)
+            return
         if is_client:
             self.client_lost = True
         else:

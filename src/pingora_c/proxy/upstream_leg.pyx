@@ -128,6 +128,8 @@ cdef class H1Client(Connection):
         # a write failed; an answer may have come before (a 413 to a large upload): read it first
         if self.stream is None:
             self.close()
+        elif self.lacks_memory:
+            self.fail(NO_MEMORY)       # it waits for the rest of the request, which is lost
         elif self.state == CLIENT_BUSY and not self.stream.body_done:
             self.can_read = True
             self.saw_hangup = True
