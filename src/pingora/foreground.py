@@ -62,6 +62,6 @@ def serve_until_signal(server: Server, grace: float, shown: socket.socket | None
     raise_descriptor_limit()
     output = Output(server.log_level)
     try:
-        run(serve_forever(server, output, grace, shown), server.choose_loop())
+        run(server.choose_loop(), serve_forever(server, output, grace, shown))
     finally:
         output.close()

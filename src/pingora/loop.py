@@ -71,7 +71,7 @@ def loop_for(proxies: Iterable[ProxyHttp | TcpProxy]) -> LoopFactory:
     return Loop
 
 
-def run(main: Coroutine[Any, Any, None], loop_factory: LoopFactory) -> None:
+def run(loop_factory: LoopFactory, main: Coroutine[Any, Any, None]) -> None:
     """Run `main` to its end on a loop of its own, which `loop_factory` makes."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main)

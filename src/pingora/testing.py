@@ -60,7 +60,7 @@ class RunningProxy:
 
     def _run(self) -> None:
         try:
-            run(self._main(), loop_for([self._proxy]))
+            run(loop_for([self._proxy]), self._main())
         except BaseException as problem:
             self._problem = problem
         finally:

@@ -75,7 +75,7 @@ def with_serving(act, check, busy, loop_factory=Loop):
                 if thread:
                     await asyncio.to_thread(thread.join)
 
-    run(main(), loop_factory)
+    run(loop_factory, main())
     return found[0]
 
 
@@ -197,7 +197,7 @@ def test_two_services_on_one_loop():
         async with pingora.serve(Hello(), "127.0.0.1:0") as third:
             assert await asyncio.to_thread(lambda: answered(client_of(third.address)))
 
-    run(main(), Loop)
+    run(Loop, main())
 
 
 def test_the_loop_is_chosen_by_what_the_hooks_are():

@@ -101,20 +101,17 @@ def test_megabytes_go_through_unchanged_at_the_pace_of_the_slower_side(proxy_fac
     data = random.Random(1).randbytes(8 << 20)
     tls = TlsSettings(Certificate(issued.chain, issued.key), alpn=()) if is_tls else None
     proxy = proxy_factory(to(peer_factory(echo).address), Limits(buffered_bytes=4 << 20), tls)
-    raw = proxy.connect(30)
-    client = ca.trusts().wrap_socket(raw, server_hostname="localhost") if is_tls else raw
-    with client:
-        got = hashlib.sha256()
-        sender = threading.Thread(target=client.sendall, args=(data,))
-        sender.start()
-        left = len(data)
-        while left:
-            part = client.recv(16384)
-            assert part
-            got.update(part)
-            left -= len(part)
-        sender.join()
-        assert got.digest() == hashlib.sha256(data).digest()
+    how = {"ssl": ca.trusts(), "server_hostname": "localhost"} if is_tls else {}
+
+    async def exchanged():
+        reader, writer = await asyncio.open_connection(proxy.host, proxy.port, **how)
+        try:
+            writer.write(data)
+            return await asyncio.wait_for(reader.readexactly(len(data)), 30)
+        finally:
+            writer.transport.abort()
+
+    assert hashlib.sha256(asyncio.run(exchanged())).digest() == hashlib.sha256(data).digest()
     is_over(proxy)
 
 

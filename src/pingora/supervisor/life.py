@@ -101,7 +101,7 @@ def live(channel: Channel, server: Server, main: Callable[[Output], Coroutine[An
     faulthandler.enable(2)  # a crash, and the SIGABRT for a stuck worker, say where
     output = Output(server.log_level)
     try:
-        run(main(output), server.choose_loop())
+        run(server.choose_loop(), main(output))
     finally:
         output.close()
 
