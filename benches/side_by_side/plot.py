@@ -1,6 +1,6 @@
-"""Draw the picture of docs/benchmarks.md from results that were kept.
+"""Draw a picture of docs/benchmarks.md from results that were kept.
 
-`python -m benches.side_by_side.plot RESULT… DIRECTORY`; each RESULT is a file that `--json` wrote.
+`python -m benches.side_by_side.plot RESULT… PICTURE.svg`; each RESULT is a file that `--json` wrote.
 Needs matplotlib (the extra `docs`).
 """
 
@@ -24,7 +24,22 @@ TITLES = {
     "nginx-tuned": "nginx, tuned",
     "haproxy-tuned": "HAProxy, tuned",
 }
-SHORT = {"small": "100 bytes", "64k": "64 KiB", "1m": "1 MiB", "nokeepalive": "100 bytes,\na connection each"}
+SHORT = {
+    "small": "100 bytes",
+    "64k": "64 KiB",
+    "1m": "1 MiB",
+    "nokeepalive": "100 bytes,\na connection each",
+    "hooks": "two Python hooks",
+    "gateway": "gateway.py",
+    "tls": "TLS, 100 bytes",
+    "tls64k": "TLS, 64 KiB",
+    "handshakes": "a TLS handshake each",
+    "h2": "HTTP/2, 100 bytes",
+    "h264k": "HTTP/2, 64 KiB",
+    "toh2c": "to HTTP/2, 100 bytes",
+    "toh2c64k": "to HTTP/2, 64 KiB",
+    "h2toh2c": "HTTP/2 to HTTP/2,\n100 bytes",
+}
 
 
 def ratios(results: list[Results]) -> dict[str, dict[str, tuple[float, float, float]]]:
@@ -74,9 +89,9 @@ def draw(results: list[Results], path: Path) -> None:
 def main() -> int:
     """Draw; return the exit code."""
     if len(sys.argv) < 3:
-        sys.exit("usage: python -m benches.side_by_side.plot RESULT.json… DIRECTORY")
-    *files, directory = sys.argv[1:]
-    draw([Results.load(Path(file)) for file in files], Path(directory) / "benchmarks_cpu.svg")
+        sys.exit("usage: python -m benches.side_by_side.plot RESULT.json… PICTURE.svg")
+    *files, picture = sys.argv[1:]
+    draw([Results.load(Path(file)) for file in files], Path(picture))
     return 0
 
 
