@@ -71,14 +71,6 @@ def ask(proxy, n_requests):
                     break
 
 
-def go_on_until_closed(client):
-    assert client.is_closed()
-
-
-def hold(_client):
-    time.sleep(HELD_S)
-
-
 @pytest.mark.parametrize("attack", FLOODS + HOLDS, ids=lambda attack: attack.__name__)
 def test_an_attack_costs_little_memory_and_time(proxy, request_s, attack):
     opening = recorded(attack.__name__)

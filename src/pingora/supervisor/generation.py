@@ -258,7 +258,7 @@ class Generation:
                 self.workers.remove(worker)
                 worker.hang_up()
                 if self._statistics is not None:
-                    worker.last = self._statistics.counters_of(worker.block)
+                    worker.last = worker.own(self._statistics.counters_of(worker.block))
                     self._statistics.release(worker.block)
                 worker.fail(f"a worker {describe(status) if status is not None else 'could not be started'}")
                 ended.append((worker, status))

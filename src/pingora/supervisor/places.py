@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
 AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
-BEGUN, RUNNING = "pingora_requests_total", "pingora_requests_active"
 
 
 class Places:
@@ -145,5 +144,5 @@ class Places:
 
 def requests_of(worker: Worker) -> str:
     """Say what a worker that has ended had begun, and what it had in hand: it counted in memory that outlives it."""
-    n_begun = worker.last.get(BEGUN, 0) - worker.base.get(BEGUN, 0)
-    return f"requests begun: {n_begun}, running: {worker.last.get(RUNNING, 0)}"
+    n_begun, n_running = worker.last.get("pingora_requests_total", 0), worker.last.get("pingora_requests_active", 0)
+    return f"requests begun: {n_begun}, running: {n_running}"

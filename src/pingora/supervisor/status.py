@@ -54,8 +54,7 @@ def describe_worker(worker: Worker, supervisor: "Supervisor", is_present: bool) 
     if worker.number != AGENT and worker.is_ready:
         if is_present:
             described["last_beat_ms"] = now_ms() - supervisor.board.last_beat(worker.number)
-        counted = supervisor.statistics[0].counters_of(worker.block)
-        counted = {name: value - worker.base.get(name, 0) for name, value in counted.items()}
+        counted = worker.own(supervisor.statistics[0].counters_of(worker.block))
         described["requests"] = counted.get("pingora_requests_total", 0)
         described["active"] = counted.get("pingora_requests_active", 0)
         described["connections"] = counted.get("pingora_connections_open", 0)

@@ -25,7 +25,7 @@ class Worker:
         self.stuck_since = 0.0
         self.block = 0  # where it counts, and what was counted there before it
         self.base: dict[str, int] = {}
-        self.last: dict[str, int] = {}  # what had been counted there when it ended
+        self.last: dict[str, int] = {}  # what it had counted itself when it ended
         self.started_at = time.monotonic()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.refuses: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # it accepts nobody any more
@@ -34,6 +34,10 @@ class Worker:
         self.channel = channel
         self._on_message = on_message
         asyncio.get_running_loop().add_reader(channel.fileno(), self.read)
+
+    def own(self, counted: dict[str, int]) -> dict[str, int]:
+        """Give what it counted itself, of all that was counted in its block."""
+        return {name: value - self.base.get(name, 0) for name, value in counted.items()}
 
     def read(self) -> None:
         """Take what the worker has sent."""
