@@ -1,5 +1,7 @@
 """TLS towards clients: certificates by name, policies, tickets, and what ends a connection. Clients: Python's ssl."""
 
+import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -341,7 +343,7 @@ def test_a_slow_reader_gets_every_byte(ca, serve):
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.settimeout(20)
     raw.connect((proxy.host, proxy.port))
-    with ca.trusts().wrap_socket(raw, server_hostname="localhost") as client:
+    with ca.trusts().wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as client:
         client.sendall(GET)
         n = 0
         while n < size:
@@ -413,12 +415,46 @@ def test_handshake_and_request_in_one_flight_are_answered(ca, serve):
                 pass
         client.write(GET)
         raw.sendall(outgoing.read())  # Finished, and the request behind it
-        answer = b""
-        while not answer.endswith(b"hi"):
-            try:
-                answer += client.read(4096)
-            except ssl.SSLWantReadError:
-                incoming.write(raw.recv(65536))
+        incoming.write(raw.recv(65536))  # the ticket, the answer and the end of the stream leave in one piece
+        assert client.read(4096).endswith(b"hi")
+        assert client.session.has_ticket
+        assert client.read(1) == b""
+
+
+def test_a_client_that_asks_nothing_yet_has_its_ticket(ca, serve):
+    proxy = serve()
+    context = ca.trusts(minimum_version=ssl.TLSVersion.TLSv1_3)
+    with connect(proxy, context) as client:
+        client.settimeout(0)
+        while not client.session.has_ticket:
+            assert select.select([client], [], [], 10)[0]
+            with pytest.raises(ssl.SSLWantReadError):
+                client.recv(1)
+        client.settimeout(10)
+        client.sendall(GET)
+        assert read_all(client).endswith(b"hi")
+
+
+def test_a_ticket_that_waits_for_an_answer_comes_before_the_alert_that_ends_the_connection(ca, serve):
+    """The request is answered by none: what follows it is no record."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ca.trusts().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with serve().connect() as raw:
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        raw.sendall(outgoing.read())
+        while client.version() is None or outgoing.pending == 0:
+            incoming.write(raw.recv(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+        client.write(GET[:20])
+        raw.sendall(outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+        for data in iter(lambda: raw.recv(65536), b""):
+            incoming.write(data)
+        incoming.write_eof()
+        with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
+            client.read(1)
+        assert client.session.has_ticket
 
 
 @pytest.mark.parametrize(

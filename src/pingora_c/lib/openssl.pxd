@@ -204,6 +204,7 @@ cdef extern from "<openssl/ssl.h>":
     X509* SSL_SESSION_get0_peer(SSL_SESSION* session)
     const char* SSL_get_version(const SSL* ssl)
     int SSL_version(const SSL* ssl)
+    int SSL_is_server(const SSL* ssl)
     const SSL_CIPHER* SSL_get_current_cipher(const SSL* ssl)
     const char* SSL_CIPHER_get_name(const SSL_CIPHER* cipher)
     const char* SSL_get_servername(const SSL* ssl, int type)

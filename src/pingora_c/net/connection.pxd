@@ -47,6 +47,7 @@ cdef class Connection(EventSource):
     cdef flag watches_writing    # registered for OUT edges: with a handshake, else once it was blocked
     cdef flag is_broken          # a write failed; nothing is written any more
     cdef flag lacks_memory       # is_broken, since what waits to be written found no room: the peer knows nothing
+    cdef flag is_ending          # what waits to be written is the last
     cdef flag is_closed
     cdef flag resets             # close with RST
     cdef flag in_turn            # inside read_turn

@@ -402,6 +402,7 @@ cdef class Connection(EventSource):
                     total += gather[first].iov_len
                     count += 1
                     first += 1
+            self.transport.is_last = self.is_ending and segment == NULL and first == n_gather
             taken = self.transport.write(spans, count)
             if taken < 0:
                 if taken == IO_WOULD_BLOCK:

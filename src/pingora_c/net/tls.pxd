@@ -39,6 +39,7 @@ cdef class TlsTransport(Transport):
     cdef int ended            # an IoCode that read() has to give from now on, 0: none
     cdef int place            # among the warm ones, -1: not there
     cdef bint is_open         # the handshake is over
+    cdef bint is_holding      # `kept` is a ticket that waits for the first answer
     cdef bint is_between_records   # the last read ended behind a whole record, so nothing lies in OpenSSL's buffers
     cdef bint is_drained      # the last recv of this read took all there was
     cdef bint saw_fin         # recv gave 0
@@ -54,6 +55,8 @@ cdef class TlsTransport(Transport):
     cdef Py_ssize_t receive(self, char* out, size_t room) noexcept
     cdef int put(self, const char* data, size_t size) noexcept
     cdef int send_shared(self) noexcept
+    cdef bint hold_ticket(self) noexcept
+    cdef int join_held(self) noexcept
     cdef int send_kept(self) noexcept
     cdef int keep(self, const char* data, size_t size) noexcept
     cdef int seal(self, const char* data, size_t size) noexcept

@@ -6,16 +6,16 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 from pingora_c.lib.errno cimport EAGAIN, EINTR, ENOMEM, EPROTO, errno
 from pingora_c.lib.openssl cimport (
-    BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
-    BIO_free,
-    BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read_ex, BIO_meth_set_write_ex, BIO_new, BIO_set_data, BIO_set_init,
-    BIO_set_retry_read, ERR_clear_error, ERR_get_error, ERR_peek_error, ERR_reason_error_string, SSL_CLIENT_HELLO_ERROR,
-    SSL_ERROR_WANT_CLIENT_HELLO_CB, SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN,
-    SSL_MODE_RELEASE_BUFFERS, SSL_RECEIVED_SHUTDOWN, SSL_SENT_SHUTDOWN, SSL_SESSION_free, SSL_VERIFY_NONE,
-    SSL_clear_mode, SSL_do_handshake, SSL_free, SSL_free_buffers, SSL_get0_alpn_selected, SSL_get_error,
-    SSL_get_verify_mode, SSL_get_verify_result, SSL_has_pending, SSL_new, SSL_read_ex, SSL_set_accept_state,
-    SSL_set_bio, SSL_set_connect_state, SSL_set_ex_data, SSL_set_mode, SSL_set_shutdown, SSL_shutdown, SSL_write_ex,
-    X509_V_OK, X509_verify_cert_error_string,
+    BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_free, BIO_get_data,
+    BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read_ex, BIO_meth_set_write_ex, BIO_new,
+    BIO_set_data, BIO_set_init, BIO_set_retry_read, ERR_clear_error, ERR_get_error, ERR_peek_error,
+    ERR_reason_error_string, SSL_CLIENT_HELLO_ERROR, SSL_ERROR_WANT_CLIENT_HELLO_CB, SSL_ERROR_WANT_READ,
+    SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN, SSL_MODE_RELEASE_BUFFERS, SSL_RECEIVED_SHUTDOWN, SSL_SENT_SHUTDOWN,
+    SSL_SESSION_free, SSL_VERIFY_NONE, SSL_clear_mode, SSL_do_handshake, SSL_free, SSL_free_buffers,
+    SSL_get0_alpn_selected, SSL_get_error, SSL_get_verify_mode, SSL_get_verify_result, SSL_has_pending,
+    SSL_is_server, SSL_new, SSL_read_ex, SSL_set_accept_state, SSL_set_bio, SSL_set_connect_state, SSL_set_ex_data,
+    SSL_set_mode, SSL_set_shutdown, SSL_shutdown, SSL_version, SSL_write_ex, TLS1_3_VERSION, X509_V_OK,
+    X509_verify_cert_error_string,
 )
 from pingora_c.lib.socket cimport MSG_NOSIGNAL, SHUT_WR, iovec, recv, send, shutdown as shutdown_fd
 from pingora_c.mem.buffer_pool cimport pool_release, pool_reserve
@@ -202,13 +202,16 @@ cdef class TlsTransport(Transport):
                 result = self.outcome(result)
                 self.send_shared()     # the alert that says why
                 return result
+            self.is_holding = self.hold_ticket()
             if self.send_shared() < 0:
                 return IO_ERROR
             if self.context.on_open(self):
                 self.is_open = True
             else:
                 self.ended = IO_ERROR
-        return self.ended if self.ended else IO_WOULD_BLOCK if self.kept_end else 0
+        if self.ended:
+            return self.ended
+        return IO_WOULD_BLOCK if self.kept_end and not self.is_holding else 0
 
     cdef Py_ssize_t read(self, char* out, size_t room) noexcept:
         cdef size_t total = 0, got
@@ -228,6 +231,8 @@ cdef class TlsTransport(Transport):
                 if self.place == NO_PLACE:
                     keep_warm(self)
                 break
+        if self.is_holding and (total == 0 or self.ended) and self.join_held() < 0 and not self.ended:
+            self.ended = code = IO_ERROR
         if self.send_shared() < 0 and not self.ended:
             self.ended = code = IO_ERROR
         return total if total else code
@@ -237,6 +242,8 @@ cdef class TlsTransport(Transport):
         cdef int i = 0
         if self.ended and self.ended != IO_EOF:
             self.error = EPROTO
+            return IO_ERROR
+        if self.is_holding and self.join_held() < 0:
             return IO_ERROR
         if self.kept_end:
             if self.send_kept() < 0:
@@ -288,6 +295,9 @@ cdef class TlsTransport(Transport):
                 if self.seal(record, staged) < 0:
                     return IO_ERROR
                 sliced += staged
+            if self.is_last and i == count:
+                self.has_shut = True
+                SSL_shutdown(self.ssl)
             if self.send_shared() < 0:
                 return IO_ERROR
             if self.kept_end:
@@ -301,6 +311,8 @@ cdef class TlsTransport(Transport):
         shutdown_fd(self.fd, SHUT_WR)
 
     cdef void send_close_notify(self) noexcept:
+        if self.is_holding and self.join_held() < 0:
+            return
         if self.is_open and not self.has_shut and not self.kept_end and (not self.ended or self.ended == IO_EOF):
             self.has_shut = True
             forget_errors()
@@ -436,6 +448,34 @@ cdef class TlsTransport(Transport):
         if sent < 0:
             sent = 0
         return self.keep(shared + sent, size - sent)
+
+    cdef bint hold_ticket(self) noexcept:
+        """Keep what the end of a handshake made, the ticket of TLS 1.3 (RFC 8446 §4.6.1), for the first answer to take
+        along. The client does not wait for it, and if there is no request to answer yet, read() sends it.
+        """
+        global shared_size
+        if shared_size == 0 or shared_owner != <void*>self or self.kept_end:
+            return False
+        if not SSL_is_server(self.ssl) or SSL_version(self.ssl) != TLS1_3_VERSION:
+            return False
+        if self.keep(shared, shared_size) < 0:
+            self.error = 0         # it leaves at once
+            return False
+        shared_size = 0
+        return True
+
+    cdef int join_held(self) noexcept:
+        """Put what is held before what this operation makes."""
+        cdef char* held = self.kept
+        cdef size_t size = self.kept_end
+        cdef int code
+        self.is_holding = False
+        self.kept = NULL
+        self.kept_end = 0
+        code = self.put(held, size)
+        pool_release(size)
+        free(held)
+        return code
 
     cdef int send_kept(self) noexcept:
         """-1: the socket is broken. What it does not take stays in `kept`."""

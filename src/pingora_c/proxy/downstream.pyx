@@ -285,6 +285,7 @@ cdef class H1Server(ServerConnection):
         if self.is_closed:
             return
         self.state = SERVER_FLUSHING
+        self.is_ending = True
         self.flush()
         if self.is_broken:
             self.close()
