@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import rows
+from . import rows, several
 from .report import table
 from .results import Results
 
@@ -77,6 +77,21 @@ def nginx_gate(title: str, row: str, plus: float = 0.0) -> Callable[[Results], V
     return judge
 
 
+def several_gate(results: Results) -> Verdict:
+    title, target = "new upstream connections, 4 workers", "≤ 1.5 x those of 1 worker"
+    one, four = (results.value(several.OPENED.format(count), US) for count in (1, 4))
+    if one is None or four is None:
+        return Verdict(title, target, "not measured", None)
+    return Verdict(title, target, f"{four:.0f}, 1 worker {one:.0f}", four <= 1.5 * one)
+
+
+def speedup_gate(results: Results) -> Verdict:
+    title, target = "requests per second of 2 workers", "≥ 1.8 x those of 1 worker"
+    value = results.value(several.SPEEDUP, US)
+    measured = "not measured" if value is None else f"{value:.2f} x"
+    return Verdict(title, target, measured, None if value is None else value >= 1.8)
+
+
 def download_gate(results: Results) -> Verdict:
     title, target = "small requests beside a 1 GiB download: p99", "≤ 2 x without it"
     alone, beside = results.value(rows.ALONE_P99, US), results.value(rows.BESIDE_P99, US)
@@ -112,6 +127,9 @@ GATES: tuple[Callable[[Results], Verdict], ...] = (
     limit_gate("start to first served request", rows.START, 300, "ms"),
     nginx_gate("open loop at 80 % of nginx's maximum: p99, µs", rows.OPEN_LOOP_P99),
     download_gate,
+    speedup_gate,
+    limit_gate("busiest of 2 workers beside the idlest", several.SPREAD, 1.3, "x"),
+    several_gate,
 )
 WORDS = {True: "met", False: "**not met**", None: "-"}
 

@@ -95,7 +95,7 @@ def parse_wrk(printed: str) -> Load:
 
 
 def percentile_of(printed: str, name: str) -> float:
-    found = re.search(rf"^\s*{name}\s+([\d.]+)(us|ms|s|m|h)$", printed, re.MULTILINE)
+    found = re.search(rf"^\s*{name}\s+([\d.]+)(us|ms|s|m|h) *$", printed, re.MULTILINE)
     if not found:
         raise LoadFailed(f"wrk printed no {name} latency")
     return float(found[1]) * UNITS[found[2]]

@@ -1,9 +1,10 @@
 """The origin that every proxy forwards to: one nginx worker with bodies of fixed size, over HTTP/1.1 and HTTP/2."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .client import wait_until_served
+from .client import ask_once, wait_until_served
 from .processes import Cpus, Started, free_port
 
 SMALL_BODY = "A small answer: one hundred bytes of text, of which the greater part is said only to fill the line.\n"
@@ -33,6 +34,7 @@ http {{
 {listens}
         root {work}/files;
         location = /small {{ return 200 "{small}"; }}
+        location = /accepted {{ stub_status; }}
     }}
 }}
 """
@@ -42,15 +44,16 @@ http {{
 class Origin:
     """A running origin; `port` serves every path of the benchmark, and so do the gateway's ports if asked for.
 
-    `h2c_port` serves the same over HTTP/2 without TLS.
+    `h2c_port` serves the same over HTTP/2 without TLS, and so do the `more` ports over HTTP/1.1.
     """
 
     process: Started
     port: int
     h2c_port: int
+    more: tuple[int, ...]
 
     @classmethod
-    def start(cls, work: Path, cpus: Cpus, *, serves_gateway: bool) -> "Origin":
+    def start(cls, work: Path, cpus: Cpus, *, serves_gateway: bool, more: int = 0) -> "Origin":
         """Write the bodies and the configuration below `work`, and start."""
         files = work / "files"
         files.mkdir()
@@ -58,7 +61,8 @@ class Origin:
             with (files / path[1:]).open("wb") as body:
                 body.truncate(size)
         port, h2c_port = free_port(), free_port()
-        ports = [port, *(GATEWAY_PORTS if serves_gateway else ())]
+        others = tuple(free_port() for _ in range(more))
+        ports = [port, *others, *(GATEWAY_PORTS if serves_gateway else ())]
         listens = [f"        listen 127.0.0.1:{number} backlog=4096;" for number in ports]
         listens.append(f"        listen 127.0.0.1:{h2c_port} backlog=4096 http2;")
         config = work / "origin.conf"
@@ -77,7 +81,14 @@ class Origin:
         except BaseException:
             process.stop()
             raise
-        return cls(process, port, h2c_port)
+        return cls(process, port, h2c_port, others)
+
+    def accepted(self) -> int:
+        """Return the number of connections it ever took, this question's among them."""
+        found = re.search(rb"requests\s+(\d+)", ask_once(self.port, "/accepted").body)
+        if not found:
+            raise ValueError("the origin does not say how many connections it took")
+        return int(found[1])
 
     def stop(self) -> None:
         self.process.stop()

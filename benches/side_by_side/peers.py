@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .client import NotServed, Protocol, wait_until_served
 from .origin import Origin, run_as_owner
-from .processes import Cpus, Started, free_port, workers
+from .processes import Started, free_port, workers
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -130,14 +130,14 @@ class Running:
         self.process.stop()
 
 
-def start(peer: Peer, work: Path, origin: Origin, cpus: Cpus) -> Running:
+def start(peer: Peer, work: Path, origin: Origin, cpu: int | str) -> Running:
     """Start and wait for the first answer; NotServed says why there was none. Nothing is left running then."""
     place = Place(work, origin.port, origin.h2c_port, peer.port or free_port())
     try:
         command = peer.prepare(place)
     except (OSError, subprocess.CalledProcessError) as error:
         raise NotServed(str(error)) from error
-    process = Started(command, cpu=cpus.proxy, log=work / f"{peer.name}.log", env=peer.env(place))
+    process = Started(command, cpu=cpu, log=work / f"{peer.name}.log", env=peer.env(place))
     try:
         answer = wait_until_served(process, place.port, "/small", GATEWAY_HEADERS, peer.protocol)
         if answer.status != 200:
@@ -239,7 +239,7 @@ def pingora_rs(protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[st
     return prepare
 
 
-def pingora(*arguments: str) -> Callable[[Place], list[str]]:
+def pingora(*arguments: str, workers: int = 1) -> Callable[[Place], list[str]]:
     """Run the command line; `{port}`, `{origin}`, `{h2c}`, `{cert}` and `{key}` in an argument are replaced."""
 
     def prepare(place: Place) -> list[str]:
@@ -247,7 +247,7 @@ def pingora(*arguments: str) -> Callable[[Place], list[str]]:
         values = {"port": place.port, "origin": place.origin_port, "h2c": place.h2c_port}
         values |= {"cert": chain, "key": key}
         filled = [argument.format(**values) for argument in arguments]
-        return [sys.executable, "-m", "pingora", "run", *filled, "--workers", "1", "--access-log", "off"]
+        return [sys.executable, "-m", "pingora", "run", *filled, "--workers", str(workers), "--access-log", "off"]
 
     return prepare
 

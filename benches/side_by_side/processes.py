@@ -13,16 +13,17 @@ STOP_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Cpus:
-    """The CPU of the proxy under test, and the one that load generator and origin share."""
+    """The CPU of the proxy under test, the one that load generator and origin share, and what is left of others."""
 
     proxy: int
     load: int
+    spare: tuple[int, ...] = ()
 
     @classmethod
     def choose(cls) -> "Cpus":
         """Take the last two CPUs this process may use; with one CPU both are the same."""
         allowed = sorted(os.sched_getaffinity(0))
-        return cls(proxy=allowed[-1], load=allowed[-2] if len(allowed) > 1 else allowed[-1])
+        return cls(allowed[-1], allowed[-2] if len(allowed) > 1 else allowed[-1], tuple(allowed[:-2]))
 
     @property
     def is_shared(self) -> bool:
@@ -32,7 +33,8 @@ class Cpus:
 class Started:
     """A running process in a session of its own, so that Ctrl-C reaches only the benchmark, which then ends it."""
 
-    def __init__(self, command: list[str], *, cpu: int, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: list[str], *, cpu: int | str, log: Path, env: Mapping[str, str] | None = None) -> None:
+        """`cpu` is one CPU's number, or several as taskset takes them."""
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(

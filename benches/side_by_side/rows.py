@@ -12,6 +12,7 @@ from .measure import CannotCount, Memory, count_system_calls
 from .peers import H2_PEERS, PEERS, TLS_PEERS, Peer, Running
 from .processes import Started, tree
 from .results import Results
+from .several import several_workers
 from .workloads import Bench, all_started
 
 COUNTED_CONNECTIONS = (1, 8, 64)
@@ -208,4 +209,5 @@ ROWS = {
     "start": start_up,
     "latency": latency,
     "download": beside_download,
+    "workers": several_workers,
 }

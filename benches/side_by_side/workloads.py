@@ -87,7 +87,7 @@ class Bench:
     def start(self, peer: Peer) -> Running | None:
         """Start a peer; say and record why if it cannot be measured."""
         try:
-            return peers.start(peer, self.work, self.origin, self.cpus)
+            return peers.start(peer, self.work, self.origin, self.cpus.proxy)
         except NotServed as error:
             self.skip(str(peer), str(error))
             return None
