@@ -41,9 +41,11 @@ class Memory:
         return cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     def ring(self, slot: int) -> SharedRing:
-        """Map the part of a slot."""
+        """Map the part of a slot, and what is before it in its page: pages have up to 64 KiB."""
         size = self.slots.capacity
-        return SharedRing(self.slots, slot, mmap.mmap(self.fd, size, offset=RING_DATA_AT + slot * size))
+        page_at, before = divmod(RING_DATA_AT + slot * size, mmap.ALLOCATIONGRANULARITY)
+        memory = mmap.mmap(self.fd, before + size, offset=page_at * mmap.ALLOCATIONGRANULARITY)
+        return SharedRing(self.slots, slot, memoryview(memory)[before:])
 
     def own(self) -> SharedRing | None:
         """Give the part that this process puts into: its own, or that of one that has ended; None: all are in use."""

@@ -6,15 +6,14 @@ from libc.stddef cimport size_t
 from pingora_c.lib.nghttp2 cimport nghttp2_mem
 
 cdef enum:
-    PAGE = 4096
-    FRAME_PAGES = 5              # a frame of 16 KiB, its head and padding
-    TABLE_PAGES = 1
-    REGION_PAGES = 6             # of a session: frame, then table
+    FRAME_BYTES = 20480          # a frame of 16 KiB, its head and padding
+    FRAME_LEAST = 16384          # what is larger, up to FRAME_BYTES, is that buffer
+    TABLE_BYTES = 4096           # of few streams: a larger one is a piece
 
 # Of one session, embedded in whoever owns it and zeroed before.
 cdef struct SessionMemory:
     nghttp2_mem hooks            # given to nghttp2
-    char* region                 # owned: REGION_PAGES, NULL until a large piece is asked for
+    char* region                 # owned: frame, then table, in pages of their own; NULL until one is asked for
     bint has_frame               # its parts are in use
     bint has_table
 

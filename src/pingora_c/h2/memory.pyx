@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from pingora_c.lib.sanitize cimport PG_ASAN, PG_DEBUG
+from pingora_c.lib.unistd cimport _SC_PAGESIZE, sysconf
 from posix.mman cimport (
     MADV_DONTNEED, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, madvise, mmap,
 )
@@ -32,9 +33,19 @@ cdef Shelf[CLASSES] shelves
 cdef uint32_t[CLASSES] shelf_counts
 cdef Regions regions
 
+# Whole pages of the system, which have up to 64 KiB: what a part gives back must not reach into the next one.
+cdef size_t frame_room = whole_pages(FRAME_BYTES)
+cdef size_t table_room = whole_pages(TABLE_BYTES)
+cdef size_t region_room = frame_room + table_room
+
 memset(&regions, 0, sizeof(regions))
 memset(shelves, 0, sizeof(shelves))
 memset(shelf_counts, 0, sizeof(shelf_counts))
+
+
+cdef size_t whole_pages(size_t size) noexcept nogil:
+    cdef size_t page = <size_t>sysconf(_SC_PAGESIZE)
+    return (size + page - 1) // page * page
 
 
 cdef void* take(size_t size) noexcept nogil:
@@ -69,7 +80,7 @@ cdef void give(void* place) noexcept nogil:
 
 
 cdef bint cut_slab() noexcept nogil:
-    cdef size_t size = <size_t>SLAB_REGIONS * REGION_PAGES * PAGE
+    cdef size_t size = <size_t>SLAB_REGIONS * region_room
     cdef char** grown = <char**>realloc(regions.free, (regions.room + SLAB_REGIONS) * sizeof(char*))
     cdef void* slab
     if grown == NULL:
@@ -97,7 +108,7 @@ cdef bint has_region(SessionMemory* memory) noexcept nogil:
     if regions.n_uncut == 0 and not cut_slab():
         return False
     memory.region = regions.uncut
-    regions.uncut += <size_t>REGION_PAGES * PAGE
+    regions.uncut += region_room
     regions.n_uncut -= 1
     return True
 
@@ -107,14 +118,14 @@ cdef inline char* frame_of(SessionMemory* memory) noexcept nogil:
 
 
 cdef inline char* table_of(SessionMemory* memory) noexcept nogil:
-    return memory.region + <size_t>FRAME_PAGES * PAGE
+    return memory.region + frame_room
 
 
 # -- what nghttp2 calls
 
 cdef void* on_malloc(size_t size, void* user) noexcept nogil:
     cdef SessionMemory* memory = <SessionMemory*>user
-    if (FRAME_PAGES - 1) * PAGE < size <= FRAME_PAGES * PAGE and not memory.has_frame and has_region(memory):
+    if FRAME_LEAST < size <= FRAME_BYTES and not memory.has_frame and has_region(memory):
         memory.has_frame = True
         return frame_of(memory)
     return take(size)
@@ -126,7 +137,7 @@ cdef void* on_calloc(size_t n, size_t size, void* user) noexcept nogil:
     if n and size > <size_t>-1 // n:
         return NULL
     size *= n
-    if size == <size_t>TABLE_PAGES * PAGE and not memory.has_table and has_region(memory):
+    if size == TABLE_BYTES and not memory.has_table and has_region(memory):
         memory.has_table = True
         memset(table_of(memory), 0, size)
         return table_of(memory)
@@ -155,9 +166,9 @@ cdef void* on_realloc(void* place, size_t size, void* user) noexcept nogil:
     if place == NULL:
         return on_malloc(size, user)
     if memory.has_frame and place == frame_of(memory):
-        before = <size_t>FRAME_PAGES * PAGE
+        before = FRAME_BYTES
     elif memory.has_table and place == table_of(memory):
-        before = <size_t>TABLE_PAGES * PAGE
+        before = TABLE_BYTES
     else:
         before = (<Piece*>place - 1).size
     if size <= before:
@@ -189,16 +200,16 @@ cdef bint is_zero(const char* data, size_t size) noexcept nogil:
 cdef void memory_rest(SessionMemory* memory) noexcept nogil:
     if memory.region == NULL:
         return
-    madvise(frame_of(memory), <size_t>FRAME_PAGES * PAGE, MADV_DONTNEED)
+    madvise(frame_of(memory), frame_room, MADV_DONTNEED)
     # an empty table is zero, as are the pages that come back
-    if not memory.has_table or is_zero(table_of(memory), <size_t>TABLE_PAGES * PAGE):
-        madvise(table_of(memory), <size_t>TABLE_PAGES * PAGE, MADV_DONTNEED)
+    if not memory.has_table or is_zero(table_of(memory), TABLE_BYTES):
+        madvise(table_of(memory), table_room, MADV_DONTNEED)
 
 
 cdef void memory_end(SessionMemory* memory) noexcept nogil:
     if memory.region == NULL:
         return
-    madvise(memory.region, <size_t>REGION_PAGES * PAGE, MADV_DONTNEED)
+    madvise(memory.region, region_room, MADV_DONTNEED)
     regions.free[regions.n_free] = memory.region
     regions.n_free += 1
     memory.region = NULL

@@ -133,6 +133,10 @@ cdef class Probe(H2Session):
         """Bytes of a body that wait for a window."""
         return self.stream_of(stream_id).out.size
 
+    def fall_idle(self):
+        """Give back memory, as a connection does that has nothing to say."""
+        self.rest()
+
     def say(self, what, uint32_t code=0):
         """`what` is "ping", "goaway", "announce" or "terminate"."""
         if what == "ping":
