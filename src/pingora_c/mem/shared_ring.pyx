@@ -172,6 +172,7 @@ cdef class SharedRing:
         cdef bint is_ours = __atomic_compare_exchange_n(
             &self.words[<int>TAKEN], &before, behind, False, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE
         )
+        __atomic_thread_fence(__ATOMIC_SEQ_CST)     # before PUT is looked at: as in `put`
         return is_ours
 
     @property
