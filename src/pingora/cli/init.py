@@ -17,7 +17,7 @@ NEXT_STEPS = """
   cd {directory}
   python origins.py &     two origins to try it with
   pingora run             then: curl -i {curl}
-  pytest                  what it promises
+  pytest                  what it promises (pip install pytest)
 
 pingora.service is for systemd, once it works.
 """
