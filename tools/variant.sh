@@ -35,7 +35,7 @@ use_sanitizer() {
 spare_other_programs() {
     local name path spared=$tree/build/bin
     mkdir -p "$spared"
-    for name in curl git h2load h2spec haproxy nginx openssl pgrep slowhttptest sslscan sslyze systemd-analyze testssl wrk; do
+    for name in curl git h2load h2spec haproxy nginx openssl slowhttptest sslscan sslyze systemd-analyze testssl wrk; do
         path=$(command -v "$name") || continue
         printf '#!/bin/sh\nunset LD_PRELOAD\nexec %s "$@"\n' "$path" >"$spared/$name"
         chmod +x "$spared/$name"

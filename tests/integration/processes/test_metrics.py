@@ -1,5 +1,6 @@
 """Metrics of all workers at one address: whole, in both formats, and never falling whoever dies or is replaced."""
 
+import contextlib
 import http.client
 import os
 import platform
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from configured import PINGORA, Connection, starting, write
@@ -189,9 +191,13 @@ def test_nothing_falls_over_reloads_and_upgrades(metered):
 
 def supervisors_of(running):
     """Give the supervisors of the instance, also those that another one has replaced."""
-    group = running.process.pid
-    found = subprocess.run(["pgrep", "-g", str(group), "-f", "pingora run"], capture_output=True, text=True, check=True)
-    return found.stdout.split()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended meanwhile
+            is_ours = os.getpgid(int(process.name)) == running.process.pid
+            if is_ours and b"pingora\0run\0" in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found
 
 
 def answered(running):
