@@ -24,6 +24,7 @@ class Client:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.until(self.tls.do_handshake)
+        self.raw.sendall(self.outgoing.read())  # TLS 1.3: the client has the last word
 
     def until(self, step):
         while True:

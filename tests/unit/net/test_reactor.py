@@ -38,14 +38,23 @@ def reactor(loop_fd):
 
 @pytest.fixture
 def on_signal():
-    """Let a function be called by a signal that comes during the wait."""
+    """Let a function be called by signals that come again and again, so that one of them meets the wait."""
     before = signal.getsignal(signal.SIGUSR2)
+    has_ended = threading.Event()
+
+    def send():
+        while not has_ended.wait(0.05):
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    sender = threading.Thread(target=send)
 
     def install(function):
         signal.signal(signal.SIGUSR2, lambda number, frame: function())
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        sender.start()
 
     yield install
+    has_ended.set()
+    sender.join()
     signal.signal(signal.SIGUSR2, before)
 
 
@@ -74,12 +83,19 @@ def test_what_became_due_meanwhile_ends_it(reactor, on_signal, list_name):
 
 
 def test_an_exception_ends_it(reactor, on_signal):
+    waits = []
+
     def fail():
-        raise KeyError("of the handler")
+        if waits:
+            raise KeyError(waits.pop())
+
+    def wait():
+        waits.append("of the handler")
+        reactor.wait([], [], LONG_S)
 
     on_signal(fail)
     with pytest.raises(KeyError, match="of the handler"):
-        reactor.wait([], [], LONG_S)
+        wait()
 
 
 def test_a_closed_one_has_nothing_to_wait_for(reactor, on_signal):

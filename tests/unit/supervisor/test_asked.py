@@ -12,7 +12,7 @@ from pingora.supervisor.asked import AskedWatchdog
 from pingora.supervisor.board import ASK, Board
 from pingora.supervisor.stuck import StuckWatch
 
-LIMIT_S = 0.05
+LIMIT_S = 0.4  # more than a loaded machine leaves a process without its turn
 
 
 @pytest.fixture
