@@ -316,9 +316,11 @@ def test_a_client_that_does_not_read_stops_its_stream_at_the_window_and_no_other
     is_stalled = threading.Event()
 
     def script(peer, number):
-        slow = peer.start()
+        peer.preface()
+        left, idle_rounds = peer.next(SettingsFrame).settings[SettingsFrame.INITIAL_WINDOW_SIZE], 0
+        peer.send(SettingsFrame(0), SettingsFrame(0, flags=["ACK"]))
+        slow = peer.request()
         peer.send(HeadersFrame(slow, data=b"\x88", flags=["END_HEADERS"]))
-        left, idle_rounds = window, 0
         while idle_rounds < 5:  # the proxy answered so many PINGs and gave nothing of the window back
             while left >= 16384:
                 peer.send(DataFrame(slow, data=b"x" * 16384))
@@ -327,6 +329,7 @@ def test_a_client_that_does_not_read_stops_its_stream_at_the_window_and_no_other
                 idle_rounds = 0
             peer.send(PingFrame(0))
             while not isinstance(frame := peer.frame(), PingFrame):
+                assert not isinstance(frame, (RstStreamFrame, GoAwayFrame))
                 if isinstance(frame, WindowUpdateFrame) and frame.stream_id == slow:
                     left += frame.window_increment
             idle_rounds += left < 16384

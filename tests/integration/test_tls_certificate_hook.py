@@ -110,7 +110,7 @@ def test_a_hook_that_fails_ends_the_handshake_and_is_logged(ca, proxy_factory, c
 def test_a_handshake_that_waits_too_long_is_given_up(ca, proxy_factory):
     hooks = Waiting(ca)
     hooks.gate = Gate()
-    proxy = proxy_factory(hooks, Limits(handshake_timeout=0.05), settings(ca))
+    proxy = proxy_factory(hooks, Limits(handshake_timeout=1), settings(ca))
     with pytest.raises((ssl.SSLError, ConnectionError)):
         connect(proxy, ca.trusts(), "localhost")
     hooks.gate.open()  # nobody is there any more
