@@ -153,7 +153,7 @@ def test_an_ocsp_response_is_stapled(ca, tmp_path, proxy_factory, origin_factory
     command = ["openssl", "s_client", "-connect", proxy.address, "-servername", "localhost", "-status"]
     assert "OCSP Response Status: successful" in run(*command, input="").stdout
     rsa_only = [*command, "-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]
-    assert "OCSP response: no response sent" in run(*rsa_only, input="").stdout
+    assert "OCSP response: no " in run(*rsa_only, input="").stdout  # "response sent", or "OCSP response received"
 
 
 def plain(ca, name):

@@ -219,12 +219,12 @@ def test_an_upstream_without_tls_is_a_failed_handshake(origin_factory, ask, capl
 @pytest.mark.parametrize(
     ("protocol", "head", "told"),
     [
-        ("h1", b"", "upstream_closed (cut before its answer: wrong version number)"),
-        ("h2", b"", "upstream_closed (wrong version number)"),
+        ("h1", b"", "upstream_closed (cut before its answer: REASON)"),
+        ("h2", b"", "upstream_closed (REASON)"),
         (
             "h1",
             b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n",
-            "cut in the body, 0 bytes came of 44: wrong version number)",
+            "cut in the body, 0 bytes came of 44: REASON)",
         ),
     ],
     ids=["HTTP/1.1", "HTTP/2", "behind a head"],
@@ -242,7 +242,8 @@ def test_plain_bytes_of_an_upstream_after_the_handshake_are_fatal(ca, tls_origin
     answer = ask(origin.address, UpstreamTls(ca=ca.chain, server_name="app.test"), protocol=protocol)
     assert b"evil" not in answer
     assert answer.startswith(b"HTTP/1.1 200" if head else b"HTTP/1.1 502")
-    wait_until(lambda: told in caplog.text)
+    reasons = ("wrong version number", "bad record type")  # OpenSSL up to 3.5, and 3.6
+    wait_until(lambda: any(told.replace("REASON", reason) in caplog.text for reason in reasons))
 
 
 def test_an_upstream_that_closes_during_the_handshake_is_a_failed_handshake(ask):
