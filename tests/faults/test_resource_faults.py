@@ -11,7 +11,7 @@ import threading
 
 import pytest
 from apart import Apart, descriptors
-from conversations import Forwarding, wait_until
+from conversations import Forwarding, more_of, wait_until
 from inside import RESET, narrow, narrow_client, settle
 from recovery import assert_recovers
 
@@ -32,7 +32,7 @@ def digest_back(connection, received):
     size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     body = bytearray(body)
     while len(body) < size:
-        body += connection.recv(65536)
+        body += more_of(connection)
     number, n = map(int, head.split()[1][1:].split(b"-"))
     digest = hashlib.sha256(body).hexdigest().encode()
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Digest: %s\r\nContent-Length: %d\r\n\r\n" % (digest, n))

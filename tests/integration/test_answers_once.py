@@ -7,7 +7,7 @@ import socket
 import threading
 
 import pytest
-from conversations import GET, Forwarding
+from conversations import GET, Forwarding, more_of
 from inside import RESET, Gate, narrow, narrow_client, settle
 
 from pingora import HttpPeer, Response
@@ -172,7 +172,7 @@ def test_a_body_waits_for_its_head_although_the_answer_before_it_has_left(proxy_
         gate.await_hook()  # of the second answer, while the first one waits for the client
         first = b""
         while not first.endswith(b"\r\n\r\n" + b"1" * 50_000):
-            first += client.recv(65536)
+            first += more_of(client)
         settle(proxy)
         gate.open()
         second = read_all(client)

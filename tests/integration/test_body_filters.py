@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 import pytest
-from conversations import GET, Forwarding, dechunk, echo, post
+from conversations import GET, Forwarding, dechunk, echo, more_of, post
 
 from pingora import LastChunk, Response
 
@@ -67,7 +67,7 @@ def test_a_last_chunk_ends_the_answer_and_the_connection_goes_on(proxy_factory, 
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             answer = b""
             while not answer.endswith(b"0\r\n\r\n"):
-                answer += client.recv(65536)
+                answer += more_of(client)
             assert dechunk(answer)[0] == b"cut"
 
 

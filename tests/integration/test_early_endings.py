@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import h11
 import pytest
-from conversations import Forwarding, wait_until
+from conversations import Forwarding, more_of, wait_until
 from inside import RESET, settle
 from strict_origin import StrictOrigin
 
@@ -170,7 +170,7 @@ def test_an_answer_that_has_begun_goes_on_although_the_client_ends_within_the_bo
         client.sendall(POST)
         answer = b""
         while not answer.endswith(b"hello"):
-            answer += client.recv(65536)
+            answer += more_of(client)
         client.shutdown(socket.SHUT_WR)
         assert ended.wait(10), "the origin does not see that the body has ended"
         assert read_all(client) == b"world"
@@ -275,7 +275,7 @@ def behind_the_request(connection):
 def read_until(connection, mark):
     data = b""
     while mark not in data:
-        data += connection.recv(65536)
+        data += more_of(connection)
 
 
 @pytest.mark.parametrize("is_reset", [False, True], ids=["FIN", "RST"])
@@ -314,7 +314,7 @@ def test_an_origin_that_ends_before_its_answer_is_502_wherever_the_request_is(pr
 def read_until_answered(client):
     answer = b""
     while not answer.endswith(b"\n") or b"\r\n\r\n" not in answer:
-        answer += client.recv(65536)
+        answer += more_of(client)
     return answer
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conversations import GET, dechunk, post
+from conversations import GET, dechunk, more_of, post
 from ssh_server import ssh_server
 from tls_origin import TlsOrigin
 from websocket_ends import client_of, echo, origins
@@ -244,7 +244,7 @@ def test_streaming_sends_events_until_the_client_leaves(proxy_factory, origin_fa
         client.sendall(get("/events"))
         answer = b""
         while b"id: 3\n" not in answer:
-            answer += client.recv(65536)
+            answer += more_of(client)
     assert b"content-type: text/event-stream\r\n" in answer
     assert b"\r\nid: 1\ndata: " in answer
     assert proxy.exchange(GET).endswith(b"other")

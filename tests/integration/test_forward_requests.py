@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from configured import Connection, starting
+from conversations import more_of
 from http2_frames import GET as H2_GET
 from http2_frames import FrameClient, replaced
 
@@ -51,7 +52,7 @@ def test_a_body_goes_there_too_and_the_connection_is_used_again(proxy_factory, o
             client.sendall(head.encode() + b"x" * size)
             answer = b""
             while not answer.endswith(b"ok"):
-                answer += client.recv(65536)
+                answer += more_of(client)
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert [data.endswith(b"\r\n\r\n" + b"x" * size) for data, size in zip(seen, (3, 5), strict=True)] == [True, True]
 

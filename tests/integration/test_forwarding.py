@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from conversations import proxy_to
+from conversations import more_of, proxy_to
 
 from pingora import Limits, LoadBalancer, ProxyHttp, serve
 from pingora.testing import read_all
@@ -98,7 +98,7 @@ def test_an_upload_arrives_whole(proxy_factory, origin_factory, size, is_chunked
         payload = bytearray(rest)
         if is_chunked:
             while not payload.endswith(b"0\r\n\r\n"):
-                payload += connection.recv(1 << 20)
+                payload += more_of(connection, 1 << 20)
             plain = bytearray()
             at = 0
             while True:
@@ -111,7 +111,7 @@ def test_an_upload_arrives_whole(proxy_factory, origin_factory, size, is_chunked
             payload = plain
         else:
             while len(payload) < size:
-                payload += connection.recv(1 << 20)
+                payload += more_of(connection, 1 << 20)
         digest = hashlib.sha256(payload).hexdigest().encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n" + digest)
 

@@ -5,7 +5,7 @@ import http.client
 import struct
 
 import pytest
-from conversations import dechunk
+from conversations import dechunk, more_of
 from pki import Authority
 
 from pingora import GrpcWeb, HttpPeer, ProxyHttp
@@ -35,7 +35,7 @@ def start(proxy_factory, origin_factory):
         def answer(connection, request):
             head, _, body = request.partition(b"\r\n\r\n")
             while b"\r\n0\r\n\r\n" not in b"\r\n" + body:
-                body += connection.recv(65536)
+                body += more_of(connection)
             seen.append((head.lower(), dechunk(head + b"\r\n\r\n" + body)[0]))
             connection.sendall(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc+proto\r\nTransfer-Encoding: chunked\r\n\r\n"

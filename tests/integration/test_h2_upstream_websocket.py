@@ -5,7 +5,7 @@ import os
 import socket
 
 import pytest
-from conversations import wait_until
+from conversations import more_of, wait_until
 from h2_origin import H2Origin, RawOrigin
 from h2_websocket import H2WebSocket
 from hypercorn_origin import hypercorn
@@ -82,7 +82,7 @@ def upgraded(proxy):
     client.sendall(UPGRADE)
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += client.recv(1)
+        head += more_of(client, 1)
     assert head.startswith(b"HTTP/1.1 101 ")
     return client, head
 

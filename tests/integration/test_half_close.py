@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from configured import starting
-from conversations import GET, Forwarding, post, wait_until
+from conversations import GET, Forwarding, more_of, post, wait_until
 from pki import Authority
 
 from pingora import Certificate, Response, TlsSettings
@@ -208,7 +208,7 @@ def test_a_tunnel_has_two_sides_as_before(proxy_factory, origin_factory):
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
         answer = b""
         while not answer.endswith(b"\r\n\r\n"):
-            answer += client.recv(1000)
+            answer += more_of(client, 1000)
         client.sendall(b"bye")
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b"you said bye"
@@ -225,7 +225,7 @@ def test_a_connection_goes_on_if_it_is_not_ended(proxy_factory, origin_factory):
             client.sendall(GET.replace(b"Connection: close\r\n", b""))
             answer = b""
             while not answer.endswith(b"hello"):
-                answer += client.recv(1000)
+                answer += more_of(client, 1000)
 
 
 HOOK = """

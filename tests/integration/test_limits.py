@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+from conversations import more_of
 
 from pingora import Limits, LoadBalancer, ProxyHttp, Response
 from pingora.testing import read_all
@@ -143,7 +144,7 @@ def test_a_head_that_drips_is_cut_although_bytes_keep_coming(proxy_factory, orig
         client.sendall(before)
         got = b""
         while before and not got.endswith(b"hello"):
-            got += client.recv(65536)
+            got += more_of(client)
         assert b"HTTP/1.1 408 " in drip(client, b"GET / HTTP/1.1\r\nHost: a\r\nA: %s\r\n\r\n" % (b"a" * 1000))
 
 

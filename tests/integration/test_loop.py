@@ -100,7 +100,11 @@ def test_timers_sleeps_and_callbacks_of_other_threads(busy):
 @busy_or_not
 def test_descriptors_and_streams_of_asyncio(busy):
     async def check(loop, address):
-        server = await asyncio.start_server(lambda reader, writer: writer.write(b"hello\n"), "127.0.0.1", 0)
+        async def greet(reader, writer):
+            writer.write(b"hello\n")
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             line = await asyncio.wait_for(reader.readline(), 5)

@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 import pytest
-from conversations import GET, wait_until
+from conversations import GET, more_of, wait_until
 from pki import Authority
 
 from pingora import HttpPeer, LoadBalancer, PeerOptions, ProxyHttp, TcpProxy, UpstreamTls
@@ -46,7 +46,7 @@ class HeaderOrigin:
         with connection:
             data = b""
             while not (parsed := parse(data))[0]:
-                data += connection.recv(1)
+                data += more_of(connection, 1)
             self.headers.append(parsed[1])
             if self.context is not None:
                 connection = self.context.wrap_socket(connection, server_side=True)
@@ -72,7 +72,7 @@ def ask(client):
     client.sendall(KEEP)
     got = b""
     while not got.endswith(b"hi"):
-        got += client.recv(65536)
+        got += more_of(client)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -122,7 +122,7 @@ def test_a_peer_without_it_shares_no_connection_with_one_that_has_it(proxy_facto
             client.sendall(KEEP.replace(b" / ", b" " + path + b" "))
             got = b""
             while not got.endswith(b"hi"):
-                got += client.recv(65536)
+                got += more_of(client)
     assert [head.startswith(b"PROXY TCP4 127.0.0.1 ") for head in plain.heads] == [True, False, False]
     assert plain.n_connections == 2
     assert seen == ["v1", None, "v1"]

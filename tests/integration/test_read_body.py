@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from conversations import Forwarding, echo, post, wait_until
+from conversations import Forwarding, echo, more_of, post, wait_until
 
 from pingora import Limits, ProxyError, Response, RetryPolicy
 from pingora.testing import read_all
@@ -229,7 +229,7 @@ def test_an_empty_body_that_has_ended_may_be_read_in_a_later_attempt(proxy_facto
 
     def hang_up(connection, data):
         while not data.endswith(b"\r\n\r\n0\r\n\r\n"):
-            data += connection.recv(65536)
+            data += more_of(connection)
         connection.shutdown(socket.SHUT_RDWR)
 
     proxy = proxy_factory(Again(origin_factory(hang_up).address))

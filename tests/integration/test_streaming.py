@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conversations import GET, Forwarding, dechunk
+from conversations import GET, Forwarding, dechunk, more_of
 
 from pingora import Response
 
@@ -55,7 +55,7 @@ def test_the_connection_serves_the_next_request(proxy_factory):
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             answer = b""
             while not answer.endswith(b"0\r\n\r\n"):
-                answer += client.recv(1000)
+                answer += more_of(client, 1000)
             assert dechunk(answer)[0] == b"abc"
 
 

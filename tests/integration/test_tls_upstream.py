@@ -8,7 +8,7 @@ import ssl
 import threading
 
 import pytest
-from conversations import GET, Forwarding, proxy_to, wait_until
+from conversations import GET, Forwarding, more_of, proxy_to, wait_until
 from pki import Authority, self_signed
 from tls_origin import OK, TlsOrigin
 
@@ -392,7 +392,7 @@ def test_a_tunnel_goes_through_tls(ca, tls_origin, proxy_factory):
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += client.recv(4096)
+            head += more_of(client, 4096)
         assert head.startswith(b"HTTP/1.1 101")
         client.sendall(b"hello")
         assert client.recv(4096) == b"HELLO"

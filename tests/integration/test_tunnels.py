@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conversations import Forwarding, wait_until
+from conversations import Forwarding, more_of, wait_until
 from inside import RESET, narrow, settle
 
 from pingora import HttpPeer, Limits, Response
@@ -163,7 +163,7 @@ def tunnel_through(proxy):
     client.sendall(UPGRADE)
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += client.recv(len(SWITCHING) - len(head))
+        head += more_of(client, len(SWITCHING) - len(head))
     assert head == SWITCHING
     return client
 

@@ -1,7 +1,7 @@
 """Bodies that nobody reads: thrown away within a limit, so that their connection can be used again, else it ends."""
 
 import pytest
-from conversations import Forwarding, wait_until
+from conversations import Forwarding, more_of, wait_until
 
 from pingora import Limits, ProxyHttp, Response
 from pingora.testing import read_all
@@ -103,7 +103,7 @@ def test_an_origin_that_answers_before_the_end_of_the_body(proxy_factory, origin
         client.sendall(post(1000))
         answer = b""
         while not answer.endswith(b"big"):
-            answer += client.recv(65536)
+            answer += more_of(client)
         assert b"connection: close" not in answer.lower()
         client.sendall(bytes(1000) + NEXT)
         assert read_all(client).endswith(b"next")

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conversations import wait_until
+from conversations import more_of, wait_until
 from websocket_ends import client_of, echo, origins, proxy_before
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import serve as serve_async
@@ -136,7 +136,7 @@ def test_a_frame_that_is_on_its_way_is_ended_before_the_close(proxy_factory, ori
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         got = b""
         while not got.partition(b"\r\n\r\n")[2]:
-            got += client.recv(65536)
+            got += more_of(client)
         assert half_sent.wait(10)
 
         async def leave():
@@ -161,7 +161,7 @@ def test_what_is_no_websocket_is_cut_at_the_end_of_a_drain(proxy_factory, origin
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
         got = b""
         while not got.endswith(b"\xff\xff\xff"):
-            got += client.recv(65536)
+            got += more_of(client)
         drain(proxy)
         with pytest.raises(ConnectionResetError):
             client.recv(65536)

@@ -30,18 +30,26 @@ def dechunk(answer):
         payload, rest = payload + rest[:size], rest[size + 2 :]
 
 
+def more_of(connection, size=65536):
+    """Receive up to `size` bytes, at least one; ConnectionError at the end, where a loop would wait for ever."""
+    got = connection.recv(size)
+    if not got:
+        raise ConnectionError("the connection ended before all had come")
+    return got
+
+
 def echo(connection, data):
     """An origin that answers with the body of the request, decoded, and its framing in a header."""
     head, _, rest = data.partition(b"\r\n\r\n")
     framing = b"chunked" if b"chunked" in head.lower() else b"length"
     if framing == b"chunked":
         while not rest.endswith(b"0\r\n\r\n") and b"\r\n0\r\n" not in rest:
-            rest += connection.recv(65536)
+            rest += more_of(connection)
         payload, trailers = dechunk(head + b"\r\n\r\n" + rest)
     else:
         size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         while len(rest) < size:
-            rest += connection.recv(65536)
+            rest += more_of(connection)
         payload, trailers = rest, b""
     connection.sendall(
         b"HTTP/1.1 200 OK\r\nX-Framing: %s\r\nX-Trailers: %s\r\nContent-Length: %d\r\n\r\n%s"

@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from conversations import wait_until
+from conversations import more_of, wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SLICE = b"x" * 1000
@@ -86,7 +86,7 @@ class EchoOrigin:
         with client, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += client.recv(65536)
+                head += more_of(client)
             client.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
             while data := client.recv(65536):
                 client.sendall(data)
