@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "benchmarks.md").read_text()
 KEPT = sorted((ROOT / "benches" / "results").glob("*.json"))
 # The columns of the table and the picture of each.
 SHOWN = {
-    "2026-11-28_pingora_rs.json": (("relay", "haproxy", "pingora-rs", "pingora"), "benchmarks_cpu.svg"),
+    "2026-11-29_pingora_rs.json": (("relay", "haproxy", "pingora-rs", "pingora"), "benchmarks_cpu.svg"),
     "2026-11-29_all.json": (("relay", "haproxy", "pingora"), "benchmarks_all.svg"),
 }
 
