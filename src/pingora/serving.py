@@ -272,6 +272,10 @@ class Serving:
         """Open client connections."""
         return sum(service.n_connections for service in self.services)
 
+    def most_connections(self) -> int:
+        """Return how many client connections were open at once since the last call of this, or a few more."""
+        return sum(service.most_connections() for service in self.services)
+
     def stop_accepting(self) -> None:
         """Close the listeners. Open connections go on; their next answer says Connection: close."""
         self.is_stopping = True

@@ -1,8 +1,8 @@
 """Memory that a worker gives back to the system when what needed it has gone.
 
 The C library and the pool keep what connections have freed, for others like them: after 2,000 connections with TLS
-27 MiB. When many connections or much of the buffers have gone, it is given back. Nothing is counted for that: a fall
-is seen by looking now and then.
+27 MiB. When many connections or much of the buffers have gone, it is given back. A fall is seen by looking now and
+then at the level and at the most that there was since the last look: what comes and goes in between leaves as much.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ class Ebb:
         self._least = least
         self._highest = 0
 
-    def has_come(self, level: int) -> bool:
-        """Look at the level; after a fall the highest mark begins anew."""
-        self._highest = max(self._highest, level)
+    def has_come(self, most: int, level: int) -> bool:
+        """Look at the level, and at the most since the last look; after a fall the highest mark begins anew."""
+        self._highest = max(self._highest, most)
         if self._highest - level < max(self._least, level):
             return False
         self._highest = level
@@ -38,9 +38,9 @@ async def give_memory_back_at_ebb(serving: Serving) -> None:
     is_behind = False  # a fall was seen at the look before: the rest of it may be less than what counts as one
     while True:
         await asyncio.sleep(LOOK_S)
-        held_bytes = buffer_pool.stats()["lent_bytes"]
-        # both are to look, whatever the other says
-        has_fallen = any([connections.has_come(serving.n_connections), buffers.has_come(held_bytes)])
+        clients_gone = connections.has_come(serving.most_connections(), serving.n_connections)
+        buffers_free = buffers.has_come(buffer_pool.most_lent(), buffer_pool.stats()["lent_bytes"])
+        has_fallen = clients_gone or buffers_free
         if has_fallen or is_behind:
             buffer_pool.trim()
             trim_heap()

@@ -19,7 +19,7 @@ cdef struct PoolStats:
     uint64_t slab_bytes                # got from the system, lent or free
     uint64_t lent_bytes                # lent_bytes + reserved_bytes <= limit_bytes
     uint64_t reserved_bytes            # of buffers that are not the pool's
-    uint64_t peak_bytes                # highest lent_bytes so far
+    uint64_t peak_bytes                # highest lent_bytes since `most_lent` was asked
     uint64_t taken                     # successful takes
     uint64_t refused                   # takes answered NULL because of the limit or the system
     uint64_t lent[BUFFER_CLASSES]      # buffers lent, per class

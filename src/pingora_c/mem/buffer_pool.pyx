@@ -311,12 +311,18 @@ def stats():
         "slab_bytes": stats_now.slab_bytes,
         "lent_bytes": stats_now.lent_bytes,
         "reserved_bytes": stats_now.reserved_bytes,
-        "peak_bytes": stats_now.peak_bytes,
         "taken": stats_now.taken,
         "refused": stats_now.refused,
         "lent": {capacity_of(c): stats_now.lent[c] for c in range(BUFFER_CLASSES)},
         "free": {capacity_of(c): stats_now.free[c] for c in range(BUFFER_CLASSES)},
     }
+
+
+def most_lent():
+    """Return how many bytes were lent at once since the last call of this."""
+    cdef uint64_t most = stats_now.peak_bytes
+    stats_now.peak_bytes = stats_now.lent_bytes
+    return most
 
 
 def set_limit(limit_bytes):

@@ -333,6 +333,7 @@ cdef class ProxyService(Application):
             transport.fd = -1
             raise MemoryError
         self.n_servers += 1
+        self.n_servers_most = max(self.n_servers_most, self.n_servers)
         self.reactor.counted[<int>CONNECTIONS_ACCEPTED] += 1
         self.reactor.counted[<int>CONNECTIONS_OPEN] += 1
         self.tally[<int>SERVICE_ACCEPTED] += 1
@@ -492,6 +493,11 @@ cdef class ProxyService(Application):
     def n_connections(self):
         """Open client connections."""
         return self.n_servers
+
+    def most_connections(self):
+        """Return how many client connections were open at once since the last call of this."""
+        most, self.n_servers_most = self.n_servers_most, self.n_servers
+        return most
 
     @property
     def n_idle_upstream(self):

@@ -73,6 +73,16 @@ def test_what_would_pass_the_limit_is_refused_and_counted(limit):
     lent.append(Lent(1))
 
 
+def test_the_most_that_was_lent_at_once_begins_anew_when_it_was_told():
+    buffer_pool.most_lent()
+    before = buffer_pool.stats()["lent_bytes"]
+    lent = [Lent(65536) for _ in range(3)]
+    for each in lent:
+        each.give()
+    assert buffer_pool.most_lent() == before + 3 * 65536
+    assert buffer_pool.most_lent() == before
+
+
 def test_a_limit_below_what_is_lent_leaves_that_lent(limit):
     lent = [Lent(65536) for _ in range(4)]
     limit(-65536)

@@ -21,4 +21,9 @@ from pingora.supervisor.ebb import Ebb
 )
 def test_a_fall_by_half_and_by_a_hundred_is_an_ebb(levels, falls):
     ebb = Ebb(100)
-    assert [at for at, level in enumerate(levels) if ebb.has_come(level)] == falls
+    assert [at for at, level in enumerate(levels) if ebb.has_come(level, level)] == falls
+
+
+def test_what_came_and_went_between_two_looks_is_an_ebb():
+    ebb = Ebb(100)
+    assert [ebb.has_come(most, 0) for most in (0, 99, 0, 500, 0, 100)] == [False, False, False, True, False, True]
