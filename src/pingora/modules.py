@@ -68,29 +68,65 @@ def combine(phase: str, own: Hook | None, of_modules: list[Hook]) -> Hook | None
     hooks = of_modules + owns if phase in INWARD else owns + of_modules
     if len(hooks) < 2:
         return hooks[0] if hooks else None
-    return chain_bodies(hooks) if phase in BODIES else chain(hooks, is_row=phase != "logging")
+    if phase in BODIES:
+        return chain_bodies(hooks)
+    return chain_all(hooks) if phase == "logging" else chain(hooks)
 
 
-def chain(hooks: list[Hook], is_row: bool = True) -> Hook:
-    """Make a hook that runs `hooks` in turn, until one returns something if they are a row."""
+def chain(hooks: list[Hook]) -> Hook:
+    """Make a hook that runs `hooks` in turn, until one returns something."""
 
     def run(*arguments: Any) -> Any:
         for at, hook in enumerate(hooks):
             result = hook(*arguments)
             if type(result) is CoroutineType:
                 return go_on(result, at + 1, arguments)
-            if result is not None and is_row:
+            if result is not None:
                 return result
         return None
 
     async def go_on(coroutine: Any, at: int, arguments: tuple[Any, ...]) -> Any:
         result = await coroutine
-        while (result is None or not is_row) and at < len(hooks):
+        while result is None and at < len(hooks):
             result = hooks[at](*arguments)
             if type(result) is CoroutineType:
                 result = await result
             at += 1
         return result
+
+    return run
+
+
+def chain_all(hooks: list[Hook]) -> Hook:
+    """Make a hook that runs all of `hooks` in turn, whatever becomes of them; the first exception is raised behind."""
+
+    def run(*arguments: Any) -> Any:
+        first: BaseException | None = None
+        for at, hook in enumerate(hooks):
+            try:
+                result = hook(*arguments)
+            except Exception as error:
+                first = first or error
+            else:
+                if type(result) is CoroutineType:
+                    return go_on(result, at + 1, arguments, first)
+        if first is not None:
+            raise first
+
+    async def go_on(coroutine: Any, at: int, arguments: tuple[Any, ...], first: BaseException | None) -> None:
+        while True:
+            try:
+                if type(coroutine) is CoroutineType:
+                    await coroutine
+                if at == len(hooks):
+                    break
+                coroutine = hooks[at](*arguments)
+            except BaseException as error:  # the limit of the hook cancels the one that is too slow
+                first = first or error
+                coroutine = None
+            at += 1
+        if first is not None:
+            raise first
 
     return run
 

@@ -5,6 +5,7 @@ Room: a head fits `head_room(block)` bytes plus the start line and FIXED_ROOM fo
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from pingora_c.http.field cimport Field
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport RequestHead, ResponseHead
 
@@ -19,7 +20,7 @@ cdef enum BodyFraming:
     FRAME_CHUNKED = 2
     FRAME_CLOSE = 3      # to the end of the connection
 
-# Which fields tell the upstream about the client; bits. Those of an untrusted sender are dropped in any case.
+# Which fields tell the upstream about the client; bits. What an untrusted sender said is dropped in any case.
 cdef enum ForwardedFields:
     FORWARD_NONE = 0
     FORWARD_X = 1            # X-Forwarded-For, -Host, -Proto
@@ -49,9 +50,16 @@ cdef size_t response_room(ResponseHead head) noexcept
 
 # -- what other protocols' encoders of requests share
 
-# The KnownNames, as bits, of fields that are not copied from the request: those of one connection, those that the
-# proxy writes itself. `hops` gets what put_added wants.
-cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept
+# Fields that are not copied from a message: those of one connection, those that the proxy writes itself, and what a
+# sender that is not trusted must not say unless a hook says it.
+cdef struct Skips:
+    uint64_t known             # KnownNames, as bits
+    uint64_t unless_written    # of these, those that pass if a hook wrote them
+    bint aliases               # and those of which is_forwarding_name tells, unless a hook wrote them
+
+# `hops` gets what put_added wants.
+cdef Skips request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept
+cdef bint is_left_out(const HeaderBlock* block, const Field* field, const Skips* skips) noexcept nogil
 # What the proxy adds, as lines "Name: value" with CRLF: X-Forwarded-*, Forwarded, Via, Max-Forwards.
 cdef char* put_added(char* out, RequestHead head, const Outgoing* how, int64_t hops) noexcept
 # A member of Via for a message received over HTTP/1.<minor>, or HTTP/2: up to VIA_MOST + 4 bytes.

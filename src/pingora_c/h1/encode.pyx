@@ -11,7 +11,8 @@ from pingora_c.base.ascii cimport equals_nocase, put_decimal
 from pingora_c.base.clock cimport DATE_SIZE, date_text
 from pingora_c.h1.max_forwards cimport HOPS_UNLIMITED, max_forwards
 from pingora_c.http.field cimport (
-    FIELD_REMOVED, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED, NAME_HOST,
+    FIELD_REMOVED, FIELD_WRITTEN, NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_EXPECT, NAME_FORWARDED,
+    NAME_HOST,
     NAME_HTTP2_SETTINGS, NAME_KEEP_ALIVE, NAME_MAX_FORWARDS, NAME_OTHER, NAME_PROXY_CONNECTION, NAME_TE,
     NAME_TRANSFER_ENCODING, NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT,
     NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field, KnownName, is_forwarding_name,
@@ -34,6 +35,12 @@ cdef uint64_t FORWARDED = (
     | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO) | (<uint64_t>1 << <int>NAME_X_FORWARDED_PORT)
     | (<uint64_t>1 << <int>NAME_X_REAL_IP) | (<uint64_t>1 << <int>NAME_FORWARDED)
 )
+cdef uint64_t X_FORWARDED = (      # what put_x_forwarded writes
+    (<uint64_t>1 << <int>NAME_X_FORWARDED_FOR) | (<uint64_t>1 << <int>NAME_X_FORWARDED_HOST)
+    | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO)
+)
+cdef Skips ANSWER_SKIPS = Skips(HOP_BY_HOP, 0, False)
+cdef Skips NO_SKIPS = Skips(0, 0, False)
 cdef const char* HEX = "0123456789abcdef"
 cdef char PHRASES[24000]   # 600 phrases of up to 39 bytes and a NUL, by status
 memset(PHRASES, 0, sizeof(PHRASES))
@@ -60,17 +67,20 @@ cdef inline char* put(char* out, const char* text, size_t size) noexcept nogil:
     return out + size
 
 
-cdef char* put_fields(char* out, const HeaderBlock* block, uint64_t skip, bint drop_aliases) noexcept nogil:
+cdef bint is_left_out(const HeaderBlock* block, const Field* field, const Skips* skips) noexcept nogil:
+    if field.known != NAME_OTHER:
+        return (skips.known >> field.known) & 1 and not (
+            field.flags & FIELD_WRITTEN and (skips.unless_written >> field.known) & 1)
+    return (skips.aliases and not field.flags & FIELD_WRITTEN
+            and is_forwarding_name(block.base + field.name_at, field.name_size))
+
+
+cdef char* put_fields(char* out, const HeaderBlock* block, const Skips* skips) noexcept nogil:
     cdef Field* field
     cdef uint32_t i
     for i in range(block.n):
         field = block_field(block, i)
-        if field.flags & FIELD_REMOVED:
-            continue
-        if field.known != NAME_OTHER:
-            if (skip >> field.known) & 1:
-                continue
-        elif drop_aliases and is_forwarding_name(block.base + field.name_at, field.name_size):
+        if field.flags & FIELD_REMOVED or is_left_out(block, field, skips):
             continue
         out = put(out, block.base + field.name_at, field.name_size)
         out = put(out, b": ", 2)
@@ -212,14 +222,21 @@ cdef char* put_target(char* out, RequestHead head) noexcept:
     return put(out, target + at, size - at)
 
 
-cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept:
+cdef Skips request_skips(RequestHead head, const Outgoing* how, int64_t* hops) noexcept:
     cdef uint64_t skip = HOP_BY_HOP
+    cdef Skips skips
+    skips.aliases = how.client != NULL and not how.is_trusted
+    skips.unless_written = FORWARDED
+    if how.forwarded & <int>FORWARD_X:
+        skips.unless_written &= ~X_FORWARDED
+    if how.forwarded & <int>FORWARD_STANDARD:
+        skips.unless_written &= ~(<uint64_t>1 << <int>NAME_FORWARDED)
     hops[0] = HOPS_UNLIMITED
     if head.method_id == METHOD_OPTIONS:
         hops[0] = max_forwards(&head.block)     # goes on with one less (RFC 9110 §7.6.2)
     if hops[0] >= 0:
         skip |= <uint64_t>1 << <int>NAME_MAX_FORWARDS
-    if how.client != NULL and not how.is_trusted:
+    if skips.aliases:
         skip |= FORWARDED
     elif how.client != NULL:
         if how.forwarded & <int>FORWARD_X:
@@ -228,7 +245,8 @@ cdef uint64_t request_skips(RequestHead head, const Outgoing* how, int64_t* hops
             skip |= <uint64_t>1 << <int>NAME_FORWARDED
     if how.drop_expect:
         skip |= <uint64_t>1 << <int>NAME_EXPECT
-    return skip
+    skips.known = skip
+    return skips
 
 
 cdef char* put_via(char* out, uint8_t minor, const char* via, size_t size) noexcept nogil:
@@ -255,13 +273,12 @@ cdef char* put_added(char* out, RequestHead head, const Outgoing* how, int64_t h
 cdef size_t encode_request(RequestHead head, const Outgoing* how, char* out) noexcept:
     cdef char* start = out
     cdef int64_t hops = HOPS_UNLIMITED
-    cdef uint64_t skip = request_skips(head, how, &hops)
-    cdef bint drop_aliases = how.client != NULL and not how.is_trusted
+    cdef Skips skips = request_skips(head, how, &hops)
     out = put(out, head.block.base + head.method.at, head.method.size)
     out[0] = 32
     out = put_target(out + 1, head)
     out = put(out, b" HTTP/1.1\r\n", 11)
-    out = put_fields(out, &head.block, skip, drop_aliases)
+    out = put_fields(out, &head.block, &skips)
     if how.host != NULL and block_find_known(&head.block, NAME_HOST, 0) < 0:
         out = put(out, b"Host: ", 6)
         out = put(out, how.host, how.host_size)
@@ -288,7 +305,7 @@ cdef size_t encode_response(ResponseHead head, const Outgoing* how, char* out) n
         phrase = reason_phrase(head.status_code)
         out = put(out, phrase, strlen(phrase))
     out = put(out, b"\r\n", 2)
-    out = put_fields(out, &head.block, HOP_BY_HOP, False)
+    out = put_fields(out, &head.block, &ANSWER_SKIPS)
     # RFC 9110 §6.6.1: a response without Date gets one; an interim response needs none.
     if head.status_code >= 200 and block_find_known(&head.block, NAME_DATE, 0) < 0:
         out = put(out, b"Date: ", 6)
@@ -311,7 +328,7 @@ cdef size_t encode_trailers(const HeaderBlock* block, bint is_first, char* out) 
     if not is_first:
         out = put(out, b"\r\n", 2)
     out = put(out, b"0\r\n", 3)
-    out = put_fields(out, block, 0, False)
+    out = put_fields(out, block, &NO_SKIPS)
     out = put(out, b"\r\n", 2)
     return out - start
 

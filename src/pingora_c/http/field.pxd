@@ -12,6 +12,7 @@ cdef struct Field:
 
 cdef enum:
     FIELD_REMOVED = 1    # deleted by an edit; skipped by look-up, iteration and encoding
+    FIELD_WRITTEN = 2    # by a hook, not by the sender
 
 # Names recognised once, while the head is parsed or a field is set. Below 64, so that a head keeps the set of
 # names it holds in one 64-bit mask.

@@ -10,8 +10,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT16_MAX, uint32_t, uint64_t, uint8_t
 from pingora_c.http.authority cimport is_valid_authority
 from pingora_c.http.field cimport (
-    NAME_AUTHORIZATION, NAME_CONTENT_LENGTH, NAME_COOKIE, NAME_HOST, NAME_PROXY_AUTHORIZATION, NAME_SET_COOKIE, Field,
-    KnownName, recognise,
+    FIELD_WRITTEN, NAME_AUTHORIZATION, NAME_CONTENT_LENGTH, NAME_COOKIE, NAME_HOST, NAME_PROXY_AUTHORIZATION,
+    NAME_SET_COOKIE, Field, KnownName, recognise,
 )
 from pingora_c.http.header_block cimport (
     SLACK_ROWS,
@@ -264,6 +264,7 @@ cdef class HeaderMap:
     cdef int write(self, object name, object value, bint is_set) except -1:
         """Validate and add a field, or with `is_set` replace all of its name."""
         cdef Text name_text, value_text
+        cdef Py_ssize_t row
         cdef int code
         if not try_text(name, "header name", &name_text):
             raise not_latin1("header name", name)
@@ -292,6 +293,8 @@ cdef class HeaderMap:
             raise bad_value(name, value_text.data, value_text.size)
         if code != BLOCK_OK:
             raise no_room(self.block, name_text.size + value_text.size)
+        row = block_find(self.block, name_text.data, name_text.size, 0) if is_set else self.block.n - 1
+        block_field(self.block, <uint32_t>row).flags |= FIELD_WRITTEN
         return 0
 
     cdef int start(self) noexcept:

@@ -3,7 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memset
 from pingora_c.h1.encode cimport FRAME_CHUNKED, FRAME_LENGTH, Outgoing
 from pingora_c.h1.framing cimport ASKS_TUNNEL, ASKS_UPGRADE, BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_TUNNEL
-from pingora_c.http.field cimport NAME_HOST
+from pingora_c.http.field cimport NAME_EXPECT, NAME_HOST
 from pingora_c.http.header_block cimport block_find_known
 from pingora_c.http.message cimport Method, is_idempotent
 from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
@@ -129,7 +129,7 @@ cdef class Attempts(Phases):
         if self.up is None:
             return 0     # it failed while the hook ran: on_failure dealt with it
         if self.reader is not None:
-            self.reader = None     # a hook gave up on read_body; what came is kept and goes out below
+            self.end_reading(RuntimeError("read_body: the request is on its way upstream"))     # what came goes out below
         if self.received_bytes and not self.can_replay():
             self.fail(BODY_TOO_LARGE)      # a hook caught that; part of the body is gone
             return 0
@@ -146,6 +146,12 @@ cdef class Attempts(Phases):
         how.is_upgrade = self.down.framing.upgrade == ASKS_UPGRADE
         how.is_connect = self.down.framing.upgrade == ASKS_TUNNEL
         how.drop_expect = self.sent_continue or not self.down.framing.expects
+        if (self.down.framing.expects and not self.sent_continue
+                and block_find_known(&self.upstream_head.block, NAME_EXPECT, 0) < 0):
+            self.sent_continue = True      # a hook removed it: nobody else tells the client (RFC 9110 §10.1.1)
+            if self.down.send_continue() < 0:
+                self.fail(NO_MEMORY)
+                return 0
         how.takes_trailers = self.down.framing.takes_trailers or is_grpc(self.upstream_head)
         if self.down.framing.kind != BODY_NONE and has_body_hooks(self.plan, True) and not self.passes_request:
             self.request_bodies = BodyFilter.new(self.hooks, self, self.down, True)
@@ -177,7 +183,8 @@ cdef class Attempts(Phases):
         # an empty body that has ended was sent whole with its last chunk
         attempt.has_unsent_body = (self.down.framing.kind != BODY_NONE and self.received_bytes == 0
                                    and not self.down.body_done)
-        attempt.is_idempotent = is_idempotent(<Method>self.request_head.method_id)
+        attempt.is_idempotent = is_idempotent(<Method>self.request_head.method_id) and (
+            self.upstream_head is None or is_idempotent(<Method>self.upstream_head.method_id))
         attempt.was_stale = self.is_reused and self.up is not None and not self.up.got_bytes
         return rules_allow(&self.plan.retry, &attempt, kind)
 
@@ -200,7 +207,8 @@ cdef class Attempts(Phases):
                 self.make_scope()
             if self.scope is not None:
                 self.scope.mark_tried(self.endpoint)
-        self.let_upstream_go(False, not is_stale and is_upstream_failure(kind))
+        # whether a status tells of a failure is decided when it comes
+        self.let_upstream_go(False, not is_stale and kind != UPSTREAM_STATUS and is_upstream_failure(kind))
 
     cdef void settle(self) noexcept:
         cdef int phase = ERROR_WHILE_PROXY if self.is_connected else FAIL_TO_CONNECT
@@ -266,7 +274,7 @@ cdef class Attempts(Phases):
         if self.endpoint is not None:
             self.is_bad_answer = note_answer(self.plan, self.endpoint, head.status_code)
         if (self.plan.retry.n_statuses and is_retried_status(&self.plan.retry, head.status_code)
-                and has_untried(self.plan.balancer, self.endpoint, self.scope) and self.may_retry(UPSTREAM_STATUS)):
+                and has_untried(self.endpoint, self.scope) and self.may_retry(UPSTREAM_STATUS)):
             self.end_attempt(UPSTREAM_STATUS)
             self.settle()
         elif self.plan.has_response_hooks:

@@ -56,7 +56,7 @@ cdef class H1ServerStream(H1Stream):
     cdef uint8_t client_minor
     cdef bint head_sent            # a final head was written
     cdef uint64_t window_at_ms     # start of the present stretch over which the body's rate is measured
-    cdef uint64_t window_bytes     # that came in it
+    cdef uint64_t window_read      # bytes_read of the connection when it began
     cdef uint64_t paused_at_ms     # while body_paused: since when; that time does not count
-    # `size` more bytes of the body came: whether it is slower than the limit
-    cdef bint is_too_slow(self, size_t size) noexcept
+    # More of the body came: whether it is slower than the limit
+    cdef bint is_too_slow(self) noexcept

@@ -45,6 +45,16 @@ cdef enum:
     DRAIN_MOST = 65536         # of a body that nobody wants, to keep its connection
 
 
+cdef bint begins_with_head(const char* data, size_t size) noexcept nogil:
+    """Whether a request is one of HEAD; an empty line may stand before it (RFC 9112 §2.2)."""
+    cdef size_t at = 0
+    if size and data[0] == 13:
+        at = 1
+    if at < size and data[at] == 10:
+        at += 1
+    return size >= at + 5 and memcmp(data + at, b"HEAD ", 5) == 0
+
+
 @cython.final
 cdef class H1Server(ServerConnection):
     cdef void on_ready(self) noexcept:
@@ -79,12 +89,15 @@ cdef class H1Server(ServerConnection):
                     self.reactor.make_ready(self)
                     break
                 part = self.read_head(data + used, size - used)
+                if self.stream is not None:
+                    self.stream.window_read = self.bytes_read - (size - used - part)
             elif self.stream.body_done or self.stream.body_paused:
                 break
             else:
                 if not self.stream.is_tunnel:
                     self.arm(self.application.limits.body_ms)
-                    if self.stream.is_too_slow(size - used):
+                    self.stream.awaits_continue = False
+                    if self.stream.is_too_slow():
                         self.fail(CLIENT_TOO_SLOW)
                         break
                 part = self.stream.decode(data + used, size - used)
@@ -150,7 +163,7 @@ cdef class H1Server(ServerConnection):
         cdef RequestHead head
         cdef Span authority
         cdef H1ServerStream stream
-        self.asks_head = size >= 5 and memcmp(data, b"HEAD ", 5) == 0
+        self.asks_head = begins_with_head(data, size)
         if self.state == SERVER_IDLE:
             self.state = SERVER_HEAD
             self.head_at_us = self.reactor.now_us
@@ -214,6 +227,7 @@ cdef class H1Server(ServerConnection):
             stream.close_after = True
         stream.begin_body(head, &head.block, self.application.limits.chunk_extension_bytes)
         stream.window_at_ms = self.reactor.now_ms
+        stream.awaits_continue = stream.framing.expects
         self.stream = stream
         self.timer.deadline_ms = 0
         if self.application.begin(self, stream, head) < 0:
@@ -392,6 +406,9 @@ cdef class H1Server(ServerConnection):
         elif self.state == SERVER_EXCHANGE:
             if self.stream.is_tunnel:
                 self.watch_tunnel()
+            elif self.stream.awaits_continue:
+                self.stream.send_continue()      # the upstream takes long to say it, and the client may wait for that
+                self.arm(self.application.limits.body_ms)
             elif not self.stream.body_done and not self.stream.body_paused:
                 self.fail(CLIENT_TIMEOUT)
         elif self.is_blocked:
@@ -453,15 +470,14 @@ cdef class H1ServerStream(H1Stream):
         self.server.reactor.counted[<int>ANSWERS + head.status_code // 100] += 1
         return self.head_written(encode_response(head, &how, out))
 
-    cdef bint is_too_slow(self, size_t size) noexcept:
+    cdef bint is_too_slow(self) noexcept:
         cdef uint64_t rate = self.server.application.limits.body_rate
         cdef uint64_t took_ms = self.server.reactor.now_ms - self.window_at_ms
         cdef bint is_slow
-        self.window_bytes += size
         if took_ms < self.server.application.limits.body_ms:
             return False
-        is_slow = self.window_bytes * 1000 < rate * took_ms
-        self.window_bytes = 0
+        is_slow = (self.server.bytes_read - self.window_read) * 1000 < rate * took_ms
+        self.window_read = self.server.bytes_read
         self.window_at_ms += took_ms
         return is_slow
 
@@ -477,6 +493,7 @@ cdef class H1ServerStream(H1Stream):
         H1Stream.resume_body(self)
 
     cdef int send_continue(self) noexcept:
+        self.awaits_continue = False
         if self.client_minor == 0 or self.head_sent:
             return 0
         return self.server.write_small(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
@@ -486,6 +503,8 @@ cdef class H1ServerStream(H1Stream):
         cdef char* out
         if self.client_minor == 0 or self.head_sent:
             return 0
+        if head.status_code == 100:
+            self.awaits_continue = False
         memset(&how, 0, sizeof(how))
         out = self.head_place(response_room(head))
         if out == NULL:
@@ -505,7 +524,7 @@ cdef class H1ServerStream(H1Stream):
     cdef void release(self, bint is_complete) noexcept:
         cdef bint reusable = self.is_reusable(is_complete)
         self.owner = None
-        if self.out_framing == FRAME_LENGTH and self.out_left:
+        if self.server.is_broken or self.out_framing == FRAME_LENGTH and self.out_left:
             is_complete = False
         if self.server.is_closed:
             self.server.stream = None

@@ -19,6 +19,7 @@ cdef class Exchange(Attempts):
     cdef int ask_upstream(self) except -1             # unless it may go no further, or is too large
     cdef int add_via(self) noexcept                   # 0, -1 without memory for it
     cdef int send_response(self) except -1
+    cdef bint opens_tunnel(self) noexcept       # what hooks made of the answer still does
     # -- ending
     cdef int answer(self, Response response) except -1    # send what was made here
     cdef int send_answer(self, Response response) except -1

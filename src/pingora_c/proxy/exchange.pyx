@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from pingora_c.h1.encode cimport VIA_MOST, put_via
-from pingora_c.h1.framing cimport BODY_NONE, BODY_TUNNEL
+from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_NONE, BODY_TUNNEL
 from pingora_c.h1.max_forwards cimport max_forwards
 from pingora_c.http.field cimport NAME_CONTENT_LENGTH
 from pingora_c.http.header_block cimport block_add, block_find_known
@@ -30,7 +30,12 @@ from pingora_c.proxy cimport tally
 from pingora_c.upstream.peer cimport HttpPeer
 
 from pingora_c.proxy.plan import PHASES as _PHASES
-from pingora_c.proxy.response import send_all
+from pingora_c.proxy.response import leave, send_all
+
+
+cdef bint has_no_content(Stream down, int status) noexcept:
+    """Whether an answer has no body, whatever it says (RFC 9110 §6.4.1, §15.3.6)."""
+    return down.to_head or status == 204 or status == 205 or status == 304
 
 
 @cython.final
@@ -158,6 +163,9 @@ cdef class Exchange(Attempts):
         cdef int status = self.response_head.status_code
         if self.up is None:
             return 0
+        if is_upgrade and not self.opens_tunnel():
+            return self.answer(Response.of(self.response_head))      # a hook made a refusal of it
+        self.answers_bare = not is_upgrade and has_no_content(self.down, status)
         if self.response_framing.kind == BODY_NONE and not self.down.to_head and status != 304:
             length = 0           # whatever length it tells: a hook may have asked with HEAD, or have changed a 304
         elif self.response_framing.has_length:
@@ -186,11 +194,18 @@ cdef class Exchange(Attempts):
             self.end_client(None)
         return 0
 
+    cdef bint opens_tunnel(self) noexcept:
+        cdef int status = self.response_head.status_code
+        return 200 <= status < 300 if self.down.framing.upgrade == ASKS_TUNNEL else status == 101
+
     # -- ending
 
     cdef void on_failure(self, bint is_client, int kind) noexcept:
         cdef Stream side
         if self.state >= SESSION_LOGGING:
+            return
+        if is_client and failure_status(kind) and self.response_sent and self.up is None and not self.down.is_tunnel:
+            self.down.pause_body()     # nobody wants the rest of it, and the answer goes on
             return
         if kind == CLIENT_TRUNCATED and self.response_sent:
             self.drop_filters(True)
@@ -234,12 +249,13 @@ cdef class Exchange(Attempts):
 
     cdef void fail(self, int kind) noexcept:
         """Answer the failure if the client can still be told, else cut; then log."""
+        if self.state >= SESSION_LOGGING:
+            return
         if self.failure == OK:
             self.failure = kind
         if self.task is not None:
-            self.cancel_task()     # on_task_done comes back here
-            return
-        if self.state >= SESSION_LOGGING:
+            if self.task_phase != FAIL_TO_PROXY or failure_status(kind) == 0:     # else its answer is on the way
+                self.cancel_task()     # on_task_done comes back here
             return
         if self.response_sent or failure_status(self.failure) == 0:
             self.finish()
@@ -249,6 +265,8 @@ cdef class Exchange(Attempts):
             self.default_page()
         else:
             self.was_answered = True
+            if not self.down.body_done:
+                self.down.pause_body()
             self.run(FAIL_TO_PROXY)
 
     cdef void default_page(self) noexcept:
@@ -276,7 +294,8 @@ cdef class Exchange(Attempts):
 
     cdef int send_answer(self, Response response) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(response.body)
-        cdef int64_t length = size if response.stream is None else -1
+        cdef int status = response.head.status_code
+        cdef int64_t length = size if response.stream is None and (size or status != 304) else -1
         if self.plan.is_stopping or not self.down.can_drain() or is_client_failure(self.failure):
             self.down.close_after = True     # stopping, or the rest of the request is not read: the client must know
         cdef bint is_done = False
@@ -285,15 +304,19 @@ cdef class Exchange(Attempts):
             self.finish()
             return 0
         self.response_sent = True
-        if response.stream is not None and not self.down.to_head:
+        self.answers_bare = has_no_content(self.down, status)
+        if response.stream is not None:
             self.state = SESSION_RELAYING
             self.phase = ANSWER_BODY
             self.prepare_hooks()
-            task = self.hooks.start(send_all(self.hooks.session, response.stream), &is_done)
+            if self.answers_bare:
+                task = self.hooks.start(leave(response.stream), &is_done)
+            else:
+                task = self.hooks.start(send_all(self.hooks.session, response.stream), &is_done)
             return self.after_ending(ANSWER_BODY, None) if is_done else self.wait_for(ANSWER_BODY, task)
         self.upstream_ended = True
         self.answer_body = response.body
-        if size and not self.down.to_head:
+        if size and not self.answers_bare:
             self.sent_bytes = size
             if self.down.send_kept(response.body) < 0:
                 self.failure = NO_MEMORY
@@ -365,7 +388,9 @@ cdef class Exchange(Attempts):
         record.sent_bytes = self.sent_bytes
         record.received_bytes = self.received_bytes
         record.total_us = self.ended_us - self.started_us
-        record.connect_us = self.connected_us - self.connect_at_us if self.connected_us >= self.connect_at_us else -1
+        record.connect_us = -1
+        if self.connected_us >= self.connect_at_us > 0:
+            record.connect_us = self.connected_us - self.connect_at_us
         record.first_byte_us = self.first_byte_us - self.started_us if self.first_byte_us else -1
         record.error = failure_reason(self.failure) if self.failure else NULL
         return write_record(self.plan, filled, self.request_head, self.chosen)

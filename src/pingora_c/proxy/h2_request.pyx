@@ -4,8 +4,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, strlen
 
 from pingora_c.base.ascii cimport equals_nocase, put_decimal
-from pingora_c.h1.encode cimport FRAME_LENGTH, put_added, put_target, request_room, request_skips
-from pingora_c.http.field cimport NAME_HOST, NAME_OTHER, Field, is_forwarding_name, known_text, recognise
+from pingora_c.h1.encode cimport FRAME_LENGTH, Skips, is_left_out, put_added, put_target, request_room, request_skips
+from pingora_c.http.field cimport NAME_HOST, NAME_OTHER, Field, known_text, recognise
 from pingora_c.http.header_block cimport HeaderBlock, block_field, block_find_known, is_live
 from pingora_c.lib.nghttp2 cimport (
     NGHTTP2_NV_FLAG_NO_COPY_NAME, NGHTTP2_NV_FLAG_NO_COPY_VALUE, NGHTTP2_NV_FLAG_NONE,
@@ -63,16 +63,13 @@ cdef bint is_key(const char* name, size_t size) noexcept nogil:
 
 
 cdef bint add_block(
-    RequestFields* made, const HeaderBlock* block, uint64_t skip, bint drop_aliases, bint drop_key,
+    RequestFields* made, const HeaderBlock* block, const Skips* skips, bint drop_key,
 ) noexcept:
     cdef Field* field
     cdef uint32_t i
     for i in range(block.n):
         field = block_field(block, i)
-        if not is_live(field) or field.known != NAME_OTHER and (skip >> field.known) & 1:
-            continue
-        if field.known == NAME_OTHER and drop_aliases and is_forwarding_name(
-                block.base + field.name_at, field.name_size):
+        if not is_live(field) or is_left_out(block, field, skips):
             continue
         if drop_key and is_key(block.base + field.name_at, field.name_size):
             continue
@@ -90,12 +87,12 @@ cdef int request_fields(
     RequestHead head, const Outgoing* how, bint is_secure, const char* protocol, RequestFields* made,
 ) noexcept:
     cdef int64_t hops = 0
-    cdef uint64_t skip = request_skips(head, how, &hops) | <uint64_t>1 << <int>NAME_HOST
+    cdef Skips skips = request_skips(head, how, &hops)
     cdef Py_ssize_t row = block_find_known(&head.block, NAME_HOST, 0)
     cdef Field* host
     cdef char* out
     cdef char* start
-    cdef bint drop_aliases = how.client != NULL and not how.is_trusted
+    skips.known |= <uint64_t>1 << <int>NAME_HOST
     made.fields = table
     made.n = 0
     if not make_room(request_room(head)):
@@ -113,7 +110,7 @@ cdef int request_fields(
     elif how.host != NULL:
         add(made, b":authority", 10, how.host, how.host_size, KEPT)
     add(made, b":path", 5, text, out - text, KEPT)
-    if not add_block(made, &head.block, skip, drop_aliases, protocol != NULL) or made.n + 8 > TABLE_SIZE:
+    if not add_block(made, &head.block, &skips, protocol != NULL) or made.n + 8 > TABLE_SIZE:
         return -1
     start = out
     out = put_added(out, head, how, hops)

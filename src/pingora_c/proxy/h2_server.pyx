@@ -14,11 +14,11 @@ from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
-from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, NO_MEMORY, OK
+from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, NO_MEMORY, OK
 from pingora_c.proxy.h2_incoming cimport read_request
 from pingora_c.proxy.h2_limits cimport overdue, session_limits, sweep_ms
 from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
-from pingora_c.proxy.pace cimport pace_begin, pace_came
+from pingora_c.proxy.pace cimport pace_asked, pace_begin, pace_came
 from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
@@ -272,6 +272,7 @@ cdef class H2Server(H2Carrier):
         stream.is_shared = True
         stream.to_head = head.method_id == METHOD_HEAD
         stream.body_done = stream.framing.kind == BODY_NONE
+        stream.awaits_continue = stream.framing.expects
         pace_begin(&stream.pace, self.reactor.now_ms)
         self.n_sessions += 1
         self.n_requests += 1
@@ -348,6 +349,7 @@ cdef class H2Server(H2Carrier):
             if queue_push(&stream.waiting, data, size) < 0:
                 stream.owner.on_failure(True, CLIENT_GONE)
             return
+        stream.awaits_continue = False
         pace_came(&stream.pace, size, self.reactor.now_ms)
         if stream.is_tunnel:
             stream.pace.moved_bytes += size
@@ -552,6 +554,11 @@ cdef class H2Server(H2Carrier):
     cdef void look_at(self, H2ServerStream stream) noexcept:
         cdef int kind = overdue(stream, &self.application.limits, self.reactor.now_ms, self.is_blocked)
         if kind == OK:
+            return
+        if kind == CLIENT_TIMEOUT and stream.awaits_continue:
+            stream.awaits_continue = False
+            pace_asked(&stream.pace, self.reactor.now_ms)
+            stream.send_continue()       # the upstream takes long to say it, and the client may wait for that
             return
         if stream.owner is not None:
             stream.owner.on_failure(True, kind)

@@ -112,6 +112,8 @@ cdef class H2ServerStream(Stream):
     cdef int send_interim(self, ResponseHead head) noexcept:
         if self.is_gone or self.head_sent or self.server.is_closed:
             return 0
+        if head.status_code == 100:
+            self.awaits_continue = False
         self.server.reactor.counted[<int>ANSWERS + 1] += 1
         self.server.reactor.make_late(self.server)
         return submit_interim_answer(self.server.session, &self.h2, head)

@@ -37,6 +37,7 @@ cdef class Relay(StreamOwner):
     cdef bint request_sent
     cdef bint response_sent           # a final head went to the client
     cdef bint upstream_ended          # the answer came to its end
+    cdef bint answers_bare            # the client gets no body, whatever comes: HEAD, 204, 205, 304
     cdef uint64_t body_limit          # of the request's body, in bytes: 413
     cdef uint64_t received_bytes
     cdef uint64_t sent_bytes
@@ -59,6 +60,7 @@ cdef class Relay(StreamOwner):
     # A tunnel begins with this answer. False: the upstream agreed to what was not offered, and on_failure was called.
     cdef bint open_websocket(self, RequestHead request, ResponseHead response) except -1
     cdef void drop_websocket(self) noexcept
+    cdef int end_reading(self, object error) except -1     # tell whoever waits for the body, if anybody does
     cdef void end_waiting(self) noexcept        # tell whoever waits for the body or for room that the session has ended
     # -- overridden
     cdef void fail(self, int kind) noexcept

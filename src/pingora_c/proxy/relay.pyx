@@ -7,6 +7,13 @@ from pingora_c.stats.counters cimport REPLAYS_GIVEN_UP
 from pingora_c.proxy.failure import SessionEnded
 
 
+cdef int refuse_waiting(object future, object error) except -1:
+    if future is not None and not future.done():
+        future.set_exception(error)
+        future.exception()     # it may be that nobody looks at it
+    return 0
+
+
 cdef class Relay(StreamOwner):
     cdef void on_body(self, bint is_client, const char* data, size_t size) noexcept:
         if not is_client:
@@ -21,6 +28,8 @@ cdef class Relay(StreamOwner):
         if self.websocket is not None:
             self.websocket.take(True, data, size)
             return
+        if self.response_sent and self.up is None and not self.down.is_tunnel:
+            return      # nobody wants the rest of it
         if self.received_bytes > self.body_limit and not self.down.is_tunnel:
             self.fail(BODY_TOO_LARGE)
             return
@@ -145,6 +154,8 @@ cdef class Relay(StreamOwner):
     # -- the answer's body
 
     cdef void to_client(self, const char* data, size_t size) noexcept:
+        if self.answers_bare:
+            return
         self.sent_bytes += size
         if self.down.send_body(data, size) < 0:
             self.fail(NO_MEMORY)
@@ -153,6 +164,8 @@ cdef class Relay(StreamOwner):
                 self.up.pause_body()
 
     cdef void keep_to_client(self, bytes chunk) noexcept:
+        if self.answers_bare:
+            return
         self.sent_bytes += PyBytes_GET_SIZE(chunk)
         self.plan.reactor.bury(chunk)      # what is written stays until the end of the turn
         if self.down.send_kept(chunk) < 0:
@@ -237,19 +250,20 @@ cdef class Relay(StreamOwner):
 
     cdef void end_waiting(self) noexcept:
         """Whoever else waits for this session, in a task of his own, waits no more."""
-        cdef object reader = self.reader
         cdef object drained = self.drained
-        self.reader = None
         self.drained = None
-        if reader is None and drained is None:
+        if self.reader is None and drained is None:
             return
         try:
-            for future in (reader, drained):
-                if future is not None and not future.done():
-                    future.set_exception(SessionEnded("the session has ended"))
-                    future.exception()     # it may be that nobody looks at it
+            self.end_reading(SessionEnded("the session has ended"))
+            refuse_waiting(drained, SessionEnded("the session has ended"))
         except:
             pass   # ignored: the loop is closing
+
+    cdef int end_reading(self, object error) except -1:
+        cdef object reader = self.reader
+        self.reader = None
+        return refuse_waiting(reader, error)
 
     # -- overridden
 

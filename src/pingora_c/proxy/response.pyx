@@ -30,6 +30,14 @@ cdef class Response:
             raise TypeError(f"Response: expected a body of bytes, str or an asynchronous iterable of bytes, "
                             f"got {type(body).__name__}")
 
+    @staticmethod
+    cdef Response of(ResponseHead head):
+        """One with this head and no body."""
+        cdef Response made = Response.__new__(Response)
+        made.head = head
+        made.body = b""
+        return made
+
     cdef Response copy(self):
         cdef Response copied = Response.__new__(Response)
         copied.head = self.head.copy()
@@ -61,6 +69,11 @@ async def send_all(session, stream):
             if session._write(bytes(chunk)):
                 await session._room()
     finally:
-        close = getattr(stream, "aclose", None)     # a generator that is left in the middle ends now, not some day
-        if close is not None:
-            await close()
+        await leave(stream)
+
+
+async def leave(stream):
+    """Close the iterator of a Response's body: one that is left in the middle, or unread, ends now, not some day."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

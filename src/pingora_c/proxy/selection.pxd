@@ -7,5 +7,6 @@ from pingora_c.upstream.endpoint cimport Endpoint
 # As balancer.key_kind says; b"" where the request lacks it.
 cdef bytes selection_key(Balancer balancer, RequestHead head, ServerConnection client)
 
-# Whether an endpoint beside `present` is left for another attempt; if a hook makes its peers itself, there may be.
-cdef bint has_untried(Balancer balancer, Endpoint present, SelectionScope scope) noexcept
+# Whether the balancer of `present` has another endpoint left for an attempt; if a hook makes its peers itself, so that
+# there is none, there may be.
+cdef bint has_untried(Endpoint present, SelectionScope scope) noexcept

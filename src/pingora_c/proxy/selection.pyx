@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from pingora_c.http.field cimport NAME_HOST, Field
 from pingora_c.http.header_block cimport block_field, block_find, block_find_known
 from pingora_c.lib.tuple cimport PyTuple_GET_ITEM
-from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HOST, KEY_URI
+from pingora_c.upstream.balancer cimport KEY_CLIENT_IP, KEY_HOST, KEY_URI, owner_of
 from pingora_c.upstream.endpoint cimport peer_available
 
 
@@ -28,12 +28,18 @@ cdef bytes selection_key(Balancer balancer, RequestHead head, ServerConnection c
     return head.block.base[field.value_at:field.value_at + field.value_size]
 
 
-cdef bint has_untried(Balancer balancer, Endpoint present, SelectionScope scope) noexcept:
+cdef bint has_untried(Endpoint present, SelectionScope scope) noexcept:
+    cdef Balancer balancer = None
     cdef Endpoint endpoint
-    cdef uint64_t tried = 0 if scope is None else scope.tried
+    cdef uint64_t tried
     cdef Py_ssize_t i
-    if balancer is None or present is None:
+    try:
+        balancer = None if present is None else owner_of(present)
+    except:
+        pass   # ignored: to call a weak reference fails only without memory
+    if balancer is None:
         return True
+    tried = 0 if scope is None or scope.balancer is not balancer else scope.tried
     for i in range(PyTuple_GET_SIZE(balancer.endpoints)):
         endpoint = <Endpoint>PyTuple_GET_ITEM(balancer.endpoints, i)
         if endpoint is not present and peer_available(endpoint, tried):

@@ -83,12 +83,13 @@ cdef class ServerConnection(Connection):
 
     cdef void on_write_timeout(self) noexcept:
         cdef bint is_stalled = self.bytes_written == self.written_before
-        if self.is_closed or not self.is_blocked:
+        if self.is_closed or self.is_broken or not self.is_blocked:
             return
         if not is_stalled and not self.reads_slowly():
             self.watch_writing()
             return
         queue_free(&self.out)
+        self.is_broken = True      # what follows would stand in the place of what was dropped
         self.reactor.counted[<int>CLOSED_STALLED if is_stalled else <int>CLOSED_READS_SLOWLY] += self.is_idle()
         self.fail(CLIENT_STALLED if is_stalled else CLIENT_READS_SLOWLY)
 

@@ -117,10 +117,13 @@ cdef class Session:
 
     def _reading_ended(self, future):
         # whoever waited for the body gave up: what comes later waits for the next phase
+        cdef Reactor reactor = self.exchange.plan.reactor
         if future.cancelled() and self.exchange.reader is future:
+            reactor.enter()
             self.exchange.reader = None
             self.exchange.down.pause_body()
             self.exchange.on_body_read()
+            reactor.leave()
 
     def pass_request_body(self):
         """Leave this request's body alone: no body filter sees it, and its Content-Length stays."""

@@ -37,6 +37,9 @@ cdef class Balancer:
     cdef Endpoint select_endpoint(self, const char* key, size_t key_size, uint64_t tried)
 
 
+# The balancer in whose set it is, None if there is none.
+cdef Balancer owner_of(Endpoint endpoint)
+
 # What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one when an
 # attempt has failed, and sets `selection_scope` to it in the context of its hooks.
 @cython.final
