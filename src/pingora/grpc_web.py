@@ -104,6 +104,10 @@ class GrpcWeb(HttpModule):
             response.headers["access-control-expose-headers"] = EXPOSED
             response.headers.add("vary", "origin")
 
+    def answer_filter(self, session: Session, response: ResponseHead, ctx: Any) -> None:
+        """The same for an answer that is made here: its outcome stands in the head, where scripts find it."""
+        self.response_filter(session, response, ctx)
+
     def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> bytes | None:
         """Put it in base64."""
         call = present.get()

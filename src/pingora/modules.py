@@ -35,6 +35,12 @@ class HttpModule:
     def response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Answer:
         """Change the answer that the client gets. Returns: None or a Response."""
 
+    def answer_filter(self, session: Session, response: ResponseHead, ctx: Any) -> None:
+        """Change the head of an answer that is made here: an error page, or the Response of a hook. No `async def`.
+
+        Its body is not to be had. What it raises is logged, and the answer goes out as far as it was changed.
+        """
+
     def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> FilteredChunk:
         """Change the answer's body. Returns: None, bytes or a LastChunk."""
 
@@ -46,7 +52,7 @@ class HttpModule:
 
 
 INWARD = ("request_filter", "request_body_filter")  # the modules' hooks come before the proxy's own
-OUTWARD = ("response_filter", "response_body_filter", "response_trailer_filter", "logging")
+OUTWARD = ("response_filter", "answer_filter", "response_body_filter", "response_trailer_filter", "logging")
 BODIES = ("request_body_filter", "response_body_filter")
 
 
@@ -70,7 +76,7 @@ def combine(phase: str, own: Hook | None, of_modules: list[Hook]) -> Hook | None
         return hooks[0] if hooks else None
     if phase in BODIES:
         return chain_bodies(hooks)
-    return chain_all(hooks) if phase == "logging" else chain(hooks)
+    return chain_all(hooks) if phase in ("logging", "answer_filter") else chain(hooks)
 
 
 def chain(hooks: list[Hook]) -> Hook:
@@ -118,12 +124,14 @@ def chain_all(hooks: list[Hook]) -> Hook:
             try:
                 if type(coroutine) is CoroutineType:
                     await coroutine
-                if at == len(hooks):
-                    break
-                coroutine = hooks[at](*arguments)
             except BaseException as error:  # the limit of the hook cancels the one that is too slow
                 first = first or error
-                coroutine = None
+            if at == len(hooks):
+                break
+            try:
+                coroutine = hooks[at](*arguments)
+            except Exception as error:
+                first, coroutine = first or error, None
             at += 1
         if first is not None:
             raise first

@@ -1,5 +1,6 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
@@ -194,6 +195,15 @@ class ProxyHttp(Generic[Ctx]):
 def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:
     """Give what `proxy`'s class and modules override, in the order of the core's phases; None for the other phases."""
     return tuple(combine(name, own_hook(proxy, name), module_hooks(proxy.modules, name)) for name in PHASES)
+
+
+def answer_filter(proxy: ProxyHttp) -> Any:
+    """Give what the modules do with answers that are made here, None if nothing. Raises TypeError for a coroutine."""
+    filters = module_hooks(proxy.modules, "answer_filter")
+    for each in filters:
+        if inspect.iscoroutinefunction(each):
+            raise TypeError(f"{each.__qualname__}: expected a plain def, an answer does not wait for it")
+    return combine("answer_filter", None, filters)
 
 
 def own_hook(proxy: ProxyHttp | TcpProxy, name: str) -> Any:

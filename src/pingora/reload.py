@@ -118,6 +118,7 @@ def commit(serving: "Serving", change: Change) -> None:
     if change.base is not serving.server or serving.is_stopping:
         change.close()
         raise RuntimeError("the change was prepared for a server that does not run any more")
+    encrypted = {sock: tls for site in change.base.sites for sock, tls in site.encrypted().items()}
     services = [place.service or place.site.service_kind(serving.reactor, place.plan) for place in change.places]
     listen_to_new(serving, change, services)
     for place, service in zip(change.places, services, strict=True):
@@ -125,6 +126,9 @@ def commit(serving: "Serving", change: Change) -> None:
             serving.replaced.adopt(service, place.plan)
         for sock in place.site.sockets:
             serving.encrypt(service, sock, place.site)
+        for sock, tls in place.site.encrypted().items():
+            if sock in encrypted:
+                encrypted[sock].context.hand_over(tls.context)
     bound = {sock for site in change.server.sites for sock in site.sockets}
     gone = change.kept - bound
     stop_listeners({serving.listeners.pop(sock) for sock in gone}, serving.services)

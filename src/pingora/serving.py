@@ -22,7 +22,7 @@ from pingora.observe.exposition import render
 from pingora.observe.notices import Notices
 from pingora.observe.report import Report
 from pingora.observe.watchdog import Watchdog
-from pingora.proxy import ProxyHttp, all_hooks, overridden_hooks, own_hook, tcp_hooks
+from pingora.proxy import ProxyHttp, all_hooks, answer_filter, overridden_hooks, own_hook, tcp_hooks
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.reload import Change
 from pingora.replaced import Replaced, stop_proxy
@@ -112,6 +112,7 @@ class Serving:
             retry=(site.retry or site.proxy.retry).for_core(),
             hook_timeout=server.limits.hook_timeout,
             hook_limits=dict(site.proxy.hook_timeouts),
+            answer_filter=answer_filter(site.proxy),
             trusted=server.trusted,
             forwarded=FORWARDED_FIELDS[server.forwarded],
             client_cert=CLIENT_CERT_FIELDS[server.client_cert],

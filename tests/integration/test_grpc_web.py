@@ -187,3 +187,13 @@ def test_a_refusal_of_grpcio_is_a_head_with_its_status(before_grpcio, form):
     assert body == b""
     assert response.getheader("grpc-status") == "9"
     assert response.getheader("grpc-message") == "not today"
+
+
+def test_an_outcome_that_is_made_here_reaches_scripts(proxy_factory):
+    proxy = proxy_factory(Translating("127.0.0.1:1", GrpcWeb(["https://app.test"])))
+    response, body = ask(proxy, MESSAGE, origin="https://app.test")
+    assert (response.status, body) == (200, b"")
+    assert response.getheader("content-type") == "application/grpc-web"
+    assert response.getheader("grpc-status") == "14"
+    assert response.getheader("access-control-allow-origin") == "https://app.test"
+    assert "grpc-status" in response.getheader("access-control-expose-headers")

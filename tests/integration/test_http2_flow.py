@@ -217,14 +217,17 @@ def test_a_client_that_leaves_ends_its_sessions(proxy_factory, origin_factory):
 CONNECT = [*replaced(GET, method="CONNECT"), (":protocol", "websocket"), ("sec-websocket-version", "13")]
 
 
+SWITCHED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
+)
+
+
 def switch(connection, data):
     """An origin that takes the upgrade and says everything twice."""
     assert b"\r\nUpgrade: websocket\r\n" in data
     assert b"\r\nSec-WebSocket-Key: " in data
-    connection.sendall(
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
-    )
+    connection.sendall(SWITCHED)
     while said := connection.recv(4096):
         connection.sendall(said * 2)
     connection.shutdown(socket.SHUT_WR)
@@ -250,6 +253,29 @@ def test_an_extended_connect_is_a_websocket(proxy_factory, origin_factory):
                 if "END_STREAM" in frame.flags:
                     break
         assert said == b"moremore"
+
+
+def test_a_websocket_whose_window_stays_shut_is_cut_whatever_its_client_says(proxy_factory, origin_factory):
+    def much(connection, data):
+        connection.sendall(SWITCHED + b"x" * 1_000_000)
+        while connection.recv(4096):
+            pass
+
+    proxy = proxy_factory(proxy_to(origin_factory(much).address), Limits(write_timeout=0.3))
+    is_over = threading.Event()
+    with FrameClient(proxy, settings={WINDOW: 0}) as client:
+        client.send(client.head(CONNECT, end=False))
+
+        def talk():
+            while not is_over.wait(0.05):
+                client.send(DataFrame(1, data=b"and"))
+
+        talking = threading.Thread(target=talk)
+        talking.start()
+        assert client.until(lambda frame: isinstance(frame, RstStreamFrame)) is not None
+        is_over.set()
+        talking.join()
+    assert wait_until(lambda: proxy.serving.counters['pingora_failures_total{reason="client_stalled"}'] == 1)
 
 
 @pytest.mark.parametrize(

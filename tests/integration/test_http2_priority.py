@@ -136,3 +136,9 @@ def test_priority_update_before_its_request(serve, early, streams):
 def test_priority_update_counts_after_one_that_came_early(serve):
     order = serve("u=1", "u=2", "u=7", early=[priority_update(7, "u=0")], updates=[priority_update(7, "u=6")])
     assert one_by_one(order) == [3, 5, 7]
+
+
+def test_an_update_of_no_stream_ends_the_connection(proxy_factory):
+    with FrameClient(proxy_factory(Answering("127.0.0.1:1"))) as client:
+        client.send(priority_update(0, "u=1"))
+        assert client.goaway() == "PROTOCOL_ERROR"

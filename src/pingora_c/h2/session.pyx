@@ -135,6 +135,9 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
         self.on_window()
     elif frame.hd.type == NGHTTP2_PRIORITY_UPDATE:
         update = <const nghttp2_ext_priority_update*>frame.ext.payload
+        if update.stream_id == 0:
+            self.terminate(NGHTTP2_PROTOCOL_ERROR)      # RFC 9218 §7.1
+            return 0
         priority_came(&self.early, of, update, <uint32_t>update.stream_id > self.highest_id)
     elif frame.hd.type == NGHTTP2_PING and frame.hd.flags & <int>NGHTTP2_FLAG_ACK:
         self.on_pong()

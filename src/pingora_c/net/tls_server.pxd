@@ -39,6 +39,7 @@ cdef class ServerContext(TlsContext):
     cdef bint keeps_ja4        # connections know their client's fingerprint
     cdef bint has_policies     # hosts differ in their policy
     cdef bint keeps_chain      # connections know who vouches for their client
+    cdef ServerContext successor   # what the listener has now, None: this one
 
     cdef HostContext host_for(self, bytes name)
     cdef TlsTransport accept(self, int fd)

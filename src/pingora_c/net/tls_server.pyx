@@ -181,9 +181,15 @@ cdef class ServerContext(TlsContext):
         self.fallback = fallback
         self.has_policies = any((<HostContext>host).policy != fallback.policy for host in self.hosts.values())
 
+    def hand_over(self, ServerContext successor not None):
+        """Let `successor`, of the same listener, decide which hosts the open connections may ask for."""
+        successor.successor = None
+        if successor is not self:
+            self.successor = successor
+
     cdef TlsTransport accept(self, int fd):
         cdef TlsTransport transport = TlsTransport.new(fd, self, self.ctx, True)
-        transport.checks_host = self.is_strict or self.has_policies
+        transport.checks_host = True
         return transport
 
     cdef HostContext host_for(self, bytes name):
@@ -243,9 +249,14 @@ cdef class ServerContext(TlsContext):
         return <HostContext?>result if result is not None else None
 
     cdef bint serves_host(self, TlsTransport transport, const char* host, size_t size) noexcept:
+        cdef ServerContext newest = self
         cdef bint is_served = False
+        while newest.successor is not None:
+            newest = newest.successor
+        if not newest.is_strict and not newest.has_policies:
+            return True
         try:
-            is_served = self.serves_or_raise(<HostContext>transport.choice, host[:size])
+            is_served = newest.serves_or_raise(<HostContext>transport.choice, host[:size])
         except:
             pass   # ignored: without memory the request is refused
         return is_served

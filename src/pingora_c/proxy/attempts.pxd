@@ -24,6 +24,7 @@ cdef class Attempts(Phases):
     cdef Endpoint endpoint            # in flight there, None if not
     cdef uint64_t* asked              # the numbers of the present attempt's upstream, NULL without an attempt
     cdef Timer deadline               # limit of the present attempt
+    cdef Timer call_deadline          # of a call of gRPC: to the end of its answer, over all attempts and hooks
     cdef uint8_t deadline_kind        # FailureKind, once it has passed
     cdef uint32_t n_attempts
     cdef bint retries                 # what was decided for attempt_failure
@@ -38,6 +39,8 @@ cdef class Attempts(Phases):
     cdef uint64_t connected_us
     cdef uint64_t first_byte_us
 
+    # Hold a call of gRPC to the time that its client gave it.
+    cdef void watch_call(self) noexcept
     cdef int select_peer(self) except -1
     cdef void connect(self) noexcept                  # to `chosen`
     cdef int prepare_request(self) except -1

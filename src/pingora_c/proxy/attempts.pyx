@@ -34,10 +34,18 @@ from pingora_c.upstream.peer cimport PEER_H1
 cdef void fire_deadline(void* owner) noexcept:
     cdef Attempts attempts = <Attempts>owner
     cdef Stream up = attempts.up
-    if up is not None and up.body_paused and not up.head_done and attempts.deadline_kind != CALL_TIMEOUT:
+    if up is not None and up.body_paused and not up.head_done:
         attempts.on_failure(True, CLIENT_STALLED)      # its connection has no room for an answer that may be there
     else:
         attempts.on_failure(False, attempts.deadline_kind)
+
+
+cdef void fire_call_timeout(void* owner) noexcept:
+    cdef Attempts attempts = <Attempts>owner
+    if attempts.up is not None and attempts.task is None:
+        attempts.on_failure(False, CALL_TIMEOUT)
+    else:
+        attempts.fail(CALL_TIMEOUT)      # a hook is at work: it is cancelled
 
 
 cdef class Attempts(Phases):
@@ -45,9 +53,16 @@ cdef class Attempts(Phases):
 
     def __cinit__(self):
         timer_init(&self.deadline, fire_deadline, <void*>self)
+        timer_init(&self.call_deadline, fire_call_timeout, <void*>self)
 
     def __dealloc__(self):
         timer_unlink(&self.deadline)
+        timer_unlink(&self.call_deadline)
+
+    cdef void watch_call(self) noexcept:
+        cdef uint64_t limit_ms = grpc_timeout_ms(self.request_head)
+        if limit_ms and self.call_deadline.deadline_ms == 0:
+            self.plan.reactor.set_timer(&self.call_deadline, left_ms(limit_ms, self.started_us))
 
     cdef int select_peer(self) except -1:
         cdef Endpoint endpoint
@@ -73,6 +88,7 @@ cdef class Attempts(Phases):
         cdef bint may_reuse = not self.reuse_failed
         cdef int switch = switch_of(self.request_head, self.down.framing.upgrade)
         cdef uint64_t limit_ms
+        self.watch_call()      # a hook may have made one of it
         self.n_attempts += 1
         self.is_connected = self.is_bad_answer = self.request_sent = False
         self.connect_at_us = self.plan.reactor.now_us
@@ -80,8 +96,7 @@ cdef class Attempts(Phases):
         self.asked = tally.count_attempt(self.plan, self.endpoint, self.n_attempts > 1)
         if self.endpoint is not None:
             self.endpoint.on_start()
-        limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms,
-                              grpc_timeout_ms(self.request_head), &self.deadline_kind)
+        limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms, &self.deadline_kind)
         if limit_ms:
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
         if self.chosen.proxy_protocol is not None or self.greeting is not None:
@@ -129,7 +144,7 @@ cdef class Attempts(Phases):
         if self.up is None:
             return 0     # it failed while the hook ran: on_failure dealt with it
         if self.reader is not None:
-            self.end_reading(RuntimeError("read_body: the request is on its way upstream"))     # what came goes out below
+            self.end_reading(RuntimeError("read_body: the request is on its way upstream"))  # what came goes out
         if self.received_bytes and not self.can_replay():
             self.fail(BODY_TOO_LARGE)      # a hook caught that; part of the body is gone
             return 0
@@ -267,8 +282,7 @@ cdef class Attempts(Phases):
     cdef void on_response(self, ResponseHead head, const Framing* framing) noexcept:
         self.first_byte_us = self.plan.reactor.now_us
         tally.count_response(self.asked, head.status_code, self.first_byte_us - self.connected_us)
-        if self.deadline_kind != CALL_TIMEOUT:      # which is for all of the answer
-            self.watch_answer(framing.kind == BODY_TUNNEL)
+        self.watch_answer(framing.kind == BODY_TUNNEL)
         self.response_head = head
         self.response_framing = framing[0]
         if self.endpoint is not None:

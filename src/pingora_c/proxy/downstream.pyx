@@ -408,6 +408,7 @@ cdef class H1Server(ServerConnection):
                 self.watch_tunnel()
             elif self.stream.awaits_continue:
                 self.stream.send_continue()      # the upstream takes long to say it, and the client may wait for that
+                self.stream.window_at_ms = self.reactor.now_ms
                 self.arm(self.application.limits.body_ms)
             elif not self.stream.body_done and not self.stream.body_paused:
                 self.fail(CLIENT_TIMEOUT)
@@ -494,6 +495,7 @@ cdef class H1ServerStream(H1Stream):
 
     cdef int send_continue(self) noexcept:
         self.awaits_continue = False
+        self.was_told = True
         if self.client_minor == 0 or self.head_sent:
             return 0
         return self.server.write_small(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
@@ -501,7 +503,7 @@ cdef class H1ServerStream(H1Stream):
     cdef int send_interim(self, ResponseHead head) noexcept:
         cdef Outgoing how
         cdef char* out
-        if self.client_minor == 0 or self.head_sent:
+        if self.client_minor == 0 or self.head_sent or head.status_code == 100 and self.was_told:
             return 0
         if head.status_code == 100:
             self.awaits_continue = False

@@ -21,6 +21,7 @@ cdef class Exchange(Attempts):
     cdef int send_response(self) except -1
     cdef bint opens_tunnel(self) noexcept       # what hooks made of the answer still does
     # -- ending
+    cdef Response filtered(self, Response response)      # by plan.answer_filter
     cdef int answer(self, Response response) except -1    # send what was made here
     cdef int send_answer(self, Response response) except -1
     cdef void note_no_answer(self) noexcept

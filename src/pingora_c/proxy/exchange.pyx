@@ -2,7 +2,7 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from pingora_c.h1.encode cimport VIA_MOST, put_via
 from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_NONE, BODY_TUNNEL
@@ -11,13 +11,14 @@ from pingora_c.http.field cimport NAME_CONTENT_LENGTH
 from pingora_c.http.header_block cimport block_add, block_find_known
 from pingora_c.http.message cimport METHOD_OPTIONS, Method, ResponseHead, is_idempotent
 from pingora_c.log.access cimport AccessRecord
+from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, HOOK_RAISED, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_reason,
     failure_status, is_client_failure, is_upstream_failure, make_error,
 )
-from pingora_c.proxy.grpc cimport as_grpc
+from pingora_c.proxy.grpc cimport as_grpc, is_grpc
 from pingora_c.proxy.phases cimport SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
@@ -48,6 +49,7 @@ cdef class Exchange(Attempts):
             self.down.pause_body()
             if self.plan.keeps_body or is_idempotent(<Method>self.request_head.method_id):
                 self.keep_body()
+        self.watch_call()
         if self.plan.has_hooks:
             self.run(NEW_CTX)
         else:
@@ -288,9 +290,24 @@ cdef class Exchange(Attempts):
         self.was_answered = True
         self.let_upstream_go(False, False)
         reason = failure_reason(self.failure) if self.failure else NULL
-        response = as_grpc(self.request_head, self.plan.pages.with_reason(response, reason), reason)
+        response = as_grpc(is_grpc(self.request_head), self.plan.pages.with_reason(response, reason), reason)
+        if self.plan.answer_filter is not None:
+            response = self.filtered(response)
         self.response_head = response.head
         return self.send_answer(response)
+
+    cdef Response filtered(self, Response response):
+        cdef uint64_t since_us
+        response = response.copy()        # it may be one for many
+        self.prepare_hooks()
+        since_us = self.hooks.enter()
+        try:
+            self.plan.answer_filter(self.hooks.session, response.head, self.hooks.ctx)
+        except Exception as error:
+            self.report(RESPONSE_FILTER, error)
+        finally:
+            self.hooks.leave(since_us)
+        return response
 
     cdef int send_answer(self, Response response) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(response.body)
@@ -331,6 +348,7 @@ cdef class Exchange(Attempts):
             return
         self.state = SESSION_LOGGING
         self.ended_us = self.plan.reactor.now_us
+        timer_clear(&self.call_deadline)
         self.let_upstream_go(self.upstream_ended, is_upstream_failure(self.failure))
         if self.response_head is None and self.plan.has_hooks:
             self.note_no_answer()

@@ -3,6 +3,7 @@ from urllib.parse import quote
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp
+from pingora_c.h2.section cimport FieldSection
 from pingora_c.http.field cimport NAME_CONTENT_TYPE, Field
 from pingora_c.http.header_block cimport (
     HeaderBlock, block_field, block_find, block_find_known, block_may_hold,
@@ -96,10 +97,20 @@ cdef uint64_t in_ms(uint64_t number, char unit) noexcept nogil:
     return number if number else 1
 
 
-cdef Response as_grpc(RequestHead head, Response response, const char* reason):
+cdef bint holds_grpc(const FieldSection* section) noexcept nogil:
+    cdef const Field* field
+    cdef uint32_t i
+    for i in range(section.n):
+        field = section.fields + i
+        if field.known == NAME_CONTENT_TYPE:
+            return is_grpc_type(section.bytes + field.value_at, field.value_size)
+    return False
+
+
+cdef Response as_grpc(bint is_call, Response response, const char* reason):
     cdef Response made
     cdef int http_status = response.head.status_code
-    if not is_grpc(head) or response.stream is not None or holds_grpc_type(&response.head.block):
+    if not is_call or holds_grpc_type(&response.head.block) or response.stream is not None and http_status == 200:
         return response
     if reason != NULL:
         message = reason.decode("ascii")
@@ -121,4 +132,4 @@ def probe(request_head, response=None, reason=None):
     cdef RequestHead head = request_head
     cdef bytes text = reason
     return is_grpc(head), grpc_timeout_ms(head), (
-        None if response is None else as_grpc(head, response, NULL if text is None else <const char*>text))
+        None if response is None else as_grpc(is_grpc(head), response, NULL if text is None else <const char*>text))

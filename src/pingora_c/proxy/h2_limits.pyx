@@ -40,13 +40,15 @@ cdef uint32_t sweep_ms(const ServerLimits* limits) noexcept nogil:
 cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t now_ms, bint is_blocked) noexcept:
     cdef bint waits = stream.h2.out.size > 0 and not is_blocked
     cdef int stall
-    if stream.is_tunnel:
-        return TUNNEL_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     stall = stalls(&stream.pace, now_ms, limits.write_ms, limits.write_rate, waits)
     if stall != STALL_NONE:
         return CLIENT_STALLED if stall == STALL_WHOLE else CLIENT_READS_SLOWLY
+    if stream.is_tunnel:
+        return TUNNEL_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
         return OK
+    if stream.is_call:       # whose client sends when it has something to say
+        return CLIENT_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if now_ms - stream.pace.seen_ms >= limits.body_ms:
         return CLIENT_TIMEOUT
     return CLIENT_TOO_SLOW if came_too_slowly(&stream.pace, now_ms, limits.body_ms, limits.body_rate) else OK

@@ -14,17 +14,20 @@ from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
 from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
-from pingora_c.proxy.failure cimport CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, NO_MEMORY, OK
+from pingora_c.proxy.failure cimport (
+    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_status,
+)
+from pingora_c.proxy.grpc cimport as_grpc, holds_grpc, is_grpc
 from pingora_c.proxy.h2_incoming cimport read_request
 from pingora_c.proxy.h2_limits cimport overdue, session_limits, sweep_ms
 from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
-from pingora_c.proxy.pace cimport pace_asked, pace_begin, pace_came
+from pingora_c.proxy.pace cimport pace_asked, pace_begin, pace_came, pace_moved
 from pingora_c.proxy.refusal cimport (
     REFUSED_HEAD, REFUSED_NO_MEMORY, REFUSED_SLOW_HEAD, refusal_reason, refusal_status,
 )
 from pingora_c.proxy.response cimport Response
 from pingora_c.proxy.server_connection cimport ServerConnection
-from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
+from pingora_c.proxy.stream cimport HIGH_WATER, Allowance, StreamOwner
 from pingora_c.stats.counters cimport (
     ANSWERS, CLOSED_FLOOD, CLOSED_HTTP2_ERROR, CLOSED_IDLE, CLOSED_READS_SLOWLY, CLOSED_REQUESTS, CLOSED_STALLED,
     HTTP2_CONNECTIONS, REFUSALS,
@@ -273,6 +276,7 @@ cdef class H2Server(H2Carrier):
         stream.to_head = head.method_id == METHOD_HEAD
         stream.body_done = stream.framing.kind == BODY_NONE
         stream.awaits_continue = stream.framing.expects
+        stream.is_call = is_grpc(head)
         pace_begin(&stream.pace, self.reactor.now_ms)
         self.n_sessions += 1
         self.n_requests += 1
@@ -312,7 +316,7 @@ cdef class H2Server(H2Carrier):
         cdef bytes body
         cdef bint has_body
         cdef size_t size
-        page = self.application.pages.with_reason(page, reason)
+        page = as_grpc(holds_grpc(&self.session.section), self.application.pages.with_reason(page, reason), reason)
         body = page.body
         size = PyBytes_GET_SIZE(body)
         has_body = size > 0 and not asks_head
@@ -351,8 +355,6 @@ cdef class H2Server(H2Carrier):
             return
         stream.awaits_continue = False
         pace_came(&stream.pace, size, self.reactor.now_ms)
-        if stream.is_tunnel:
-            stream.pace.moved_bytes += size
         stream.owner.on_body(True, data, size)
         self.session.consume(&stream.h2, size)
 
@@ -374,8 +376,6 @@ cdef class H2Server(H2Carrier):
         while stream.waiting.size and stream.owner is not None and not stream.body_paused:
             front = queue_front(&stream.waiting, &size)
             pace_came(&stream.pace, size, self.reactor.now_ms)
-            if stream.is_tunnel:
-                stream.pace.moved_bytes += size
             stream.owner.on_body(True, front, size)
             self.flush_before_reuse()      # what was passed on may point there
             queue_drop(&stream.waiting, size)
@@ -394,7 +394,7 @@ cdef class H2Server(H2Carrier):
             stream.owner.on_failure(True, CLIENT_BAD_BODY if is_ours else CLIENT_GONE)
 
     cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept:
-        stream.pace.moved_bytes += size
+        pace_moved(&stream.pace, size, self.reactor.now_ms)
         self.line_moved = True
         if stream.was_full and stream.h2.out.size <= LOW_WATER:
             stream.was_full = False
@@ -552,6 +552,7 @@ cdef class H2Server(H2Carrier):
             self.say_goaway()
 
     cdef void look_at(self, H2ServerStream stream) noexcept:
+        cdef StreamOwner owner
         cdef int kind = overdue(stream, &self.application.limits, self.reactor.now_ms, self.is_blocked)
         if kind == OK:
             return
@@ -561,7 +562,10 @@ cdef class H2Server(H2Carrier):
             stream.send_continue()       # the upstream takes long to say it, and the client may wait for that
             return
         if stream.owner is not None:
-            stream.owner.on_failure(True, kind)
+            owner = stream.owner
+            if failure_status(kind) == 0 and kind != TUNNEL_TIMEOUT:
+                self.drop(stream, H2_CANCEL)      # hooks may be at work still, for which it has nothing to wait
+            owner.on_failure(True, kind)
         elif not stream.is_tunnel:
             self.reactor.counted[<int>CLOSED_STALLED if kind == CLIENT_STALLED else <int>CLOSED_READS_SLOWLY] += 1
             self.drop(stream, H2_CANCEL)

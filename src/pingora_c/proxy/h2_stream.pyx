@@ -94,7 +94,7 @@ cdef class H2ServerStream(Stream):
             self.framing.kind = BODY_TUNNEL
             self.body_done = False
             self.end_waits |= self.has_ended
-            self.pace.moved_at_ms = self.server.reactor.now_ms
+            self.pace.active_ms = self.server.reactor.now_ms
             self.list_resumed()
             length = -1
         elif head.status_code == 204:
@@ -110,7 +110,7 @@ cdef class H2ServerStream(Stream):
         return submit_answer(self.server.session, &self.h2, head, length, has_body, is_upgrade)
 
     cdef int send_interim(self, ResponseHead head) noexcept:
-        if self.is_gone or self.head_sent or self.server.is_closed:
+        if self.is_gone or self.head_sent or self.server.is_closed or head.status_code == 100 and self.was_told:
             return 0
         if head.status_code == 100:
             self.awaits_continue = False
@@ -124,7 +124,10 @@ cdef class H2ServerStream(Stream):
             head = ResponseHead.new(100)
         except:
             pass   # ignored: told below
-        return -1 if head is None else self.send_interim(head)
+        if head is None or self.send_interim(head) < 0:
+            return -1
+        self.was_told = True
+        return 0
 
     cdef size_t begin_part(self, size_t size) noexcept:
         if self.is_gone or size == 0 or self.server.is_closed:

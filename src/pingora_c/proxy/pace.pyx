@@ -2,12 +2,17 @@
 
 
 cdef void pace_begin(Pace* pace, uint64_t now_ms) noexcept nogil:
-    pace.seen_ms = pace.came_at_ms = pace.moved_at_ms = now_ms
+    pace.seen_ms = pace.came_at_ms = pace.moved_at_ms = pace.active_ms = now_ms
 
 
 cdef void pace_came(Pace* pace, size_t size, uint64_t now_ms) noexcept nogil:
-    pace.seen_ms = now_ms
+    pace.seen_ms = pace.active_ms = now_ms
     pace.came_bytes += size
+
+
+cdef void pace_moved(Pace* pace, size_t size, uint64_t now_ms) noexcept nogil:
+    pace.active_ms = now_ms
+    pace.moved_bytes += size
 
 
 cdef void pace_asked(Pace* pace, uint64_t now_ms) noexcept nogil:
@@ -39,8 +44,5 @@ cdef Stall stalls(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate,
     return STALL_SLOW if moved * 1000 < rate * took_ms else STALL_NONE
 
 
-cdef bint is_still(Pace* pace, uint64_t now_ms, uint64_t limit_ms) noexcept nogil:
-    if pace.moved_bytes != pace.moved_before:
-        pace.moved_before = pace.moved_bytes
-        pace.moved_at_ms = now_ms
-    return now_ms - pace.moved_at_ms >= limit_ms
+cdef bint is_still(const Pace* pace, uint64_t now_ms, uint64_t limit_ms) noexcept nogil:
+    return now_ms - pace.active_ms >= limit_ms

@@ -81,6 +81,7 @@ cdef class Plan:
     cdef uint8_t forwarded       # ForwardedFields
     cdef uint8_t client_cert     # ClientCertFields
     cdef RetryRules retry
+    cdef object answer_filter    # callable(session, head, ctx) for answers made here, None: none
     cdef dict hook_timeouts_ms   # by phase, where it is not the default
     cdef uint32_t hook_timeout_ms
     cdef bint takes_connect      # CONNECT is served; else it is refused

@@ -20,9 +20,9 @@ cdef bint has_time_left(const RetryRules* rules, uint64_t started_us) noexcept n
 cdef bint is_retried_status(const RetryRules* rules, uint16_t status) noexcept nogil
 
 # How long an attempt that begins now may take, 0: no limit. Whichever ends first of its own limit, that of all attempts
-# that of its peer and that of the call (`call_ms`, 0: none), and the FailureKind (`kind`) for it.
+# and that of its peer, and the FailureKind (`kind`) for it.
 cdef uint64_t attempt_ms(
-    const RetryRules* rules, uint64_t started_us, uint64_t peer_ms, uint64_t call_ms,
+    const RetryRules* rules, uint64_t started_us, uint64_t peer_ms,
     uint8_t* kind,
 ) noexcept nogil
 # What is left of `limit_ms` since then, at least 1.

@@ -1,7 +1,7 @@
 """Retry decisions: pure functions, nothing is owned."""
 from pingora_c.base.clock cimport now_us
 from pingora_c.proxy.failure cimport (
-    CALL_TIMEOUT, FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT,
+    FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT,
     UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TIMEOUT, UPSTREAM_TOTAL_TIMEOUT, UPSTREAM_WRITE_TIMEOUT,
 )
 
@@ -47,7 +47,7 @@ cdef uint64_t left_ms(uint64_t limit_ms, uint64_t since_us) noexcept nogil:
 
 
 cdef uint64_t attempt_ms(
-    const RetryRules* rules, uint64_t started_us, uint64_t peer_ms, uint64_t call_ms,
+    const RetryRules* rules, uint64_t started_us, uint64_t peer_ms,
     uint8_t* kind,
 ) noexcept nogil:
     cdef uint64_t limit_ms = rules.try_ms
@@ -61,9 +61,4 @@ cdef uint64_t attempt_ms(
     if peer_ms and (limit_ms == 0 or peer_ms < limit_ms):
         limit_ms = peer_ms
         kind[0] = UPSTREAM_TOTAL_TIMEOUT
-    if call_ms:
-        call_ms = left_ms(call_ms, started_us)
-        if limit_ms == 0 or call_ms < limit_ms:
-            limit_ms = call_ms
-            kind[0] = CALL_TIMEOUT
     return limit_ms

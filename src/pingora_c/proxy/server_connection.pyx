@@ -92,6 +92,7 @@ cdef class ServerConnection(Connection):
         self.is_broken = True      # what follows would stand in the place of what was dropped
         self.reactor.counted[<int>CLOSED_STALLED if is_stalled else <int>CLOSED_READS_SLOWLY] += self.is_idle()
         self.fail(CLIENT_STALLED if is_stalled else CLIENT_READS_SLOWLY)
+        self.reset()               # hooks may be at work still, for which it has nothing to wait
 
     cdef void on_open(self) noexcept:
         self.arm(self.application.limits.keep_alive_ms)

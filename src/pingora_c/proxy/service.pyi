@@ -52,6 +52,7 @@ def make_plan(
     takes_connect: bool = False,
     abort_on_half_close: bool = False,
     via: str | None = None,
+    answer_filter: Callable[..., object] | None = None,
 ) -> Plan: ...
 
 @final

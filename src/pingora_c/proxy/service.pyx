@@ -98,7 +98,7 @@ cdef int read_limits(dict limits, ServerLimits* given) except -1:
 def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, LogWriter access_writer,
               int access_format, dict limits, dict retry, double hook_timeout, dict hook_limits, tuple trusted,
               int forwarded, int client_cert, ErrorPages pages not None, str name not None="_other",
-              bint takes_connect=False, bint abort_on_half_close=False, str via=None):
+              bint takes_connect=False, bint abort_on_half_close=False, str via=None, answer_filter=None):
     """Make the plan of a proxy object.
 
     `hooks` is a tuple in the order of PHASES; `limits` a dict of the fields of ServerLimits, `retry` one of those of
@@ -108,7 +108,8 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     `client_cert` is one of ClientCertFields. `hook_limits` gives limits in seconds, by the phase's name, where they
     differ from `hook_timeout`. `name` is that of the service in what is counted. With `takes_connect` CONNECT is
     served, where upstream_peer says; with `abort_on_half_close` a client of HTTP/1 that ends its side is gone.
-    `via` is our name in Via, of at most 100 characters; None writes none.
+    `via` is our name in Via, of at most 100 characters; None writes none. `answer_filter(session, head, ctx)` may
+    change the head of an answer that is made here, and must be no coroutine function.
     """
     if len(hooks) != PHASE_END:
         raise ValueError(f"hooks: expected {<int>PHASE_END} entries")
@@ -121,7 +122,8 @@ def make_plan(Reactor reactor, proxy, tuple hooks, *, balancer, loop, report, Lo
     plan.aborts_half_close = abort_on_half_close
     plan.via = None if via is None else via.encode("ascii")
     plan.hooks = hooks
-    plan.has_hooks = any(hook is not None for hook in hooks)
+    plan.answer_filter = answer_filter
+    plan.has_hooks = answer_filter is not None or any(hook is not None for hook in hooks)
     plan.has_response_hooks = any(hooks[i] is not None for i in (UPSTREAM_RESPONSE_FILTER, RESPONSE_FILTER))
     plan.has_request_body_hooks = hooks[<int>REQUEST_BODY_FILTER] is not None
     plan.has_response_body_hooks = any(
