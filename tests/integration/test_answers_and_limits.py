@@ -1,11 +1,12 @@
 """What answers say and when hooks are cut, where the documentation promises it."""
 
 import asyncio
+import contextlib
 
 import pytest
 from conversations import GET, Forwarding, echo, post
 
-from pingora import LoadBalancer, ProxyHttp, Response, RetryPolicy
+from pingora import Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
 
@@ -29,6 +30,20 @@ def test_a_hooks_own_limit_holds_after_it_read_the_body(proxy_factory, origin_fa
 
     answer = proxy_factory(Slow(origin_factory(echo).address)).exchange(post(b"hello"))
     assert answer.startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_limit_holds_also_after_a_hook_gave_up_reading_the_body(proxy_factory):
+    class GivesUp(Forwarding):
+        async def request_filter(self, session, ctx):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await session.read_body()
+            await asyncio.sleep(3)
+            return Response(200)
+
+    with proxy_factory(GivesUp("127.0.0.1:1"), Limits(hook_timeout=0.1)).connect(20) as client:
+        client.sendall(post(b"hello").removesuffix(b"hello"))
+        assert client.recv(1000).startswith(b"HTTP/1.1 504 ")
 
 
 def test_an_answer_before_a_large_body_says_that_the_connection_ends(proxy_factory):

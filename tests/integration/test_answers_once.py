@@ -7,10 +7,10 @@ import socket
 import threading
 
 import pytest
-from conversations import GET, Forwarding, more_of
+from conversations import GET, Forwarding, more_of, wait_until
 from inside import RESET, Gate, narrow, narrow_client, settle
 
-from pingora import HttpPeer, Response
+from pingora import HttpPeer, Limits, Response
 from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -178,3 +178,68 @@ def test_a_body_waits_for_its_head_although_the_answer_before_it_has_left(proxy_
         second = read_all(client)
     assert second.startswith(b"HTTP/1.1 200 OK\r\n")
     assert second.endswith(b"\r\n\r\nhello")
+
+
+CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOO_MUCH = b"20\r\n" + 32 * b"x" + b"\r\n"
+BAD_CHUNK = b"zz\r\n"
+
+
+class ExplainsLater(Forwarding):
+    def __init__(self, address):
+        super().__init__(address)
+        self.gate = Gate()
+
+    async def fail_to_proxy(self, session, error, ctx):
+        await self.gate.wait()
+        return Response(503, body="page of a hook")
+
+
+@pytest.mark.parametrize("then", [TOO_MUCH, BAD_CHUNK, None], ids=["sends on", "sends a bad chunk", "ends its side"])
+@pytest.mark.parametrize("sent", [b"5\r\nhello\r\n", TOO_MUCH, BAD_CHUNK], ids=["lost", "too much", "bad chunk"])
+def test_the_page_of_a_hook_that_waits_arrives_whatever_comes_of_the_request(proxy_factory, origin_factory, sent, then):
+    def script(connection, data):
+        if sent in (TOO_MUCH, BAD_CHUNK):
+            read_all(connection)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    hooks = ExplainsLater(origin_factory(script).address)
+    proxy = proxy_factory(hooks, Limits(body_bytes=30))
+    with proxy.connect(10) as client:
+        client.sendall(CHUNKED_POST + sent)
+        hooks.gate.await_hook()
+        if then is None:
+            client.shutdown(socket.SHUT_WR)
+        else:
+            client.sendall(then)
+        settle(proxy)
+        hooks.gate.open()
+        assert read_all(client).endswith(b"\r\n\r\npage of a hook")
+
+
+def test_what_comes_of_a_request_behind_its_early_answer_leaves_that_a_success(proxy_factory, origin_factory):
+    gate = Gate()
+    logged = []
+
+    class LogsLater(Forwarding):
+        async def logging(self, session, error, ctx):
+            try:
+                await gate.wait()
+                logged.append("all of it")
+            finally:
+                logged.append(session.error and session.error.reason)
+
+    def answer_early(connection, data):
+        connection.sendall(HELLO)
+        read_all(connection)
+
+    proxy = proxy_factory(LogsLater(origin_factory(answer_early).address), Limits(body_bytes=30))
+    with proxy.connect(10) as client:
+        client.sendall(CHUNKED_POST)
+        gate.await_hook()
+        client.sendall(TOO_MUCH)
+        settle(proxy)
+        gate.open()
+        assert read_all(client).endswith(b"hello")
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+    assert logged == ["all of it", None]

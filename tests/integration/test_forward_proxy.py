@@ -365,3 +365,32 @@ def test_a_user_in_the_target_is_refused_by_us_or_by_nghttp2(proxy_factory):
         else:
             assert got["status"] == 400
             assert client.is_alive()
+
+
+# -- a hook that changes the answer
+
+
+class Forbids(ForwardProxy):
+    def response_filter(self, session, response, ctx):
+        response.status = 403
+
+
+class ForbidsEarlier(ForwardProxy):
+    def upstream_response_filter(self, session, response, ctx):
+        response.status = 403
+
+
+@pytest.mark.parametrize("kind", [Forbids, ForbidsEarlier])
+def test_an_answer_that_a_hook_makes_a_refusal_opens_no_tunnel(proxy_factory, peer_factory, kind):
+    got = []
+    origin = peer_factory(lambda connection: got.append(read_all(connection)))
+    client, head = opened(proxy_factory(kind([origin.address])), origin.address)
+    with client:
+        client.sendall(GET)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert b"\r\nContent-Length: 0\r\n" in head
+    assert b"\r\nConnection: close\r\n" in head
+    wait_until(lambda: got)
+    assert got == [b""]

@@ -347,3 +347,70 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(proxy_factory, origin_f
             client.sendall(GET)
             client.recv(1000)
     assert proxy.exchange(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+TRUST_FIELDS = ["x-real-ip", "x-forwarded-for", "x-forwarded-port", "client-ip", "x-original-url", "forwarded"]
+
+
+class WritesFirst(ProxyHttp):
+    def request_filter(self, session, ctx):
+        self.write(session.request)
+
+    def write(self, request):
+        for name in TRUST_FIELDS:
+            request.headers[name] = "of a hook"
+
+
+class WritesLast(WritesFirst):
+    def request_filter(self, session, ctx):
+        pass
+
+    def upstream_request_filter(self, session, request, ctx):
+        self.write(request)
+
+
+def fields_of(head):
+    return sorted(line for line in head.decode().lower().split("\r\n") if line.split(":")[0] in TRUST_FIELDS)
+
+
+@pytest.mark.parametrize("sent", [b"", b"".join(b"%s: 6.6.6.6\r\n" % name.title().encode() for name in TRUST_FIELDS)])
+@pytest.mark.parametrize("kind", [WritesFirst, WritesLast])
+def test_what_a_hook_writes_of_an_untrusted_client_reaches_the_origin(origin_factory, kind, sent):
+    origin = origin_factory(HELLO)
+    hooks = kind()
+    hooks.upstreams = LoadBalancer([origin.address])
+
+    async def ask():
+        async with serve(hooks, forwarded="off") as serving:
+            host, port = serving.address.split(":")
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + sent + b"\r\n")
+            await reader.readuntil(b"hello")
+            writer.close()
+
+    asyncio.run(ask())
+    assert fields_of(origin.heads[0]) == sorted(f"{name}: of a hook" for name in TRUST_FIELDS)
+
+
+@pytest.mark.parametrize("kind", [WritesFirst, WritesLast])
+def test_what_a_hook_writes_reaches_the_origin_but_where_the_proxy_writes_itself(proxy_factory, origin_factory, kind):
+    origin = origin_factory(HELLO)
+    hooks = kind()
+    hooks.upstreams = LoadBalancer([origin.address])
+    proxy_factory(hooks).exchange(GET)
+    names = [name for name in TRUST_FIELDS if name != "x-forwarded-for"]
+    expected = [f"{name}: of a hook" for name in names] + ["x-forwarded-for: 127.0.0.1"]
+    assert fields_of(origin.heads[0]) == sorted(expected)
+
+
+def test_a_hook_that_writes_one_field_lets_no_other_of_the_client_through(proxy_factory, origin_factory):
+    class WritesOne(ProxyHttp):
+        def request_filter(self, session, ctx):
+            session.request.headers["x-real-ip"] = "of a hook"
+
+    origin = origin_factory(HELLO)
+    hooks = WritesOne()
+    hooks.upstreams = LoadBalancer([origin.address])
+    proxy_factory(hooks).exchange(GET[:-2] + b"X-Real-IP: 6.6.6.6\r\nClient-IP: 6.6.6.6\r\n\r\n")
+    assert b"\r\nx-real-ip: of a hook\r\n" in origin.heads[0]
+    assert b"6.6.6.6" not in origin.heads[0]

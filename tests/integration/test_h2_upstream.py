@@ -456,3 +456,16 @@ def test_a_thousand_requests_at_once(proxy_factory, h2_origin):
         answers = many(proxy, 250)
         assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in answers)
     assert len(origin.connections) <= 6
+
+
+def test_forwarding_fields_that_a_hook_writes_reach_the_origin(proxy_factory, h2_origin):
+    class Writes(To):
+        def upstream_request_filter(self, session, request, ctx):
+            request.headers["x-real-ip"] = "of a hook"
+
+    origin = h2_origin()
+    ask(
+        proxy_factory(Writes(origin.address)),
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 6.6.6.6\r\nConnection: close\r\n\r\n",
+    )
+    assert origin.requests[0].get(b"x-real-ip") == b"of a hook"

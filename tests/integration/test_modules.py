@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conversations import GET, Forwarding, dechunk, echo, post
+from conversations import GET, Forwarding, dechunk, echo, post, wait_until
 
 from pingora import HttpModule, LastChunk, Response
 
@@ -119,3 +119,45 @@ def test_something_that_is_no_module_is_refused(proxy_factory):
 
     with pytest.raises(TypeError, match="HttpModule"):
         proxy_factory(Own("127.0.0.1:1"))
+
+
+class Raises(Forwarding):
+    def logging(self, session, error, ctx):
+        raise ValueError
+
+
+class RaisesLater(Forwarding):
+    async def logging(self, session, error, ctx):
+        await asyncio.sleep(0)
+        raise ValueError
+
+
+class Hangs(Forwarding):
+    hook_timeouts = {"logging": 0.05}
+
+    async def logging(self, session, error, ctx):
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async def"])
+@pytest.mark.parametrize("kind", [Raises, RaisesLater, Hangs])
+def test_modules_log_although_the_logging_of_the_proxy_fails(proxy_factory, origin_factory, kind, is_async):
+    seen = []
+
+    class Meter(HttpModule):
+        if is_async:
+
+            async def logging(self, session, error, ctx):
+                await asyncio.sleep(0)
+                seen.append("logged")
+        else:
+
+            def logging(self, session, error, ctx):
+                seen.append("logged")
+
+    hooks = kind(origin_factory(HELLO).address)
+    hooks.modules = [Meter(), Meter()]
+    proxy = proxy_factory(hooks)
+    proxy.exchange(GET)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+    assert seen == ["logged", "logged"]

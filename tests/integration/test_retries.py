@@ -110,6 +110,31 @@ def test_a_reused_connection_that_dies_is_tried_again_if_that_is_safe(
     assert origin.n_connections == (2 if status == 200 else 1)
 
 
+class AsksWithPost(Forwarding):
+    def upstream_request_filter(self, session, request, ctx):
+        request.method = "POST"
+
+
+def test_what_a_hook_made_a_post_is_not_sent_again_when_a_reused_connection_dies(proxy_factory, origin_factory):
+    origin = origin_factory(Once(HELLO, Once(hang_up, HELLO)))
+    proxy = proxy_factory(AsksWithPost(origin.address))
+    assert [status_of(proxy.exchange(GET)) for _ in range(2)] == [200, 502]
+    assert len(origin.heads) == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "first", "status"),
+    [(RetryPolicy(lost=True), hang_up, 502), (RetryPolicy(statuses=(503,)), BUSY, 503)],
+    ids=["lost", "statuses"],
+)
+def test_what_a_hook_made_a_post_is_sent_again_as_any_other_post(proxy_factory, origin_factory, policy, first, status):
+    origin = origin_factory(Once(first, HELLO))
+    hooks = AsksWithPost(origin.address)
+    hooks.retry = policy
+    assert status_of(proxy_factory(hooks).exchange(GET)) == status
+    assert len(origin.heads) == 1
+
+
 @pytest.mark.parametrize(
     ("policy", "request_bytes", "status"),
     [

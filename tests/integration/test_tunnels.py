@@ -251,3 +251,35 @@ def test_a_tunnel_in_which_one_side_talks_goes_on(proxy_factory, origin_factory,
         if talks == "client":
             talk(client)
         assert read_all(client) == (b"x" * 12 if talks == "origin" else b"")
+
+
+# -- a hook that changes the answer
+
+
+class Forbids(Forwarding):
+    def response_filter(self, session, response, ctx):
+        response.status = 403
+
+
+class ForbidsEarlier(Forwarding):
+    def upstream_response_filter(self, session, response, ctx):
+        response.status = 403
+
+
+@pytest.mark.parametrize("kind", [Forbids, ForbidsEarlier])
+def test_a_101_that_a_hook_makes_another_status_opens_no_tunnel(proxy_factory, origin_factory, kind):
+    got = []
+    script = switching(lambda connection: got.append(read_all(connection)))
+    with proxy_factory(kind(origin_factory(script).address)).connect(10) as client:
+        client.sendall(UPGRADE)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += more_of(client)
+        client.sendall(SMUGGLED)
+        client.shutdown(socket.SHUT_WR)
+        behind = read_all(client)
+    wait_until(lambda: got)
+    assert head.startswith(b"HTTP/1.1 403 ")
+    assert b"\r\nContent-Length: 0\r\n" in head
+    assert b"\r\nConnection: close\r\n" in head
+    assert (behind, got) == (b"", [b""])

@@ -1,0 +1,59 @@
+"""A client that takes nothing of an answer while `logging` waits is cut, and gets nothing more."""
+
+import contextlib
+import select
+
+import pytest
+from conversations import Forwarding
+from inside import Gate, narrow_client
+
+from pingora import Limits, Response
+from pingora.testing import read_all
+
+LARGE = 30_000_000  # more than the sockets take
+
+
+class LogsLater(Forwarding):
+    """Answers by itself; `logging` of the large answer waits."""
+
+    def __init__(self):
+        super().__init__("127.0.0.1:1")
+        self.gate = Gate()
+
+    def request_filter(self, session, ctx):
+        return Response(200, body=b"A" * LARGE if session.request.path == "/large" else b"small")
+
+    async def logging(self, session, error, ctx):
+        if session.request.path == "/large":
+            await self.gate.wait()
+
+
+def is_reset_while_it_takes(client, size):
+    """Take so many bytes now and then, for ten seconds at most."""
+    reset = select.poll()
+    reset.register(client, 0)
+    for _ in range(500):
+        if reset.poll(20):
+            return True
+        if size:
+            with contextlib.suppress(ConnectionResetError):
+                client.recv(size)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("size", "limits"),
+    [(0, Limits(write_timeout=0.3)), (1000, Limits(write_timeout=0.3, write_rate=10**9))],
+    ids=["write_timeout", "write_rate"],
+)
+def test_it_is_reset_and_no_answer_follows_within_the_one_that_was_cut(proxy_factory, size, limits):
+    hooks = LogsLater()
+    proxy = proxy_factory(hooks, limits)
+    with narrow_client(proxy) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.sendall(b"GET /small HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        hooks.gate.await_hook()
+        is_reset = is_reset_while_it_takes(client, size)
+        hooks.gate.open()
+        assert b"small" not in read_all(client)
+    assert is_reset
