@@ -5,6 +5,9 @@ import select
 
 import pytest
 from conversations import Forwarding
+from http2_frames import CODES, FrameClient, replaced
+from http2_frames import GET as GET_OF_HTTP2
+from hyperframe.frame import RstStreamFrame, SettingsFrame
 from inside import Gate, narrow_client
 
 from pingora import Limits, Response
@@ -57,3 +60,18 @@ def test_it_is_reset_and_no_answer_follows_within_the_one_that_was_cut(proxy_fac
         hooks.gate.open()
         assert b"small" not in read_all(client)
     assert is_reset
+
+
+def test_a_stream_of_http_2_is_reset_and_its_connection_goes_on(proxy_factory):
+    hooks = LogsLater()
+    proxy = proxy_factory(hooks, Limits(write_timeout=0.3))
+    with FrameClient(proxy, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 100}) as client:
+        client.request(replaced(GET_OF_HTTP2, path="/large"))
+        hooks.gate.await_hook()
+        frame = client.until(lambda frame: isinstance(frame, RstStreamFrame))
+        client.request(stream_id=3)
+        assert client.answer(3)["body"] == b"small"
+        hooks.gate.open()
+        client.request(stream_id=5)
+        assert client.answer(5)["body"] == b"small"
+    assert (frame.stream_id, CODES[frame.error_code]) == (1, "CANCEL")
