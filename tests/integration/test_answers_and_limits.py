@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from conversations import GET, Forwarding, echo, post
 
-from pingora import Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
+from pingora import HttpPeer, Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
 
@@ -18,6 +18,18 @@ def test_the_last_endpoints_answer_is_passed_on(proxy_factory, origin_factory, c
         upstreams = LoadBalancer([origin_factory(BUSY).address for _ in range(count)])
 
     assert proxy_factory(Balanced()).exchange(GET).endswith(b"\r\n\r\nbusy")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_it_is_passed_on_also_of_a_balancer_that_only_a_hook_knows(proxy_factory, origin_factory, count):
+    class Chooses(ProxyHttp):
+        retry = RetryPolicy(statuses=(503,), attempts=3)
+        chosen = LoadBalancer([origin_factory(BUSY).address for _ in range(count)])
+
+        def upstream_peer(self, session, ctx):
+            return HttpPeer(self.chosen.select())
+
+    assert proxy_factory(Chooses()).exchange(GET).endswith(b"\r\n\r\nbusy")
 
 
 def test_a_hooks_own_limit_holds_after_it_read_the_body(proxy_factory, origin_factory):

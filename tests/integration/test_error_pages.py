@@ -259,6 +259,11 @@ def test_a_refused_head_request_gets_the_fields_of_the_page_and_no_page(request_
     assert of_head[2] == b""
 
 
+def test_a_refused_head_request_behind_an_empty_line_gets_no_page():
+    status, fields, body = asked(b"\r\nHEAD / HTTP/1.1\r\n\r\n")
+    assert (status, fields["content-length"], body) == (400, str(len(b"400 no_host\n")), b"")
+
+
 @pytest.mark.parametrize("page", [b"<p>sorry", Response(503, {"content-type": "text/html; charset=utf-8"}, "<p>sorry")])
 def test_a_client_with_too_many_connections_gets_the_page_and_the_reason(page):
     async def main():

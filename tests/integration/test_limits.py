@@ -157,6 +157,15 @@ def test_a_body_that_drips_is_cut_although_bytes_keep_coming(proxy_factory, orig
     assert proxy.serving.counters['pingora_failures_total{reason="client_too_slow"}'] == 1
 
 
+def test_trailers_that_drip_behind_many_bytes_are_cut_as_a_body_is(proxy_factory, origin_factory):
+    proxy = proxy_factory(Proxy(origin_factory(answer)), Limits(body_timeout=1.0, body_rate=1000))
+    with proxy.connect(30) as client:
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.sendall(head + b"0\r\nA: " + b"a" * 3000)
+        assert drip(client, b"a" * 1500).startswith(b"HTTP/1.1 408 ")
+    assert proxy.serving.counters['pingora_failures_total{reason="client_too_slow"}'] == 1
+
+
 def test_a_body_that_drips_is_taken_without_a_rate(proxy_factory, origin_factory):
     proxy = proxy_factory(Proxy(origin_factory(answer)), Limits(body_timeout=1.0, body_rate=0))
     with proxy.connect(30) as client:

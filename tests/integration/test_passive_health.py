@@ -128,6 +128,15 @@ def test_statuses_count_if_they_are_named(proxy_factory, origin_factory):
     assert sum(running.exchange(GET).endswith(b"busy") for _ in range(10)) == 5
 
 
+def test_statuses_that_are_only_tried_again_take_nothing_out(proxy_factory, origin_factory):
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    addresses = [origin_factory(missing).address, origin_factory(HELLO).address]
+    proxy = balanced(addresses, PassiveHealth(failures=2, statuses=()), RetryPolicy(statuses=(404,)))
+    running = proxy_factory(proxy)
+    assert all(running.exchange(GET).endswith(b"hello") for _ in range(10))
+    assert proxy.upstreams.endpoints[0].is_available
+
+
 def test_a_hook_that_rewrites_a_status_changes_nothing(proxy_factory, origin_factory):
     class Rewrites(ProxyHttp):
         upstreams = LoadBalancer([origin_factory(HELLO).address], passive=PassiveHealth(failures=1, statuses=(503,)))

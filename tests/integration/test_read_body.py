@@ -8,7 +8,7 @@ import threading
 import pytest
 from conversations import Forwarding, echo, more_of, post, wait_until
 
-from pingora import Limits, ProxyError, Response, RetryPolicy
+from pingora import Limits, ProxyError, Response, RetryPolicy, SessionEnded
 from pingora.testing import read_all
 
 
@@ -282,3 +282,27 @@ def test_a_hook_that_forgot_the_await_is_told_where(proxy_factory, origin_factor
     assert told not in caplog.text
     proxy_factory(Forgets(origin_factory(echo).address)).exchange(post(body))
     wait_until(lambda: caplog.text.count(told) == 1)
+
+
+def test_a_task_that_reads_beside_the_hook_is_told_that_nothing_more_comes(proxy_factory, origin_factory):
+    class ReadsBeside(Forwarding):
+        async def request_filter(self, session, ctx):
+            self.reading = asyncio.ensure_future(self.read(session))
+            await asyncio.sleep(0)
+
+        async def read(self, session):
+            return await session.read_body()
+
+    async def outcome(reading):
+        done, _ = await asyncio.wait([reading], timeout=10)
+        return reading.exception() if done else "still waits"
+
+    origin = origin_factory(echo)
+    hooks = ReadsBeside(origin.address)
+    proxy = proxy_factory(hooks)
+    with proxy.connect() as client:
+        client.sendall(post(b"hello").removesuffix(b"hello"))
+        wait_until(lambda: origin.heads)
+        client.sendall(b"hello")
+        assert read_all(client).endswith(b"\r\n\r\nhello")
+    assert isinstance(proxy.call(outcome(hooks.reading), 20), SessionEnded | RuntimeError)

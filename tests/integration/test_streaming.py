@@ -4,8 +4,11 @@ import asyncio
 
 import pytest
 from conversations import GET, Forwarding, dechunk, more_of
+from http2_frames import GET as GET_OF_HTTP2
+from http2_frames import FrameClient, replaced
 
-from pingora import Response
+from pingora import Limits, Response
+from pingora.testing import read_all
 
 
 def streaming(chunks, ended=None):
@@ -112,3 +115,57 @@ def test_an_iterator_that_fails_cuts_the_answer_and_is_logged(proxy_factory, cap
     assert b"abc" in answer
     assert not answer.endswith(b"0\r\n\r\n")
     assert ("the body of a Response" if bad == "raises" else "the body gave str, expected bytes") in caplog.text
+
+
+def test_a_client_that_stops_its_upload_gets_all_that_a_body_filter_answers(proxy_factory, origin_factory):
+    async def longer_than_a_body_may_rest():
+        for _ in range(4):
+            yield b"part"
+            await asyncio.sleep(0.3)
+
+    class Answers(Forwarding):
+        def request_body_filter(self, session, chunk, end, ctx):
+            return Response(200, body=longer_than_a_body_may_rest())
+
+    origin = origin_factory(lambda connection, _data: read_all(connection))
+    with proxy_factory(Answers(origin.address), Limits(body_timeout=0.5)).connect(10) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        answer = read_all(client)
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    assert dechunk(answer)[0] == 4 * b"part"
+
+
+class Closeable:
+    """A stream that knows what became of it."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        self.seen.append("iterated")
+        raise StopAsyncIteration
+
+    async def aclose(self):
+        self.seen.append("closed")
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2"])
+def test_a_body_that_nobody_wants_is_closed(proxy_factory, version):
+    body = Closeable()
+
+    class Answers(Forwarding):
+        def request_filter(self, session, ctx):
+            return Response(200, body=body)
+
+    proxy = proxy_factory(Answers("127.0.0.1:1"))
+    if version == "HTTP/2":
+        with FrameClient(proxy) as client:
+            client.request(replaced(GET_OF_HTTP2, method="HEAD"))
+            assert client.answer()["status"] == 200
+    else:
+        assert proxy.exchange(GET.replace(b"GET", b"HEAD")).startswith(b"HTTP/1.1 200 ")
+    proxy.close()
+    assert body.seen == ["closed"]
