@@ -127,7 +127,9 @@ def test_what_a_hook_made_a_post_is_not_sent_again_when_a_reused_connection_dies
     [(RetryPolicy(lost=True), hang_up, 502), (RetryPolicy(statuses=(503,)), BUSY, 503)],
     ids=["lost", "statuses"],
 )
-def test_what_a_hook_made_a_post_is_sent_again_as_any_other_post(proxy_factory, origin_factory, policy, first, status):
+def test_what_a_hook_made_a_post_is_sent_again_only_where_any_post_is(
+    proxy_factory, origin_factory, policy, first, status
+):
     origin = origin_factory(Once(first, HELLO))
     hooks = AsksWithPost(origin.address)
     hooks.retry = policy
