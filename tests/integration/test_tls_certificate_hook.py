@@ -140,14 +140,17 @@ def test_a_hook_that_nobody_waits_for_any_more_is_cancelled(ca, proxy_factory):
     assert hooks.ended.wait(10)
 
 
-def test_the_policy_of_the_settings_holds_for_certificates_of_the_hook(ca, proxy_factory):
-    proxy = proxy_factory(Sync(ca), tls=settings(ca, hosts={"*.made.test": ClientAuth(ca.chain)}))
+@pytest.mark.parametrize(
+    ("host", "sent"), [("*.made.test", "a.made.test"), ("bücher.made.test", "xn--bcher-kva.made.test")]
+)
+def test_the_policy_of_the_settings_holds_for_certificates_of_the_hook(ca, proxy_factory, host, sent):
+    proxy = proxy_factory(Sync(ca), tls=settings(ca, hosts={host: ClientAuth(ca.chain)}))
     context = ca.trusts(maximum_version=ssl.TLSVersion.TLSv1_2)
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        connect(proxy, context, "a.made.test")
+        connect(proxy, context, sent)
     alice = ca.trusts(ca.issue("alice"))
-    with connect(proxy, alice, "a.made.test") as client:
-        client.sendall(GET.replace(b"Host: a", b"Host: a.made.test"))
+    with connect(proxy, alice, sent) as client:
+        client.sendall(GET.replace(b"Host: a", b"Host: " + sent.encode()))
         assert read_all(client).endswith(b"hi")
 
 

@@ -1,6 +1,7 @@
 """TLS towards clients: certificates by name, policies, tickets, and what ends a connection. Clients: Python's ssl."""
 
 import contextlib
+import re
 import select
 import socket
 import ssl
@@ -264,6 +265,33 @@ def test_a_request_for_a_host_with_another_policy_is_misdirected(ca, serve):
     to_public = GET.replace(b"Host: a", b"Host: public.test")
     assert ask(proxy, ca.trusts(), "public.test", to_public).startswith(b"HTTP/1.1 200")
     assert proxy.serving.counters['pingora_refusals_total{reason="misdirected_request"}'] == 3
+
+
+def test_hosts_may_be_written_in_unicode(ca, serve):
+    """Clients send A-labels. There are ten, since what held for one of them was chance."""
+    names = {name: name.encode("idna").decode() for name in (f"bücher{number}.test" for number in range(10))}
+    names |= {"*.BÜCHER.test.": "a.xn--bcher-kva.test"}
+    proxy = serve(ca.issue("public.test", *names.values()), hosts=dict.fromkeys(names, ClientAuth(ca.chain)))
+    alice = ca.trusts(ca.issue("alice"))
+    for sent in names.values():
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(proxy, ca.trusts(), sent)
+        to_host = GET.replace(b"Host: a", b"Host: " + sent.encode())
+        assert ask(proxy, alice, sent, to_host).startswith(b"HTTP/1.1 200"), sent
+        assert ask(proxy, ca.trusts(), "public.test", to_host).startswith(b"HTTP/1.1 421"), sent
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("bücher.test", "xn--bcher-kva.test"), "hosts: 'bücher.test' and 'xn--bcher-kva.test' are the same"),
+        (("a.test", "A.test."), "hosts: 'a.test' and 'A.test.' are the same name; leave one out"),
+        (("bü..test",), "hosts: expected a DNS name, got 'bü..test'"),
+    ],
+)
+def test_hosts_that_mean_the_same_or_nothing_are_refused(serve, names, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        serve(hosts=dict.fromkeys(names))
 
 
 def test_strict_host_answers_421_for_what_the_certificate_is_not_for(ca, serve):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pingora.tls import files
 from pingora.tls.files import Source
+from pingora.tls.names import wire_name
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
@@ -84,7 +85,7 @@ def dns_names(leaf: "X509") -> frozenset[str]:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return frozenset()
-    return frozenset(name.lower().removesuffix(".") for name in names.get_values_for_type(x509.DNSName))
+    return frozenset(wire_name(name) for name in names.get_values_for_type(x509.DNSName))
 
 
 def warn_of_dates(what: str, leaf: "X509") -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pingora.tls import files, ticket_store
 from pingora.tls.certificate import Certificate
 from pingora.tls.files import Source
+from pingora.tls.names import wildcard_of, wire_name
 from pingora.tls.rules import CIPHER_SUITES, CIPHERS, PROTOCOLS, alpn_wire, make_rules
 from pingora_c.net.tls_context import TlsRules
 from pingora_c.net.tls_server import HostContext, ServerContext
@@ -88,6 +89,7 @@ class TlsSettings:
             raise ValueError(f"ticket_lifetime: expected 60 to 604800 seconds, got {self.ticket_lifetime!r}")
         if self.ticket_secret is not None and len(self.ticket_secret) < 32:
             raise ValueError("ticket_secret: expected at least 32 random bytes, as `openssl rand 32` makes them")
+        object.__setattr__(self, "hosts", by_wire_name(self.hosts))
         rules = make_rules(self.min_version, self.max_version, self.ciphers, self.cipher_suites, self.groups)
         tickets = None
         if self.tickets:
@@ -135,6 +137,19 @@ def as_list(certificates: Certificate | Sequence[Certificate]) -> list[Certifica
     return found
 
 
+def by_wire_name(hosts: Mapping[str, ClientAuth | None]) -> dict[str, ClientAuth | None]:
+    """Give the policies by the names that handshakes have. Raises ValueError for two of one name."""
+    written: dict[str, str] = {}
+    for name in hosts:
+        try:
+            known = written.setdefault(wire_name(name), name)
+        except UnicodeError:
+            raise ValueError(f"hosts: expected a DNS name, got {name!r}") from None
+        if known != name:
+            raise ValueError(f"hosts: {known!r} and {name!r} are the same name; leave one out")
+    return {wire: hosts[name] for wire, name in written.items()}
+
+
 def ticket_keys(lifetime: int, secret: bytes | None) -> TicketKeys:
     """Give the keys of tickets of a lifetime: one set for all who give no secret."""
     if secret is not None:
@@ -157,7 +172,6 @@ class Hosts:
     def __init__(self, settings: TlsSettings, certificates: list[Certificate]) -> None:
         self._settings = settings
         self._certificates = certificates
-        self._policies = {name.lower().removesuffix("."): policy for name, policy in settings.hosts.items()}
         self._made: dict[tuple[tuple[Certificate, ...], ClientAuth | None], HostContext] = {}
 
     def build(self) -> tuple[dict[bytes, HostContext], HostContext]:
@@ -165,19 +179,19 @@ class Hosts:
         first = self._certificates[0]
         defaults = one_per_kind(one for one in self._certificates if one is first or one.names & first.names)
         hosts = {}
-        for name in {name for one in self._certificates for name in one.names} | set(self._policies):
+        for name in {name for one in self._certificates for name in one.names} | set(self._settings.hosts):
             certificates = one_per_kind(one for one in self._certificates if name in one.names)
             if not certificates:
                 wild = wildcard_of(name)
                 certificates = one_per_kind(one for one in self._certificates if wild in one.names) or defaults
-            hosts[name.encode("idna" if not name.isascii() else "ascii")] = self.make(certificates, self.policy(name))
+            hosts[name.encode("ascii")] = self.make(certificates, self.policy(name))
         return hosts, self.make(defaults, self._settings.client_auth)
 
     def policy(self, name: str) -> ClientAuth | None:
         """Give the policy for a name, exact before wildcard before the default."""
         for known in (name, wildcard_of(name)):
-            if known in self._policies:
-                return self._policies[known]
+            if known in self._settings.hosts:
+                return self._settings.hosts[known]
         return self._settings.client_auth
 
     def make(self, certificates: tuple[Certificate, ...], policy: ClientAuth | None) -> HostContext:
@@ -202,11 +216,6 @@ def one_per_kind(certificates: Iterable[Certificate]) -> tuple[Certificate, ...]
     for one in certificates:
         found.setdefault(one.kind, one)
     return tuple(found.values())
-
-
-def wildcard_of(name: str) -> str:
-    """Give "*.example.com" for "a.example.com"."""
-    return "*." + name.partition(".")[2]
 
 
 def scope_of(names: frozenset[str], policy: ClientAuth | None) -> bytes:

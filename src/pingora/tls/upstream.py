@@ -10,6 +10,7 @@ from typing import Any
 from pingora.tls import files
 from pingora.tls.certificate import Certificate
 from pingora.tls.files import Source
+from pingora.tls.names import wire_name
 from pingora.tls.rules import CIPHER_SUITES, CIPHERS, alpn_wire, make_rules
 from pingora_c.net.tls_client import ClientContext
 
@@ -96,10 +97,9 @@ def host_name(setting: str, name: str) -> str:
     else:
         raise ValueError(f"{setting}: {name!r} is an IP address; leave it out, and the certificate must be for it")
     try:
-        encoded = name if name.isascii() else name.encode("idna").decode("ascii")
+        encoded = wire_name(name)
     except UnicodeError:
         encoded = ""
-    encoded = encoded.lower().removesuffix(".")
     # An empty name would match every certificate, one that begins with a dot all subdomains.
     if len(encoded) > 253 or not all(encoded.split(".")) or not all(c.isalnum() or c in "-._" for c in encoded):
         raise ValueError(f"{setting}: expected a DNS name, got {name!r}")
