@@ -22,12 +22,11 @@ EXPOSED = "grpc-status, grpc-message, grpc-status-details-bin"
 
 
 class Call:
-    """One call: how its bodies are written, and what of them waits for the rest of a group of base64."""
+    """One call: how its bodies are written, and what of the request waits for the rest of a group of base64."""
 
     def __init__(self, is_text: bool) -> None:
         self.is_text = is_text
         self._of_request = b""
-        self._of_response = b""
 
     def decode(self, chunk: bytes, end: bool) -> bytes:
         """Give the bytes of a piece of the request. Raises ValueError for what is no base64."""
@@ -42,14 +41,9 @@ class Call:
         parts = data[:whole].replace(b"=", b"= ").replace(b"= =", b"==").split()
         return b"".join(base64.b64decode(part, validate=True) for part in parts)
 
-    def encode(self, chunk: bytes, end: bool) -> bytes:
-        """Give what the client gets for a piece of the answer."""
-        if not self.is_text:
-            return chunk
-        data = self._of_response + chunk
-        whole = len(data) if end else len(data) - len(data) % 3
-        self._of_response = data[whole:]
-        return base64.b64encode(data[:whole])
+    def encode(self, chunk: bytes) -> bytes:
+        """Give what the client gets for a piece of the answer: padded, so that nothing waits for the next piece."""
+        return base64.b64encode(chunk) if self.is_text else chunk
 
 
 present: ContextVar[Call | None] = ContextVar("present", default=None)
@@ -113,12 +107,12 @@ class GrpcWeb(HttpModule):
         call = present.get()
         if call is None or not call.is_text:
             return None
-        return call.encode(chunk, False)  # trailers may follow
+        return call.encode(chunk)
 
     def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> bytes | None:
         """Make a frame of the trailers."""
         call = present.get()
-        return None if call is None else call.encode(trailer_frame(trailers.items()), True)
+        return None if call is None else call.encode(trailer_frame(trailers.items()))
 
     def _preflight(self, headers: HeaderMap) -> Response | None:
         origin = self._allowed(headers)
