@@ -26,6 +26,7 @@ class Call:
 
     def __init__(self, is_text: bool) -> None:
         self.is_text = is_text
+        self.is_answered = False  # by gRPC; an answer of another type is left as it is
         self._of_request = b""
 
     def decode(self, chunk: bytes, end: bool) -> bytes:
@@ -90,7 +91,8 @@ class GrpcWeb(HttpModule):
         if call is None:
             return
         kind, subtype = split_type(response.headers.get("content-type", ""))
-        if kind == GRPC:
+        call.is_answered = kind == GRPC
+        if call.is_answered:
             response.headers["content-type"] = (WEB_TEXT if call.is_text else WEB) + subtype
         origin = self._allowed(session.request.headers)
         if origin:
@@ -105,14 +107,12 @@ class GrpcWeb(HttpModule):
     def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> bytes | None:
         """Put it in base64."""
         call = present.get()
-        if call is None or not call.is_text:
-            return None
-        return call.encode(chunk)
+        return call.encode(chunk) if call is not None and call.is_answered and call.is_text else None
 
     def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> bytes | None:
         """Make a frame of the trailers."""
         call = present.get()
-        return None if call is None else call.encode(trailer_frame(trailers.items()))
+        return call.encode(trailer_frame(trailers.items())) if call is not None and call.is_answered else None
 
     def _preflight(self, headers: HeaderMap) -> Response | None:
         origin = self._allowed(headers)

@@ -30,7 +30,12 @@ class Translating(ProxyHttp):
 def start(proxy_factory, origin_factory):
     """Start a proxy; give it, and what the origin gets."""
 
-    def start(module=None, pieces=(ANSWER[:4], ANSWER[4:]), trailers=b"Grpc-Status: 0\r\nGrpc-Message: fine\r\n"):
+    def start(
+        module=None,
+        pieces=(ANSWER[:4], ANSWER[4:]),
+        trailers=b"Grpc-Status: 0\r\nGrpc-Message: fine\r\n",
+        kind=b"application/grpc+proto",
+    ):
         seen = []
 
         def answer(connection, request):
@@ -38,9 +43,7 @@ def start(proxy_factory, origin_factory):
             while b"\r\n0\r\n\r\n" not in b"\r\n" + body:
                 body += more_of(connection)
             seen.append((head.lower(), dechunk(head + b"\r\n\r\n" + body)[0]))
-            connection.sendall(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc+proto\r\nTransfer-Encoding: chunked\r\n\r\n"
-            )
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
             for piece in pieces:
                 connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
             connection.sendall(b"0\r\n" + trailers + b"\r\n")
@@ -117,6 +120,14 @@ def test_a_text_answer_without_trailers_is_whole(start, size):
     proxy, _ = start(pieces=(ANSWER[:size],), trailers=b"")
     _, body = ask(proxy, iter([base64.b64encode(MESSAGE)]), Content_Type="application/grpc-web-text")
     assert decode(body) == ANSWER[:size]
+
+
+@pytest.mark.parametrize(("form", "sent"), [("", MESSAGE), ("-text", base64.b64encode(MESSAGE))])
+def test_an_answer_that_is_no_grpc_stays_as_it_is(start, form, sent):
+    proxy, _ = start(pieces=(b"<html>",), kind=b"text/html")
+    response, body = ask(proxy, iter([sent]), Content_Type=f"application/grpc-web{form}")
+    assert response.getheader("content-type") == "text/html"
+    assert body == b"<html>"
 
 
 @pytest.mark.parametrize("body", [b"????", b"AAA"])
