@@ -53,8 +53,8 @@ present: ContextVar[Call | None] = ContextVar("present", default=None)
 class GrpcWeb(HttpModule):
     """Translates calls of gRPC-Web, binary and text, for upstreams that speak gRPC; other requests pass untouched.
 
-    `origins` are the web sites whose scripts may call, such as "https://app.example.com", or "*" for all: their
-    preflight requests (CORS) are answered here. Put it into `ProxyHttp.modules`.
+    `origins` are the web sites whose scripts may call, such as "https://app.example.com", or "*" for all: preflight
+    requests (CORS) for their calls are answered here. Put it into `ProxyHttp.modules`.
     """
 
     def __init__(self, origins: Collection[str] = ()) -> None:
@@ -65,7 +65,7 @@ class GrpcWeb(HttpModule):
     def request_filter(self, session: Session, ctx: Any) -> Response | None:
         """Make a call of gRPC of it; answer what a browser asks before."""
         headers = session.request.headers
-        if session.request.method == "OPTIONS" and "access-control-request-method" in headers:
+        if session.request.method == "OPTIONS" and announces_call(headers):
             return self._preflight(headers)
         kind, subtype = split_type(headers.get("content-type", ""))
         if kind not in (WEB, WEB_TEXT):
@@ -130,6 +130,14 @@ class GrpcWeb(HttpModule):
     def _allowed(self, headers: HeaderMap) -> str | None:
         origin = headers.get("origin")
         return origin if origin and (self._origins == "*" or origin in self._origins) else None
+
+
+def announces_call(headers: HeaderMap) -> bool:
+    """True for the preflight of a call: clients send X-Grpc-Web, that of .NET has Grpc-Accept-Encoding instead."""
+    if headers.get("access-control-request-method") != "POST":
+        return False
+    names = [name.strip() for name in headers.get("access-control-request-headers", "").lower().split(",")]
+    return any(name == "x-grpc-web" or name.startswith("grpc-") for name in names)
 
 
 def split_type(text: str) -> tuple[str, str]:

@@ -156,19 +156,39 @@ def test_browsers_are_told_whose_scripts_may_call(start):
     assert response.getheader("access-control-allow-origin") is None
 
 
-def test_a_preflight_is_answered_for_allowed_origins(start):
-    proxy, _ = start(GrpcWeb(origins="*"))
+def preflight(proxy, method, names):
     client = http.client.HTTPConnection(proxy.host, proxy.port, timeout=20)
-    fields = {
-        "Origin": "https://app.test",
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type,x-grpc-web",
-    }
+    fields = {"Origin": "https://app.test", "Access-Control-Request-Method": method}
+    if names:
+        fields["Access-Control-Request-Headers"] = names
     client.request("OPTIONS", "/echo.Echo/Say", headers=fields)
-    response = client.getresponse()
+    return client.getresponse()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param("content-type,x-grpc-web,x-user-agent", id="grpc-web"),
+        pytest.param("content-type,grpc-accept-encoding,x-user-agent", id="grpc-dotnet"),
+        pytest.param("Content-Type, X-Grpc-Web", id="spaces"),
+    ],
+)
+def test_a_preflight_is_answered_for_allowed_origins(start, names):
+    proxy, _ = start(GrpcWeb(origins="*"))
+    response = preflight(proxy, "POST", names)
     assert response.status == 204
-    assert response.getheader("access-control-allow-headers") == "content-type,x-grpc-web"
+    assert response.getheader("access-control-allow-headers") == names
     assert response.getheader("access-control-allow-methods") == "POST"
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [("PUT", "content-type,x-grpc-web"), ("POST", "content-type,x-api-key"), ("POST", "my-grpc-web"), ("POST", None)],
+)
+def test_a_preflight_of_another_request_passes(proxy_factory, origin_factory, method, names):
+    origin = origin_factory(b"HTTP/1.1 204 No Content\r\nAccess-Control-Allow-Methods: PUT\r\n\r\n")
+    proxy = proxy_factory(Translating(origin.address, GrpcWeb(origins="*")))
+    assert preflight(proxy, method, names).getheader("access-control-allow-methods") == "PUT"
 
 
 @pytest.fixture
