@@ -1,10 +1,10 @@
 """Listening addresses that say how to listen: "tls://host:port?cert=FILE&key=FILE", "http://:80?proxy_protocol=…"."""
 
 from typing import NamedTuple
-from urllib.parse import parse_qs
 
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.tls.certificate import Certificate
+from pingora.tls.options import options_of
 from pingora.tls.rules import PROTOCOLS
 from pingora.tls.server import ClientAuth, TlsSettings
 
@@ -38,7 +38,7 @@ def parse_listen(
     address, _, query = rest.partition("?")
     is_secure = scheme != plain
     known = (*TLS_OPTIONS, *PROXY_OPTIONS) if is_secure else PROXY_OPTIONS
-    options = parse_qs(query, keep_blank_values=True)
+    options = options_of(query)
     for name in options:
         if name not in known:
             raise ValueError(f"listen {text!r}: no option {name!r}; there are {', '.join(known)}")
@@ -56,7 +56,7 @@ def parse_listen(
 
 def files_of_address(text: str) -> list[str]:
     """Give the paths of the files that an address names."""
-    options = parse_qs(text.partition("?")[2], keep_blank_values=True)
+    options = options_of(text.partition("?")[2])
     return [path for name in FILES for path in options.get(name, ()) if path]
 
 

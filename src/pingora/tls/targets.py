@@ -3,9 +3,9 @@
 import dataclasses
 import ipaddress
 from dataclasses import dataclass
-from urllib.parse import parse_qs
 
 from pingora.tls.certificate import Certificate
+from pingora.tls.options import options_of
 from pingora.tls.upstream import UpstreamTls
 from pingora_c.upstream.peer import PROTOCOLS
 
@@ -75,7 +75,7 @@ def name_in(address: str) -> str | None:
 
 def read_options(text: str, query: str) -> dict[str, str]:
     """Read a query string. Raises ValueError for an option that there is not."""
-    options = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+    options = {name: values[-1] for name, values in options_of(query).items()}
     for name in options:
         if name not in OPTIONS:
             raise ValueError(f"upstream {text!r}: no option {name!r}; there are {', '.join(OPTIONS)}")
