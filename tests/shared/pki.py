@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -96,6 +97,22 @@ class Authority(Issued):
             entry = x509.RevokedCertificateBuilder().serial_number(one.certificate.serial_number).revocation_date(now)
             builder = builder.add_revoked_certificate(entry.build())
         return builder.sign(self.private, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    def ocsp(self, issued, good_for):
+        """Make an OCSP response (DER) that an issued certificate is good, with its nextUpdate in `good_for` seconds."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=issued.certificate,
+            issuer=self.certificate,
+            algorithm=hashes.SHA256(),
+            cert_status=ocsp.OCSPCertStatus.GOOD,
+            this_update=now - datetime.timedelta(hours=1),
+            next_update=now + datetime.timedelta(seconds=good_for),
+            revocation_time=None,
+            revocation_reason=None,
+        )
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self.certificate)
+        return builder.sign(self.private, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def trusts(self, client=None, **settings):
         """Make a client's context; `client` is its own certificate."""

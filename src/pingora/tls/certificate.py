@@ -34,6 +34,7 @@ class Certificate:
     ders: tuple[bytes, ...] = field(init=False, repr=False)  # of the chain
     key_der: bytes = field(init=False, repr=False)
     ocsp_der: bytes | None = field(init=False, repr=False)
+    ocsp_until: int | None = field(init=False, compare=False, repr=False)  # second of its nextUpdate; None: no end
     names: frozenset[str] = field(init=False, compare=False)  # DNS names, lower case, also "*.example.com"
     kind: str = field(init=False, compare=False)  # of the key: "RSA", "EC", "Ed25519" …
     not_after: datetime.datetime = field(init=False, compare=False)  # when it expires
@@ -46,15 +47,17 @@ class Certificate:
         put = object.__setattr__
         put(self, "key_der", matching_key(self.chain, found, key_source, self.password))
         put(self, "ders", tuple(files.der(one) for one in found))
-        put(self, "ocsp_der", None if self.ocsp is None else ocsp_response(self.ocsp, leaf))
+        response, until = (None, None) if self.ocsp is None else ocsp_response(self.ocsp, leaf)
+        put(self, "ocsp_der", response)
+        put(self, "ocsp_until", until)
         put(self, "names", dns_names(leaf))
         put(self, "kind", files.kind_of(leaf))
         put(self, "not_after", leaf.not_valid_after_utc)
         warn_of_dates(files.describe("certificate", self.chain), leaf)
 
-    def for_core(self) -> tuple[tuple[bytes, ...], bytes, bytes | None]:
+    def for_core(self) -> tuple[tuple[bytes, ...], bytes, bytes | None, int | None]:
         """Give what the core's contexts take."""
-        return self.ders, self.key_der, self.ocsp_der
+        return self.ders, self.key_der, self.ocsp_der, self.ocsp_until
 
 
 def matching_key(chain: Source, found: "list[X509]", source: Source, password: str | None) -> bytes:
@@ -97,8 +100,11 @@ def warn_of_dates(what: str, leaf: "X509") -> None:
         log.warning("%s is not valid before %s; clients will refuse it", what, leaf.not_valid_before_utc)
 
 
-def ocsp_response(source: str | Path | bytes, leaf: "X509") -> bytes | None:
-    """Give an OCSP response (DER) for `leaf`, or None, with a warning, if it would be refused. Raises ValueError."""
+def ocsp_response(source: str | Path | bytes, leaf: "X509") -> tuple[bytes | None, int | None]:
+    """Give an OCSP response (DER) for `leaf`, and the second until which it is good if it says so.
+
+    None, with a warning, if it would be refused. Raises ValueError.
+    """
     from cryptography.x509 import ocsp
 
     what = files.describe("OCSP response", source)
@@ -111,7 +117,9 @@ def ocsp_response(source: str | Path | bytes, leaf: "X509") -> bytes | None:
     if serial != leaf.serial_number:
         raise ValueError(f"{what}: it is about another certificate (serial {serial:x})")
     next_update = response.next_update_utc
-    if next_update is not None and next_update < datetime.datetime.now(datetime.UTC):
+    if next_update is None:
+        return data, None
+    if next_update < datetime.datetime.now(datetime.UTC):
         log.warning("%s is out of date since %s; it is not stapled", what, next_update)
-        return None
-    return data
+        return None, None
+    return data, int(next_update.timestamp())

@@ -13,7 +13,7 @@ class HostContext:
     def __init__(
         self,
         rules: TlsRules,
-        certificates: tuple[tuple[tuple[bytes, ...], bytes, bytes | None], ...],
+        certificates: tuple[tuple[tuple[bytes, ...], bytes, bytes | None, int | None], ...],
         *,
         names: frozenset[str],
         policy: Hashable,

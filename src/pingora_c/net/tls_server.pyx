@@ -16,6 +16,7 @@ from pingora_c.lib.openssl cimport (
     SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_get_certificate, SSL_get_ex_data, SSL_set_SSL_CTX, SSL_set_session_id_context,
     SSL_set_tlsext_status_ocsp_resp, SSL_set_verify, SSL_version, TLS1_3_VERSION,
 )
+from pingora_c.lib.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.tls_context cimport TlsRules, trust, use_certificate
 from pingora_c.net.tls_hello cimport read_hello, server_name_of
@@ -60,9 +61,14 @@ cdef int on_status(SSL* ssl, void* argument) noexcept:
     cdef TlsTransport transport = <TlsTransport>SSL_get_ex_data(ssl, 0)
     cdef HostContext host = <HostContext>transport.choice
     cdef bytes response = None
+    cdef object until = None
+    cdef timespec now
     cdef void* copied
+    clock_gettime(CLOCK_REALTIME, &now)
     try:
-        response = host.staples.get(<size_t>SSL_get_certificate(ssl))
+        response, until = host.staples.get(<size_t>SSL_get_certificate(ssl), (None, None))
+        if until is not None and now.tv_sec >= until:
+            response = None
     except:
         pass   # ignored: without memory nothing is stapled, which clients accept
     if response is None:
@@ -112,8 +118,9 @@ cdef class Continuation:
 cdef class HostContext:
     """Certificates of a virtual host, and what its clients must show.
 
-    `certificates` are (chain, key, OCSP response or None) in DER, one for each type of key. `client_auth` is None or
-    (CA certificates, revocation lists, whether a certificate is required).
+    `certificates` are (chain, key, OCSP response or None) in DER with the second of the clock at which the response
+    ends, or None, one for each type of key. `client_auth` is None or (CA certificates, revocation lists, whether a
+    certificate is required).
     """
 
     def __init__(self, TlsRules rules not None, tuple certificates not None, *, frozenset names not None, policy,
@@ -124,10 +131,10 @@ cdef class HostContext:
         self.policy = policy
         self.scope = scope
         self.staples = {}
-        for chain, key, staple in certificates:
+        for chain, key, staple, until in certificates:
             use_certificate(self.ctx, chain, key)
             if staple is not None:
-                self.staples[<size_t>SSL_CTX_get0_certificate(self.ctx)] = staple
+                self.staples[<size_t>SSL_CTX_get0_certificate(self.ctx)] = staple, until
         self.verify_mode = SSL_VERIFY_NONE
         if client_auth is not None:
             ca, crls, is_required = client_auth
