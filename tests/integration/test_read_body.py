@@ -284,6 +284,27 @@ def test_a_hook_that_forgot_the_await_is_told_where(proxy_factory, origin_factor
     wait_until(lambda: caplog.text.count(told) == 1)
 
 
+def test_each_request_whose_hook_compared_the_future_is_told(proxy_factory, origin_factory, caplog):
+    class Compares(Forwarding):
+        def request_filter(self, session, ctx):
+            return Response(403) if session.read_body() == b"forbidden" else None
+
+    proxy = proxy_factory(Compares(origin_factory(echo).address))
+    for _ in range(3):
+        assert proxy.exchange(post(b"forbidden")).startswith(b"HTTP/1.1 200 ")
+    wait_until(lambda: caplog.text.count("session.read_body() without await for POST /") == 3)
+
+
+def test_a_hook_that_looked_into_the_future_is_told_what_to_do(proxy_factory, origin_factory, caplog):
+    class LooksInto(Forwarding):
+        async def request_filter(self, session, ctx):
+            return Response(403) if b"forbidden" in session.read_body() else None
+
+    proxy = proxy_factory(LooksInto(origin_factory(echo).address))
+    assert proxy.exchange(post(b"forbidden")).startswith(b"HTTP/1.1 500 ")
+    assert "is an await missing?" in caplog.text
+
+
 def test_a_task_that_reads_beside_the_hook_is_told_that_nothing_more_comes(proxy_factory, origin_factory):
     class ReadsBeside(Forwarding):
         async def request_filter(self, session, ctx):

@@ -18,7 +18,10 @@ REMEDIES = {
 
 def is_awaitable_misused(error: BaseException) -> bool:
     """Whether something was done with a coroutine or a future that only its result allows."""
-    return isinstance(error, (TypeError, AttributeError)) and ("coroutine" in str(error) or "Future" in str(error))
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return text == "await wasn't used with future"  # `in` and `for` come as far as that
+    return isinstance(error, (TypeError, AttributeError)) and ("coroutine" in text or "Future" in text)
 
 
 def remedy_for(error: BaseException) -> str:
