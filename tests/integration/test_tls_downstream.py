@@ -301,6 +301,22 @@ def test_strict_host_answers_421_for_what_the_certificate_is_not_for(ca, serve):
         assert answer.startswith(b"HTTP/1.1 %d" % status), host
 
 
+def test_strict_host_knows_the_addresses_of_the_certificate(ca, serve):
+    proxy = serve(ca.issue("a.test", "127.0.0.1", "2001:db8::1", "::ffff:10.0.0.1"), strict_host=True)
+    hosts = [
+        (b"127.0.0.1:8443", 200),
+        (b"127.0.0.2", 421),
+        (b"[2001:db8::1]", 200),
+        (b"[2001:DB8:0:0::1]:8443", 200),
+        (b"[2001:db8::2]", 421),
+        (b"[::ffff:10.0.0.1]", 200),
+        (b"10.0.0.1", 421),
+    ]
+    for host, status in hosts:
+        answer = ask(proxy, ca.trusts(), "a.test", GET.replace(b"Host: a", b"Host: " + host))
+        assert answer.startswith(b"HTTP/1.1 %d" % status), host
+
+
 def test_certificates_are_replaced_while_connections_go_on(ca, serve):
     old, new = ca.issue("localhost"), ca.issue("localhost", "new.test")
     proxy = serve(old)

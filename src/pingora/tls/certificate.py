@@ -36,6 +36,7 @@ class Certificate:
     ocsp_der: bytes | None = field(init=False, repr=False)
     ocsp_until: int | None = field(init=False, compare=False, repr=False)  # second of its nextUpdate; None: no end
     names: frozenset[str] = field(init=False, compare=False)  # DNS names, lower case, also "*.example.com"
+    addresses: frozenset[str] = field(init=False, compare=False)  # IP addresses: "127.0.0.1", "::1"
     kind: str = field(init=False, compare=False)  # of the key: "RSA", "EC", "Ed25519" …
     not_after: datetime.datetime = field(init=False, compare=False)  # when it expires
 
@@ -50,7 +51,9 @@ class Certificate:
         response, until = (None, None) if self.ocsp is None else ocsp_response(self.ocsp, leaf)
         put(self, "ocsp_der", response)
         put(self, "ocsp_until", until)
-        put(self, "names", dns_names(leaf))
+        names, addresses = alternative_names(leaf)
+        put(self, "names", names)
+        put(self, "addresses", addresses)
         put(self, "kind", files.kind_of(leaf))
         put(self, "not_after", leaf.not_valid_after_utc)
         warn_of_dates(files.describe("certificate", self.chain), leaf)
@@ -80,15 +83,16 @@ def matching_key(chain: Source, found: "list[X509]", source: Source, password: s
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
-def dns_names(leaf: "X509") -> frozenset[str]:
-    """Give the DNS names of the subject alternative names, in lower case."""
+def alternative_names(leaf: "X509") -> tuple[frozenset[str], frozenset[str]]:
+    """Give the DNS names of the subject alternative names, in lower case, and the IP addresses."""
     from cryptography import x509
 
     try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return frozenset()
-    return frozenset(wire_name(name) for name in names.get_values_for_type(x509.DNSName))
+        return frozenset(), frozenset()
+    names = frozenset(wire_name(name) for name in found.get_values_for_type(x509.DNSName))
+    return names, frozenset(str(address) for address in found.get_values_for_type(x509.IPAddress))
 
 
 def warn_of_dates(what: str, leaf: "X509") -> None:

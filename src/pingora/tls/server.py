@@ -197,7 +197,7 @@ class Hosts:
     def make(self, certificates: tuple[Certificate, ...], policy: ClientAuth | None) -> HostContext:
         """Give the context of a set of certificates, one of each kind, under a policy."""
         if (certificates, policy) not in self._made:
-            names = frozenset(name for one in certificates for name in one.names)
+            names = frozenset(name for one in certificates for name in one.names | one.addresses)
             self._made[certificates, policy] = HostContext(
                 self._settings.rules,
                 tuple(one.for_core() for one in certificates),

@@ -18,7 +18,7 @@ cdef class HostContext:
     cdef int verify_mode
     cdef bytes scope           # 32 bytes: sessions of another scope are not resumed
     cdef readonly object policy   # of client certificates; two hosts with the same one may share a connection
-    cdef readonly frozenset names   # that its certificates are for, lower case, also "*.example.com"
+    cdef readonly frozenset names   # that its certificates are for, lower case, also "*.example.com", "::1"
     cdef dict staples          # address of an X509 of ctx -> (its OCSP response, second at which that ends or None)
 
 

@@ -1,4 +1,6 @@
 """TLS servers. Own the SSL_CTX of each virtual host; know no request."""
+import ipaddress
+
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -274,6 +276,8 @@ cdef class ServerContext(TlsContext):
         if not self.is_strict:
             return True
         text = name.decode("latin-1")
+        if text.startswith("["):
+            return str(ipaddress.IPv6Address(text.strip("[]"))) in shown.names    # whatever its spelling
         return text in shown.names or "*." + text.partition(".")[2] in shown.names
 
     cdef object describe(self, TlsTransport transport):
