@@ -11,7 +11,7 @@ import pytest
 from conversations import GET, dechunk, echo, post, proxy_to, wait_until
 from pki import Authority, secured, self_signed
 
-from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, Server, TlsSettings
+from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
 from pingora.testing import read_all
 from pingora_c.mem.buffer_pool import stats
 
@@ -596,25 +596,3 @@ def test_chunked_bodies_and_trailers_pass(ca, serve):
     payload, trailers = dechunk(ask(serve(script=script), ca.trusts()))
     assert payload == b"hiyou"
     assert b"X-Sum: 1" in trailers
-
-
-def test_after_a_reload_connections_that_were_open_before_are_held_to_the_new_policies(ca, serve):
-    sites = ca.issue("public.test"), ca.issue("admin.test")
-    proxy = serve(*sites, proxy=Noting())
-    to_admin = b"GET / HTTP/1.1\r\nHost: admin.test\r\n\r\n"
-    with connect(proxy, ca.trusts(), "public.test") as kept:
-        kept.sendall(to_admin)
-        assert kept.recv(4096).startswith(b"HTTP/1.1 200")
-        for hosts, status in (({}, 200), ({"admin.test": ClientAuth(ca.chain)}, 421)):
-            reload(proxy, TlsSettings([pair(one) for one in sites], hosts=hosts))
-            kept.sendall(to_admin)
-            assert kept.recv(4096).startswith(b"HTTP/1.1 %d" % status)
-
-
-def reload(proxy, tls):
-    async def change():
-        server = Server()
-        server.add_proxy(Noting(), "127.0.0.1:0", tls=tls)  # as the proxy has it
-        proxy.serving.commit(await proxy.serving.prepare(server))
-
-    proxy.call(change())
