@@ -21,7 +21,7 @@ class HttpModule:
     Modules of a higher `order` run first, equal ones as they stand in the list. On the way in they run before the
     proxy's own hook of that name, on the way out after it: they are the outer shell. What a hook may change and return
     is as in ProxyHttp; a Response ends the row. State of one request belongs into a `contextvars.ContextVar`: each
-    session has a context of its own.
+    session has a context of its own. A module with another hook of ProxyHttp, which would never run, is refused.
     """
 
     order: int = 0

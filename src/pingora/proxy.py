@@ -1,7 +1,7 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from pingora.hook_types import (
@@ -210,17 +210,6 @@ def own_hook(proxy: ProxyHttp | TcpProxy, name: str) -> Any:
     """Give the bound method of a phase if `proxy`'s class overrides it, else None."""
     base = TcpProxy if isinstance(proxy, TcpProxy) else ProxyHttp
     return getattr(proxy, name) if getattr(type(proxy), name) is not getattr(base, name) else None
-
-
-def misspelt_hooks(proxy: ProxyHttp | TcpProxy) -> Iterator[tuple[str, str]]:
-    """Give the methods of `proxy`'s class that are no hooks but named almost like one, each with that one's name."""
-    base, phases = (TcpProxy, TCP_PHASES) if isinstance(proxy, TcpProxy) else (ProxyHttp, PHASES)
-    for name in sorted(set(dir(type(proxy))) - set(dir(base))):
-        if not name.startswith("_") and callable(getattr(type(proxy), name)):
-            import difflib  # only here: for classes with methods of their own
-
-            for near in difflib.get_close_matches(name, phases, n=1, cutoff=0.9):
-                yield name, near
 
 
 def tcp_hooks(proxy: TcpProxy) -> tuple[Any, ...]:

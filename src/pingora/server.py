@@ -10,13 +10,14 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from pingora.background import BackgroundService
+from pingora.checks import check_proxy, misspelt_hooks
 from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
 from pingora.listening import open_listener
 from pingora.load_balancing import LoadBalancer
 from pingora.loop import LoopFactory, loop_for
-from pingora.proxy import ProxyHttp, misspelt_hooks, own_hook
+from pingora.proxy import ProxyHttp, own_hook
 from pingora.proxy_protocol import AcceptProxyProtocol, as_settings
 from pingora.retry import RetryPolicy
 from pingora.tcp import TcpProxy
@@ -159,8 +160,8 @@ class Server:
         """
         if not isinstance(proxy, (ProxyHttp, TcpProxy)):
             raise TypeError(f"add_proxy: expected a ProxyHttp or a TcpProxy, got {proxy!r}")
-        for name, near in misspelt_hooks(proxy):
-            log.warning("%s.%s is no hook, did you mean %s?", type(proxy).__name__, name, near)
+        for warning in misspelt_hooks(proxy):
+            log.warning(warning)
         front = as_settings(proxy_protocol)
         plain = "tcp" if isinstance(proxy, TcpProxy) else "http"
         places = [parse_listen(text, tls, front, plain) for text in ([listen] if isinstance(listen, str) else listen)]
@@ -200,6 +201,7 @@ class Server:
         if not self.sites:
             raise UsageError("the server has no proxy: call add_proxy first")
         for site in self.sites:
+            check_proxy(site.proxy)
             name = type(site.proxy).__name__
             if not isinstance(site.balancer, (LoadBalancer, NoneType)):
                 given = type(site.balancer).__name__

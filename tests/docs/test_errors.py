@@ -66,6 +66,12 @@ PROGRAMS = {
     "endpoints: expected a list of addresses, got the text '…'": CLASS
     + "    upstreams = LoadBalancer('127.0.0.1:1')\n"
     + SERVED,
+    "Guard.early_request_filter would never run, put it into the proxy's class or give it another name": (
+        "from pingora import HttpModule\n" + CLASS + "    upstreams = LoadBalancer(['127.0.0.1:1'])\n"
+        "    class Guard(HttpModule):\n"
+        "        def early_request_filter(self, session, ctx): ...\n"
+        "    modules = [Guard()]\n" + SERVED
+    ),
     "server.run() belongs under": HEAD + "Server().run()\n",
 }
 FILES = {
