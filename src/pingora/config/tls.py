@@ -11,6 +11,7 @@ from pingora.config.positions import Path
 from pingora.config.problems import Source
 from pingora.tls import files
 from pingora.tls.certificate import Certificate
+from pingora.tls.names import check_host_name
 from pingora.tls.rules import CIPHER_SUITES, CIPHERS, PROTOCOLS, VERSIONS
 from pingora.tls.server import ClientAuth, TlsSettings
 from pingora.tls.upstream import UpstreamTls
@@ -120,7 +121,9 @@ class Files:
         certificates: list[Certificate] = []
         for index, entry in enumerate(table.certificates):
             certificates += self._made((*path, "certificates", index), lambda entry=entry: [self._certificate(entry)])
-        if len(certificates) < len(table.certificates):
+        n_problems = len(self._source.problems)
+        self._check_policies(table, path)
+        if len(certificates) < len(table.certificates) or len(self._source.problems) > n_problems:
             return None
         made = self._made(path, lambda: [self._settings(table, certificates)])
         return made[0] if made else None
@@ -140,6 +143,21 @@ class Files:
             ja4=table.ja4,
             **rules_of(table),
         )
+
+    def _check_policies(self, table: ListenerTlsTable, path: Path) -> None:
+        """Note what of the policies would never apply."""
+        written: Any = self._source.values
+        for part in path:
+            written = written[part]
+        for name in table.hosts:
+            try:
+                check_host_name(name)
+            except ValueError as error:
+                self._source.key_problem((*path, "hosts", name), str(error))
+        tables = {path: written, **{(*path, "hosts", name): written["hosts"][name] for name in table.hosts}}
+        for at, keys in tables.items():
+            if "client_required" in keys and "client_ca" not in keys:
+                self._source.key_problem((*at, "client_required"), "it takes a client_ca as well")
 
     def _client_auth(self, table: ListenerTlsTable | HostTable) -> ClientAuth | None:
         if table.client_ca is not None:

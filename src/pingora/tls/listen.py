@@ -67,9 +67,11 @@ def settings_of(text: str, options: dict[str, list[str]], alpn: tuple[str, ...])
         raise ValueError(f"listen {text!r}: expected cert=FILE&key=FILE, one key for each certificate")
     pairs = zip(certs, keys or certs, strict=True)  # without key= it is in the same file
     client_ca, client_crl = (options.get(name, [""])[-1] for name in ("client_ca", "client_crl"))
+    if client_crl and not client_ca:
+        raise ValueError(f"listen {text!r}: client_crl takes a client_ca=FILE as well")
     return TlsSettings(
         [Certificate(chain, key) for chain, key in pairs],
-        client_auth=ClientAuth(client_ca, client_crl or None) if client_ca else None,
+        client_auth=ClientAuth(client_ca, client_crl or None) if "client_ca" in options else None,
         min_version=options.get("min_version", ["1.2"])[-1],
         alpn=alpn,
     )

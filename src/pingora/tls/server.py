@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 
 from pingora.tls import files, ticket_store
 from pingora.tls.certificate import Certificate
 from pingora.tls.files import Source
-from pingora.tls.names import wildcard_of, wire_name
+from pingora.tls.names import check_host_name, wildcard_of, wire_name
 from pingora.tls.rules import CIPHER_SUITES, CIPHERS, PROTOCOLS, alpn_wire, make_rules
 from pingora_c.net.tls_context import TlsRules
 from pingora_c.net.tls_server import HostContext, ServerContext
@@ -89,6 +90,7 @@ class TlsSettings:
             raise ValueError(f"ticket_lifetime: expected 60 to 604800 seconds, got {self.ticket_lifetime!r}")
         if self.ticket_secret is not None and len(self.ticket_secret) < 32:
             raise ValueError("ticket_secret: expected at least 32 random bytes, as `openssl rand 32` makes them")
+        check_policies(self.client_auth, self.hosts)
         object.__setattr__(self, "hosts", by_wire_name(self.hosts))
         rules = make_rules(self.min_version, self.max_version, self.ciphers, self.cipher_suites, self.groups)
         tickets = None
@@ -126,6 +128,18 @@ class TlsSettings:
         object.__setattr__(self, "certificates", tuple(certificates))
 
 
+def check_policies(client_auth: ClientAuth | None, hosts: Mapping[str, ClientAuth | None]) -> None:
+    """Refuse policies that would never apply, and names that no client asks for. Raises ValueError or TypeError."""
+    for where, policy in (("client_auth", client_auth), *((f"hosts[{name!r}]", hosts[name]) for name in hosts)):
+        if not isinstance(policy, (ClientAuth, NoneType)):
+            raise TypeError(f"{where}: expected a ClientAuth or None, got {policy!r}")
+    for name in hosts:
+        try:
+            check_host_name(name)
+        except ValueError as error:
+            raise ValueError(f"hosts: {error}") from None
+
+
 def as_list(certificates: Certificate | Sequence[Certificate]) -> list[Certificate]:
     """Give a list of at least one certificate. Raises ValueError or TypeError."""
     found = [certificates] if isinstance(certificates, Certificate) else list(certificates)
@@ -141,10 +155,7 @@ def by_wire_name(hosts: Mapping[str, ClientAuth | None]) -> dict[str, ClientAuth
     """Give the policies by the names that handshakes have. Raises ValueError for two of one name."""
     written: dict[str, str] = {}
     for name in hosts:
-        try:
-            known = written.setdefault(wire_name(name), name)
-        except UnicodeError:
-            raise ValueError(f"hosts: expected a DNS name, got {name!r}") from None
+        known = written.setdefault(wire_name(name), name)
         if known != name:
             raise ValueError(f"hosts: {known!r} and {name!r} are the same name; leave one out")
     return {wire: hosts[name] for wire, name in written.items()}

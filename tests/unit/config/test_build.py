@@ -359,6 +359,15 @@ def test_what_is_wrong_with_hosts_and_tickets_is_told(place):
         problem('hosts = {"b.test" = {client_crl = "x"}}')
         == "listeners[0].tls: client_crl: it takes a client_ca as well"
     )
+    assert problem("client_required = true") == "listeners[0].tls.client_required: it takes a client_ca as well"
+    assert (
+        problem('hosts = {"b.test" = {client_required = true}}')
+        == 'listeners[0].tls.hosts."b.test".client_required: it takes a client_ca as well'
+    )
+    assert problem('hosts = {"b.test:443" = {}}') == (
+        "listeners[0].tls.hosts.\"b.test:443\": expected a DNS name such as 'admin.example.com', or "
+        "'*.example.com', without a port, got 'b.test:443'"
+    )
     assert problem("hosts = 3") == "listeners[0].tls.hosts: expected a table, got 3"
     assert problem('ticket_lifetime = "1.5s"').startswith("listeners[0].tls.ticket_lifetime: expected seconds")
     assert problem("ticket_lifetime = inf").startswith("listeners[0].tls.ticket_lifetime: expected seconds")
