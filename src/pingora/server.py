@@ -10,7 +10,7 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from pingora.background import BackgroundService
-from pingora.checks import check_proxy, misspelt_hooks
+from pingora.checks import check_proxy, ineffective_names
 from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
@@ -160,7 +160,7 @@ class Server:
         """
         if not isinstance(proxy, (ProxyHttp, TcpProxy)):
             raise TypeError(f"add_proxy: expected a ProxyHttp or a TcpProxy, got {proxy!r}")
-        for warning in misspelt_hooks(proxy):
+        for warning in ineffective_names(proxy):
             log.warning(warning)
         front = as_settings(proxy_protocol)
         plain = "tcp" if isinstance(proxy, TcpProxy) else "http"

@@ -133,6 +133,12 @@ class Misspelt(Proxy):
         pass
 
 
+class Misplaced(Proxy):
+    def __init__(self, origin):
+        super().__init__(origin)
+        self.request_filter = lambda session, ctx: Response(403)
+
+
 class LacksArgument(Proxy):
     def request_filter(self, session):
         pass
@@ -162,6 +168,7 @@ HOOKS = {
     "value of a header must be str or bytes, not int": WritesNumber,
     "header 'content-length' cannot be written": WritesLength,
     "Misspelt.requst_filter is no hook, did you mean request_filter?": Misspelt,
+    "Misplaced.request_filter was set on the object and is not called, write it as a method of the class": Misplaced,
     "takes 2 positional arguments but 3 were given": LacksArgument,
     "hook Gateway.request_filter has blocked the event loop for … s (await, or use asyncio.to_thread), at …": Gateway,
     "connect_failed, status 502": Nobody,
