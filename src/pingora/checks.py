@@ -1,11 +1,16 @@
-"""Finds mistakes in the classes of proxies and modules before anything is served: hooks that would never run."""
+"""Finds mistakes in the classes of proxies and modules before anything is served: what cannot be, or has no effect."""
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pingora.limits import RULES
 from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
+from pingora.retry import RetryPolicy
 from pingora.tcp import TcpProxy
 from pingora.usage import UsageError
+from pingora_c.proxy.plan import PHASES
+from pingora_c.proxy.tcp_session import TCP_PHASES
 
 
 def hooks_of(base: type) -> list[str]:
@@ -41,12 +46,17 @@ def near_misses(kind: type, base: type) -> Iterator[str]:
     """Say which names of a class, but those of its base, are almost those of a hook or a setting."""
     for name in sorted(set(dir(kind)) - set(dir(base))):
         if not name.startswith("_"):
-            import difflib  # only here: for classes with names of their own
-
             is_method = callable(getattr(kind, name))
             known = set(hooks_of(base) if is_method else settings_of(base)) - FREE
-            for near in difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9):
+            if near := nearest(name, known):
                 yield f"{kind.__name__}.{name} is no {'hook' if is_method else 'setting'}, did you mean {near}?"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Give the known name that is almost the same, "" if there is none."""
+    import difflib  # only here: for classes with names of their own
+
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.9)), "")
 
 
 def misplaced_hooks(part: ProxyHttp | TcpProxy | HttpModule, base: type) -> Iterator[str]:
@@ -65,16 +75,60 @@ def modules_of(proxy: ProxyHttp | TcpProxy) -> list[HttpModule]:
 
 
 def check_proxy(proxy: ProxyHttp | TcpProxy) -> None:
-    """Find what a proxy's class has that cannot be served. Raises UsageError."""
-    for module in modules_of(proxy):
+    """Find what a proxy's attributes have that cannot be served. Raises UsageError."""
+    name = type(proxy).__name__
+    check_modules(proxy)
+    check_hook_timeouts(proxy)
+    if not isinstance(proxy.retry, RetryPolicy):
+        raise UsageError(f"{name}.retry: expected a RetryPolicy, got {proxy.retry!r}: RetryPolicy(attempts=2)")
+    for setting in ("abort_on_half_close", "takes_connect", "reads_client_hello"):
+        if not isinstance(value := getattr(proxy, setting, False), bool):
+            raise UsageError(f"{name}.{setting}: expected True or False, got {value!r}")
+    for hook in ("worker_start", "worker_stop"):
+        function = inspect.unwrap(getattr(getattr(proxy, hook), "__func__", getattr(proxy, hook)))
+        if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
+            raise UsageError(f"{name}.{hook} is awaited: write async def {hook}, without yield")
+
+
+def check_modules(proxy: ProxyHttp | TcpProxy) -> None:
+    """Find what is no module. Raises UsageError."""
+    name, modules = type(proxy).__name__, getattr(proxy, "modules", ())
+    if not isinstance(modules, Sequence) or isinstance(modules, (str, bytes)):
+        raise UsageError(f"{name}.modules: expected a list of HttpModule objects, got {modules!r}")
+    for module in modules:
+        if isinstance(module, type) and issubclass(module, HttpModule):
+            raise UsageError(f"{name}.modules: expected objects, got the class {module.__name__}: {module.__name__}()")
+        if not isinstance(module, HttpModule):
+            raise UsageError(f"{name}.modules: expected HttpModule objects, got {module!r}")
         check_module(module)
 
 
 def check_module(module: HttpModule) -> None:
     """Refuse a hook that only a proxy has: a guard would be silently open."""
-    for name in PROXY_ONLY_HOOKS:
-        if callable(getattr(type(module), name, None)):
+    name = type(module).__name__
+    if not isinstance(module.order, (int, float)):
+        raise UsageError(f"{name}.order: expected a number, got {module.order!r}")
+    for hook in PROXY_ONLY_HOOKS:
+        if callable(getattr(type(module), hook, None)):
             raise UsageError(
-                f"{type(module).__name__}.{name} would never run, put it into the proxy's class or give it another "
-                f"name: the hooks of a module are {', '.join(MODULE_HOOKS)}"
+                f"{name}.{hook} would never run, put it into the proxy's class or give it another name: the hooks of "
+                f"a module are {', '.join(MODULE_HOOKS)}"
             )
+
+
+def check_hook_timeouts(proxy: ProxyHttp | TcpProxy) -> None:
+    """Find limits that no hook can have. Raises UsageError."""
+    where, limits = f"{type(proxy).__name__}.hook_timeouts", proxy.hook_timeouts
+    if not isinstance(limits, Mapping):
+        raise UsageError(f'{where}: expected a dict such as {{"upstream_peer": 2.0}}, got {limits!r}')
+    phases = TCP_PHASES if isinstance(proxy, TcpProxy) else PHASES
+    for hook, limit in limits.items():
+        if hook not in phases:
+            near = nearest(str(hook), phases)
+            raise UsageError(
+                f"{where}: {hook!r} is no hook of a request" + (f", did you mean {near!r}?" if near else "")
+            )
+        if hook.endswith(("body_filter", "trailer_filter")):
+            raise UsageError(f"{where}: {hook} has no limit, a body may take as long as it likes: take it out")
+        if complaint := RULES["hook_timeout"].complaint(limit):
+            raise UsageError(f"{where}: {hook}: {complaint}")

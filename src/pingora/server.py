@@ -123,6 +123,8 @@ class Server:
             raise ValueError(f"client_cert: expected one of {', '.join(CLIENT_CERT_FIELDS)}, got {client_cert!r}")
         if access_log is not None and access_log not in ACCESS_FORMATS:
             raise ValueError(f"access_log: expected one of {', '.join(ACCESS_FORMATS)}, got {access_log!r}")
+        if not isinstance(limits, (Limits, NoneType)):
+            raise TypeError(f"limits: expected a Limits, got {limits!r}: Limits(head_timeout=10)")
         self.limits = limits or Limits()
         if log_level not in LOG_LEVELS:
             raise ValueError(f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {log_level!r}")

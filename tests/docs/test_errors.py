@@ -21,6 +21,7 @@ ROWS = re.findall(
 PLAIN = ["--to", "http://127.0.0.1:1"]
 HEAD = "from pingora import LoadBalancer, ProxyHttp, Server\n"
 CLASS = HEAD + "class Gateway(ProxyHttp):\n"
+UPSTREAM = "    upstreams = LoadBalancer(['127.0.0.1:1'])\n"
 SERVED = "server = Server()\nserver.add_proxy(Gateway(), '127.0.0.1:0')\n"
 TOML = 'listeners = ["127.0.0.1:0"]\n'
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -63,12 +64,27 @@ PROGRAMS = {
     "upstreams: expected a LoadBalancer, got list: LoadBalancer([...])": CLASS
     + "    upstreams = ['127.0.0.1:1']\n"
     + SERVED,
+    "hook_timeouts: 'requst_filter' is no hook of a request, did you mean 'request_filter'?": CLASS
+    + UPSTREAM
+    + "    hook_timeouts = {'requst_filter': 1.0}\n"
+    + SERVED,
+    "modules: expected objects, got the class Guard: Guard()": (
+        "from pingora import HttpModule\nclass Guard(HttpModule): ...\n"
+        + CLASS
+        + UPSTREAM
+        + "    modules = [Guard]\n"
+        + SERVED
+    ),
+    "retry: expected a RetryPolicy, got …: RetryPolicy(attempts=2)": CLASS + UPSTREAM + "    retry = {}\n" + SERVED,
+    "worker_start is awaited: write async def worker_start, without yield": CLASS
+    + UPSTREAM
+    + "    def worker_start(self): ...\n"
+    + SERVED,
     "endpoints: expected a list of addresses, got the text '…'": CLASS
     + "    upstreams = LoadBalancer('127.0.0.1:1')\n"
     + SERVED,
     "Guard.early_request_filter would never run, put it into the proxy's class or give it another name": (
-        "from pingora import HttpModule\n" + CLASS + "    upstreams = LoadBalancer(['127.0.0.1:1'])\n"
-        "    class Guard(HttpModule):\n"
+        "from pingora import HttpModule\n" + CLASS + UPSTREAM + "    class Guard(HttpModule):\n"
         "        def early_request_filter(self, session, ctx): ...\n"
         "    modules = [Guard()]\n" + SERVED
     ),

@@ -7,6 +7,7 @@ import pytest
 from conversations import GET, Forwarding, echo, post
 
 from pingora import HttpPeer, Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
+from pingora.usage import UsageError
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
 
@@ -72,5 +73,5 @@ def test_a_limit_of_an_unknown_hook_is_named(proxy_factory):
     class Misspelt(Forwarding):
         hook_timeouts = {"request_fliter": 1.0}
 
-    with pytest.raises(ValueError, match=r"hook_timeouts: .*request_fliter"):
+    with pytest.raises(UsageError, match=r"hook_timeouts: .*request_fliter"):
         proxy_factory(Misspelt("127.0.0.1:1"))

@@ -10,6 +10,7 @@ import pytest
 from conversations import Forwarding
 
 from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response, SessionEnded
+from pingora.usage import UsageError
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nServer: origin\r\n\r\nhello"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -343,5 +344,5 @@ def test_a_limit_for_a_body_filter_is_refused(proxy_factory):
     class Limited(Forwarding):
         hook_timeouts = {"response_body_filter": 1.0}
 
-    with pytest.raises(ValueError, match="response_body_filter has no limit"):
+    with pytest.raises(UsageError, match="response_body_filter has no limit"):
         proxy_factory(Limited("127.0.0.1:1"))

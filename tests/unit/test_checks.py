@@ -1,10 +1,12 @@
 """checks: hooks that would never run are found before anything is served."""
 
+import functools
 import logging
+import unittest.mock
 
 import pytest
 
-from pingora import HttpModule, LoadBalancer, ProxyHttp, Server, TcpProxy
+from pingora import HttpModule, LoadBalancer, ProxyHttp, RetryPolicy, Server, TcpProxy
 from pingora.checks import MODULE_HOOKS
 from pingora.modules import INWARD, OUTWARD
 from pingora.usage import UsageError
@@ -113,3 +115,89 @@ def test_what_is_called_from_the_object_is_not_told(caplog):
     for name in ("request_filter", "close", "worker_start", "worker_stop"):
         setattr(proxy, name, lambda *arguments: None)
     assert warnings(proxy, caplog) == []
+
+
+class Awaiting(HttpModule):
+    pass
+
+
+class Unordered(HttpModule):
+    order = "first"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hook_timeouts", None, r'hook_timeouts: expected a dict such as {"upstream_peer": 2\.0}, got None'),
+        (
+            "hook_timeouts",
+            {"requst_filter": 1.0},
+            "hook_timeouts: 'requst_filter' is no hook of a request, did you mean 'request_filter'?",
+        ),
+        ("hook_timeouts", {"worker_start": 1.0}, "hook_timeouts: 'worker_start' is no hook of a request"),
+        ("hook_timeouts", {3: 1.0}, "hook_timeouts: 3 is no hook of a request"),
+        ("hook_timeouts", {"request_filter": "1s"}, "request_filter: expected 0.001 to 86400 seconds, .* got '1s'"),
+        ("hook_timeouts", {"request_filter": None}, "request_filter: expected 0.001 to 86400 seconds, .* got None"),
+        ("hook_timeouts", {"request_filter": -1}, "request_filter: expected 0.001 to 86400 seconds, .* got -1"),
+        ("hook_timeouts", {"request_body_filter": 1.0}, "request_body_filter has no limit, .*: take it out"),
+        ("modules", "x", "modules: expected a list of HttpModule objects, got 'x'"),
+        ("modules", None, "modules: expected a list of HttpModule objects, got None"),
+        ("modules", [Awaiting], r"modules: expected objects, got the class Awaiting: Awaiting\(\)"),
+        ("modules", [object()], "modules: expected HttpModule objects, got <object"),
+        ("modules", [Unordered()], "^Unordered.order: expected a number, got 'first'"),
+        ("retry", {"attempts": 2}, r"retry: expected a RetryPolicy, got {'attempts': 2}: RetryPolicy\(attempts=2\)"),
+        ("retry", None, "retry: expected a RetryPolicy, got None"),
+        ("abort_on_half_close", "yes", "abort_on_half_close: expected True or False, got 'yes'"),
+        ("takes_connect", 1, "takes_connect: expected True or False, got 1"),
+        ("worker_start", lambda self: None, "worker_start is awaited: write async def worker_start, without yield"),
+        ("worker_stop", lambda self: None, "worker_stop is awaited: write async def worker_stop, without yield"),
+    ],
+)
+def test_an_attribute_that_cannot_be_served_is_refused(name, value, message):
+    server = served(type("Edge", (Plain,), {name: value})())
+    with pytest.raises(UsageError, match=message):
+        server.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hook_timeouts", {"logging": 1.0}),
+        ("retry", RetryPolicy(attempts=2)),
+        ("reads_client_hello", True),
+    ],
+)
+def test_attributes_of_a_tcp_proxy_are_taken(name, value):
+    served(type("Edge", (TcpProxy,), {"upstreams": Plain.upstreams, name: value})()).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hook_timeouts", {"request_filter": 1.0}, "'request_filter' is no hook of a request"),
+        ("retry", None, "retry: expected a RetryPolicy, got None"),
+        ("reads_client_hello", 1, "reads_client_hello: expected True or False, got 1"),
+    ],
+)
+def test_an_attribute_of_a_tcp_proxy_that_cannot_be_served_is_refused(name, value, message):
+    server = served(type("Edge", (TcpProxy,), {"upstreams": Plain.upstreams, name: value})())
+    with pytest.raises(UsageError, match=message):
+        server.check()
+
+
+def test_what_is_awaited_may_be_wrapped_or_set_on_the_object():
+    async def start(self):
+        pass
+
+    @functools.wraps(start)
+    def wrapped(self):
+        return start(self)
+
+    proxy = type("Edge", (Plain,), {"worker_start": wrapped})()
+    proxy.worker_stop = unittest.mock.AsyncMock()
+    served(proxy).check()
+
+
+def test_limits_that_are_none_are_refused():
+    with pytest.raises(TypeError, match=r"limits: expected a Limits, got {'head_timeout': 10}: Limits\("):
+        Server(limits={"head_timeout": 10})
