@@ -260,9 +260,16 @@ class Generation:
                 if self._statistics is not None:
                     worker.last = worker.own(self._statistics.counters_of(worker.block))
                     self._statistics.release(worker.block)
-                worker.fail(f"a worker {describe(status) if status is not None else 'could not be started'}")
+                worker.fail(f"a worker {end_of(worker, status)}")
                 ended.append((worker, status))
         return ended
+
+
+def end_of(worker: Worker, status: int | None) -> str:
+    """Say how a worker has ended, from its wait status and what it said."""
+    if status is None:
+        return "could not be started"
+    return describe(status) + (f": {worker.why}" if worker.why else "")
 
 
 def reap_strangers(ours: set[int]) -> None:

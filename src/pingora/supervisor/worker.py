@@ -21,6 +21,7 @@ class Worker:
         self.is_ready = False
         self.is_serving = False
         self.is_leaving = False  # its generation goes on without it: its place is another's, or gone
+        self.why = ""  # what it raised, if that ended it
         self.asked_for = 0  # the sign of life after whose silence it was asked where it is
         self.stuck_since = 0.0
         self.block = 0  # where it counts, and what was counted there before it
@@ -56,6 +57,8 @@ class Worker:
                 set_done(self.ready)
             elif message.kind == "refuses":
                 set_done(self.refuses)
+            elif message.kind == "failed":
+                self.why = message["why"]
             elif message.kind in ("prepared", "committed"):
                 self._answer(message.fields.get("problems", []))
             else:

@@ -58,6 +58,11 @@ def check_threads() -> None:
         )
 
 
+def in_a_line(error: BaseException) -> str:
+    """Say what was raised, as the last line of its traceback does."""
+    return shortened([f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".removesuffix(": ")])[0]
+
+
 def has_agent(server: Server) -> bool:
     """Whether there is work for an agent."""
     from pingora.load_balancing.upkeep import needs_agent  # the program has imported most of it
@@ -205,12 +210,11 @@ class Zygote:
 
     def _run_worker(self, message: Message) -> None:
         """In the child; does not return."""
-        code = 1
+        code, channel = 1, Channel(socket.socket(fileno=message.fds[0]))
         try:
             self._channel.close()
             assert self._board is not None
             self._place_sockets()
-            channel = Channel(socket.socket(fileno=message.fds[0]))
             counters = Counters(self._statistics[0].block(message["block"]))
             birth = Birth(message["number"], channel, self._board, counters, self._sockets, self._options)
             metrics.place.use(counters)
@@ -222,6 +226,8 @@ class Zygote:
             code = 0
         except BaseException as error:
             say(f"worker {os.getpid()} failed: {type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
+            with contextlib.suppress(OSError):  # the supervisor is gone
+                channel.send("failed", why=in_a_line(error))
         finally:
             os._exit(code)
 

@@ -117,7 +117,7 @@ def test_a_worker_that_cannot_start_changes_nothing_anywhere(start):
     for line in proxy.process.stderr:
         if "reload refused" in line or "has taken over" in line:
             break
-    assert line == "pingora: reload refused: a worker ended with code 1\n"
+    assert line == "pingora: reload refused: a worker ended with code 1: RuntimeError: no database\n"
     assert all(proxy.get() in workers for _ in range(20))
     assert proxy.workers(2) == workers
     assert proxy.end()[::2] == (0, "")
