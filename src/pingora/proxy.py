@@ -61,8 +61,8 @@ class ProxyHttp(Generic[Ctx]):
     async def worker_start(self) -> None:
         """Make what hooks need on the worker's event loop: database pools, HTTP clients.
 
-        When: once in each worker, before it accepts a client. One that raises ends the worker: at the start and in a
-        reload the program is refused. Not a phase of a request.
+        When: once in each worker, before it accepts a client. One that raises ends the worker: at the start, after
+        five tries, and in a reload the program is refused. Not a phase of a request.
         """
 
     async def worker_stop(self) -> None:

@@ -19,14 +19,17 @@ class Backoff:
 
     def __init__(self) -> None:
         self._delay_s = 0.0
+        self.n_failed = 0  # since it served last
         self._deaths: deque[float] = deque(maxlen=DEATHS_MOST)
 
     def delay_after(self, has_served: bool) -> float:
         """Note a death now; give the seconds to wait."""
         if not has_served:
+            self.n_failed += 1
             self._delay_s = min(max(2 * self._delay_s, FIRST_DELAY_S), LONGEST_DELAY_S)
             return self._delay_s
         self._delay_s = 0.0
+        self.n_failed = 0
         now = time.monotonic()
         self._deaths.append(now)
         is_often = len(self._deaths) == DEATHS_MOST and now - self._deaths[0] < WINDOW_S

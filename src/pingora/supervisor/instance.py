@@ -191,6 +191,7 @@ class Supervisor:
                 await self._start_from(self.handover.predecessor)
             else:
                 await self.start_afresh()
+        await self.places.first_ready  # without `busy`: meanwhile a reload may mend the program
 
     async def start_afresh(self) -> None:
         """Load the program and start all that belongs to it. Raises Refused."""
@@ -384,7 +385,7 @@ class Supervisor:
 
     def _kill_everything(self) -> None:
         for generation in self.generations:
-            generation.kill(signal.SIGKILL)
+            self.discard(generation)
         self._close_sockets()
 
     def _close_sockets(self) -> None:

@@ -5,18 +5,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pingora.supervisor import describe, say
+from pingora.supervisor import Refused, describe, say
 from pingora.supervisor.backoff import Backoff
 from pingora.supervisor.board import AGENT
-from pingora.supervisor.generation import Generation, all_ready
+from pingora.supervisor.generation import Generation, all_ready, end_of
 from pingora.supervisor.published import Published
 from pingora.supervisor.statistics import AGENTS_DIED, WORKERS_DIED
-from pingora.supervisor.worker import Worker
+from pingora.supervisor.worker import Worker, set_done
 
 if TYPE_CHECKING:
     from pingora.supervisor.instance import Supervisor
 
 MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
+TRIES = 5  # of each place, after which a program is given up of which no worker was ever ready
 AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
 
 
@@ -27,6 +28,8 @@ class Places:
         self._supervisor = supervisor
         self._backoff: defaultdict[int, Backoff] = defaultdict(Backoff)  # by the worker's number
         self.published = Published()
+        # Done when a worker was ready for the first time; Refused if none will be.
+        self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def forgive(self) -> None:
         """Forget who died: another generation begins."""
@@ -53,6 +56,7 @@ class Places:
             for worker in started:
                 self.published.give_all(worker)
             await all_ready(started)
+            set_done(self.first_ready)
         except BaseException:
             for worker in started:
                 worker.is_leaving = True
@@ -95,6 +99,8 @@ class Places:
             self.start_agent()
 
     def _on_ready(self, worker: Worker) -> None:
+        if worker.number != AGENT:
+            set_done(self.first_ready)
         worker.accept()
         self._supervisor.on_accepting()
 
@@ -136,10 +142,22 @@ class Places:
         delay = self._backoff[worker.number].delay_after(worker.is_serving)
         if worker.pid and status is not None:
             ours.statistics[0].count(AGENTS_DIED if worker.number == AGENT else WORKERS_DIED)
+            if self._gives_up(worker, status):
+                return
             when = f"in {delay:.1f} s" if delay else "now"
             did = f"; {requests_of(worker)}" if worker.is_serving and worker.number != AGENT else ""
             say(f"worker {worker.pid} {describe(status)}, starting another {when}{did}")
         asyncio.get_running_loop().call_later(delay, self._start_worker, worker.number)
+
+    def _gives_up(self, worker: Worker, status: int) -> bool:
+        """Refuse the program if no worker of it was ever ready and each place has had its tries."""
+        if self.first_ready.done() or worker.number == AGENT or self._supervisor.busy.locked():
+            return False  # what holds it may be a reload of a program that was mended
+        if any(self._backoff[number].n_failed < TRIES for number in range(self._supervisor.options.workers)):
+            return False
+        why = f"no worker became ready in {TRIES} tries, correct what stops it: the last one {end_of(worker, status)}"
+        self.first_ready.set_exception(Refused(why))
+        return True
 
 
 def requests_of(worker: Worker) -> str:

@@ -88,19 +88,56 @@ def test_a_worker_that_is_killed_leaves_in_the_log_how_many_requests_it_had_begu
     assert ends == [("4", "2"), ("1", "0")], "the second goes on with the numbers of the first, and is told apart"
 
 
-def test_workers_that_die_at_start_are_started_again_more_and_more_slowly(start):
-    proxy = start("--workers", "1", source=PROGRAM + DIES)
+STARTING_ANOTHER = re.compile(r"ended with code 1, starting another in (\S+) s")
+RAISES = PROGRAM.replace(
+    "    def make_cycle",
+    """    async def worker_start(self):
+        if os.path.exists("PATH.bad"):
+            raise RuntimeError("no database")
+
+    def make_cycle""",
+)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("source", [PROGRAM + DIES, RAISES], ids=["before its loop", "in worker_start"])
+def test_a_program_of_which_no_worker_starts_is_given_up_after_five_tries(start, tmp_path, source, workers):
+    (tmp_path / "proxy.sock.bad").touch()
+    proxy = start("--workers", workers, source=source)
+    _, errors = proxy.process.communicate(timeout=60)
+    assert proxy.process.returncode == 2
+    assert set(STARTING_ANOTHER.findall(errors)) >= {"0.1", "0.2", "0.4", "0.8"}
+    assert errors.count("failed: RuntimeError: no database\n") >= 5 * int(workers)
+    assert errors.splitlines()[-1] == (
+        "pingora: no worker became ready in 5 tries, correct what stops it: "
+        "the last one ended with code 1: RuntimeError: no database"
+    )
+
+
+def test_workers_that_die_at_their_start_are_started_again_more_and_more_slowly_once_one_served(start, tmp_path):
+    proxy = start("--workers", "1", source=RAISES)
+    worker = proxy.get()
+    (tmp_path / "proxy.sock.bad").touch()
+    os.kill(worker, signal.SIGKILL)
     delays = []
-    failures = []
     for line in proxy.process.stderr:
-        if "failed: " in line:
-            failures.append(line.partition("failed: ")[2])
-        if found := re.search(r"ended with code 1, starting another in (\S+) s", line):
-            delays.append(found[1])
-        if len(delays) == 4:
+        delays += STARTING_ANOTHER.findall(line)
+        if len(delays) == 6:
             break
-    assert delays == ["0.1", "0.2", "0.4", "0.8"]
-    assert failures == ["RuntimeError: no database\n"] * 4
+    assert delays == ["0.1", "0.2", "0.4", "0.8", "1.6", "3.2"]
+    (tmp_path / "proxy.sock.bad").unlink()
+    assert proxy.get() != worker
+    assert proxy.end()[0] == 0
+
+
+def test_a_reload_mends_a_program_of_which_no_worker_starts(start):
+    proxy = start("--workers", "1", source=RAISES.replace('os.path.exists("PATH.bad")', "True"))
+    for line in proxy.process.stderr:
+        if STARTING_ANOTHER.search(line):
+            break
+    proxy.write(PROGRAM)
+    proxy.process.send_signal(signal.SIGHUP)
+    proxy.get()
     assert proxy.end()[0] == 0
 
 
