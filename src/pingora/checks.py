@@ -108,6 +108,8 @@ def check_module(module: HttpModule) -> None:
     name = type(module).__name__
     if not isinstance(module.order, (int, float)):
         raise UsageError(f"{name}.order: expected a number, got {module.order!r}")
+    if inspect.iscoroutinefunction(type(module).answer_filter):
+        raise UsageError(f"{name}.answer_filter is not awaited, as an answer does not wait for it: write a plain def")
     for hook in PROXY_ONLY_HOOKS:
         if callable(getattr(type(module), hook, None)):
             raise UsageError(

@@ -1,6 +1,5 @@
 """ProxyHttp: the class that users subclass. Its methods are the phases of a request."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
@@ -198,12 +197,8 @@ def overridden_hooks(proxy: ProxyHttp) -> tuple[Any, ...]:
 
 
 def answer_filter(proxy: ProxyHttp) -> Any:
-    """Give what the modules do with answers that are made here, None if nothing. Raises TypeError for a coroutine."""
-    filters = module_hooks(proxy.modules, "answer_filter")
-    for each in filters:
-        if inspect.iscoroutinefunction(each):
-            raise TypeError(f"{each.__qualname__}: expected a plain def, an answer does not wait for it")
-    return combine("answer_filter", None, filters)
+    """Give what the modules do with answers that are made here, None if nothing."""
+    return combine("answer_filter", None, module_hooks(proxy.modules, "answer_filter"))
 
 
 def own_hook(proxy: ProxyHttp | TcpProxy, name: str) -> Any:

@@ -4,6 +4,7 @@ import pytest
 from conversations import proxy_to
 
 from pingora import HttpModule, ProxyHttp, Response
+from pingora.usage import UsageError
 
 CONSTANT = Response(403, {"x-kept": "1"}, "no")
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -71,5 +72,5 @@ def test_one_that_would_have_to_be_awaited_is_refused(proxy_factory):
     class Both(Closed):
         modules = [Slow()]
 
-    with pytest.raises(TypeError, match=r"Slow\.answer_filter: expected a plain def"):
+    with pytest.raises(UsageError, match=r"Slow\.answer_filter is not awaited"):
         proxy_factory(Both())
