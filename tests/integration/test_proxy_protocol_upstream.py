@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from conversations import GET, more_of, wait_until
+from h2_upstream import n_groups
 from pki import Authority
 
 from pingora import HttpPeer, LoadBalancer, PeerOptions, ProxyHttp, TcpProxy, UpstreamTls
@@ -143,6 +144,25 @@ def test_the_header_comes_before_tls(proxy_factory, tmp_path):
         client.sendall(GET)
         assert read_all(client).endswith(b"hi")
     assert origin.headers[0][2][0] == bytes([127, 0, 0, 1])
+    origin.listener.close()
+
+
+def test_of_clients_nothing_is_left_where_the_upstream_might_have_chosen_http2(proxy_factory, tmp_path):
+    before = n_groups()
+    chain, key = Authority().issue("a.example").write(tmp_path, "a")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    context.set_alpn_protocols(["http/1.1"])
+    origin = HeaderOrigin(context)
+    peer = PeerOptions(proxy_protocol="v1", protocol="h2h1")
+    proxy = ProxyHttp()
+    proxy.upstreams = LoadBalancer([f"https://{origin.address}"], tls=UpstreamTls(verify=False), peer=peer)
+    running = proxy_factory(proxy)
+    with running.connect(10) as first, running.connect(10) as second:
+        for client in (first, second, first, second):
+            ask(client)
+    assert len(origin.headers) == 2
+    assert n_groups() <= before
     origin.listener.close()
 
 

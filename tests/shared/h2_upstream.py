@@ -1,6 +1,7 @@
 """A proxy before an origin of HTTP/2, and clients that ask it."""
 
 import contextlib
+import gc
 import socket
 
 import pytest
@@ -56,3 +57,9 @@ def many(proxy, n):
         for client in clients:
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         return [read_all(client) for client in clients]
+
+
+def n_groups():
+    """Count the groups of connections, of all proxies of this process."""
+    gc.collect()
+    return sum(type(thing).__name__ == "H2Group" for thing in gc.get_objects())

@@ -28,6 +28,7 @@ class TlsOrigin:
 
     def _serve(self, raw):
         raw.settimeout(10)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # answers do not wait for the ACK of tickets
         try:
             with self.context.wrap_socket(raw, server_side=True) as connection:
                 self.seen.append(

@@ -1,9 +1,11 @@
 """Opening streams by the protocol of a peer. Owns nothing."""
 from pingora_c.h1.framing cimport ASKS_TUNNEL
 from pingora_c.h1.upgrade cimport names_websocket
-from pingora_c.proxy.h2_client cimport H2Group, group_of
+from pingora_c.proxy.h2_client cimport H2Group
 from pingora_c.proxy.h2_client_stream cimport open_h2_stream
+from pingora_c.proxy.h2_groups cimport find_group
 from pingora_c.proxy.upstream_leg cimport open_h1_stream, open_raw_stream, reuse_h1
+from pingora_c.upstream.h1_origins cimport origin_of
 from pingora_c.upstream.peer cimport PEER_H1, PEER_H2H1
 
 
@@ -24,10 +26,10 @@ cdef int open_or_raise(
     if peer.spoken == PEER_H1:
         return open_h1_stream(reactor, pool, peer, owner, may_reuse, False)
     if peer.spoken == PEER_H2H1:
-        group = group_of(reactor, pool, peer, owner.greeting)
-        if switch and not (switch == SWITCH_WEBSOCKET and group.takes_connect()):
+        group = find_group(pool, peer, owner.greeting) if switch == SWITCH_WEBSOCKET else None
+        if switch and (group is None or not group.takes_connect()):
             return open_h1_stream(reactor, pool, peer, owner, may_reuse, True)
-        if may_reuse and (group.speaks_h1 or group.requires_h1) and reuse_h1(pool, peer, owner):
+        if may_reuse and pool.h1_origins.has(origin_of(peer)) and reuse_h1(pool, peer, owner):
             return 1
     return open_h2_stream(reactor, pool, peer, owner, switch == SWITCH_WEBSOCKET)
 

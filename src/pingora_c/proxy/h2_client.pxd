@@ -20,6 +20,7 @@ from pingora_c.upstream.peer cimport HttpPeer
 from pingora_c.upstream.pool cimport ConnectionGroup, Pool
 
 cdef enum:
+    ASSUMED_STREAMS = 100    # before the origin's SETTINGS come (RFC 9113 §6.5.2 recommends no less)
     # bytes that the streams of a connection begin with
     NARROW_WINDOW = 4000     # they fit into a small buffer
     WIDE_WINDOW = 65536      # where a client's connection has an allowance for it, or one stream only
@@ -34,6 +35,7 @@ cdef class H2Group(ConnectionGroup):
     cdef Reactor reactor
     cdef Pool pool
     cdef object key
+    cdef object origin           # origin_of the peers, for pool.h1_origins
     cdef bytes greeting          # sent before anything else, None: there is none
     cdef list clients            # of H2Client, connecting or open
     cdef list waiting            # of H2Carried, the longest waiting first
@@ -43,8 +45,6 @@ cdef class H2Group(ConnectionGroup):
     cdef uint32_t most           # HttpPeer.max_h2_streams
     cdef uint32_t most_clients   # HttpPeer.max_h2_connections
     cdef size_t usual_bytes      # of an answer: the largest of late
-    cdef bint speaks_h1          # an origin that may choose chose HTTP/1.1 last
-    cdef bint requires_h1        # it answered HTTP_1_1_REQUIRED: nothing else is offered any more
 
     cdef void note_answer(self, size_t size) noexcept    # one had so many bytes
     cdef H2Client free_client(self, H2Carried stream)    # with room for it, a wide one first, or None
@@ -61,8 +61,10 @@ cdef class H2Group(ConnectionGroup):
     cdef bint has_waiting(self) noexcept
     cdef void hand_over(self, H2Client client) noexcept    # the origin chose HTTP/1.1
     cdef void leave(self, H2Client client) noexcept
+    # Leave the pool if nobody uses it: its key may be one client's, or one tenant's, who does not come back.
+    cdef int go_if_unused(self) except -1
     cdef bint is_full(self) noexcept                 # no further connection
-    cdef Py_ssize_t n_expected(self) noexcept        # who can be served by the connections that are being opened
+    cdef Py_ssize_t n_expected(self) except -1       # who can be served by the connections that are being opened
 
 
 # A stream as its group and its connection know it; H2ClientStream is one.
@@ -125,7 +127,3 @@ cdef class H2Client(Connection):
     cdef void tell_settled(self) noexcept
     cdef void open_more(self) noexcept
     cdef void surrender(self) noexcept               # the transport is another connection's from now on
-
-
-# `greeting`: of the PROXY protocol, so that the connections serve one client only; None
-cdef H2Group group_of(Reactor reactor, Pool pool, HttpPeer peer, bytes greeting)

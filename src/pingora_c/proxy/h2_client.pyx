@@ -24,7 +24,6 @@ from pingora_c.upstream.peer cimport PEER_H2, finish_dial
 
 cdef enum:
     CONNECTION_WINDOW = 16777216
-    ASSUMED_STREAMS = 100        # before the origin's SETTINGS come (RFC 9113 §6.5.2 recommends no less)
     FORGETTING = 16              # answers until a large one counts little
     OUT_MAX = 262144             # bytes that wait for the socket before no more is framed
 
@@ -67,8 +66,8 @@ cdef class H2Group:
     cdef bint is_full(self) noexcept:
         return PyList_GET_SIZE(self.clients) >= <Py_ssize_t>self.most_clients
 
-    cdef Py_ssize_t n_expected(self) noexcept:
-        cdef uint32_t share = 1 if self.speaks_h1 or self.requires_h1 else min(self.capacity, self.most)
+    cdef Py_ssize_t n_expected(self) except -1:
+        cdef uint32_t share = 1 if self.pool.h1_origins.has(self.origin) else min(self.capacity, self.most)
         return <Py_ssize_t>self.n_connecting * share
 
     cdef int open_connection(self, HttpPeer peer, bint is_wide) except -2:
@@ -77,7 +76,7 @@ cdef class H2Group:
         if fd < 0:
             return -3 if errno == EMFILE or errno == ENFILE else -1
         try:
-            client.transport = peer.new_transport(fd, self.requires_h1)
+            client.transport = peer.new_transport(fd, self.pool.h1_origins.requires(self.origin))
         except:
             close_fd(fd)
             raise
@@ -115,6 +114,7 @@ cdef class H2Group:
     cdef void on_lost(self, H2Client client, int kind, str trouble) noexcept:
         try:
             self.fail_waiting(kind, trouble)
+            self.go_if_unused()
         except:
             pass   # ignored: without memory who waits has a timeout
 
@@ -145,7 +145,7 @@ cdef class H2Group:
         cdef StreamOwner owner
         cdef Transport transport = client.transport
         cdef HttpPeer peer = client.peer
-        self.speaks_h1 = True
+        self.pool.h1_origins.note(self.origin, False)
         client.surrender()
         try:
             if self.waiting:
@@ -178,10 +178,14 @@ cdef class H2Group:
                 self.n_wide -= client.is_wide
             if client.state != H2_CONNECTING and self.n_connecting == 0 and self.waiting:
                 self.open_connections(client.peer)     # who waits for a stream of its may be served there
-            if not self.clients and not self.waiting and not self.speaks_h1 and not self.requires_h1:
-                self.pool.shared.pop(self.key, None)
+            self.go_if_unused()
         except:
             pass   # ignored: without memory who waits has a timeout
+
+    cdef int go_if_unused(self) except -1:
+        if not self.clients and not self.waiting and self.pool.shared.get(self.key) is self:
+            del self.pool.shared[self.key]
+        return 0
 
 
 cdef class H2Carried(Stream):
@@ -336,7 +340,7 @@ cdef class H2Client(Connection):
             return
         self.state = H2_OPEN
         group.n_connecting -= 1
-        group.speaks_h1 = False
+        group.pool.h1_origins.forget(group.origin)
         self.read_at_ms = self.reactor.now_ms
         group.serve(self)
         self.arm()
@@ -577,21 +581,3 @@ cdef class H2Client(Connection):
         self.n_streams -= 1
         if not self.is_closed:
             self.reactor.make_late(self)
-
-
-cdef H2Group group_of(Reactor reactor, Pool pool, HttpPeer peer, bytes greeting):
-    cdef object key = peer.key if greeting is None else (peer.key, greeting)
-    cdef H2Group group = <H2Group>pool.shared.get(key)
-    if group is None:
-        group = H2Group.__new__(H2Group)
-        group.reactor = reactor
-        group.pool = pool
-        group.key = key
-        group.greeting = greeting
-        group.clients = []
-        group.waiting = []
-        group.capacity = ASSUMED_STREAMS
-        group.most = peer.max_h2_streams
-        group.most_clients = peer.max_h2_connections
-        pool.shared[key] = group
-    return group

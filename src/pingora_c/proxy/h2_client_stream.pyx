@@ -21,7 +21,8 @@ from pingora_c.proxy.failure cimport (
     CLIENT_BAD_UPGRADE, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, NO_MEMORY, NO_UPGRADE, UPSTREAM_BAD_BODY,
     UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_TRUNCATED, UPSTREAM_WRITE_TIMEOUT,
 )
-from pingora_c.proxy.h2_client cimport NARROW_WINDOW, WIDE_WINDOW, H2ClientSession, H2Group, group_of
+from pingora_c.proxy.h2_client cimport NARROW_WINDOW, WIDE_WINDOW, H2ClientSession, H2Group
+from pingora_c.proxy.h2_groups cimport group_of
 from pingora_c.proxy.h2_request cimport RequestFields, request_fields
 from pingora_c.proxy.stream cimport HIGH_WATER
 from pingora_c.stats.counters cimport H2_REFUSED_STREAMS, H2_WAITS
@@ -374,7 +375,7 @@ cdef class H2ClientStream(H2Carried):
         elif code == <uint32_t>H2_HTTP_1_1_REQUIRED and not self.head_done:
             kind = UPSTREAM_REFUSED
             if self.peer.spoken == PEER_H2H1 and client.group is not None:
-                client.group.requires_h1 = True
+                client.group.pool.h1_origins.note(client.group.origin, True)
                 client.drain()
         elif self.h2.is_reset_here:
             kind = UPSTREAM_BAD_BODY if self.head_done else UPSTREAM_BAD_HEAD
@@ -437,6 +438,7 @@ cdef class H2ClientStream(H2Carried):
             self.group = None
             try:
                 group.waiting.remove(self)
+                group.go_if_unused()
             except:
                 pass   # ignored: it waits no more
         if client is not None:
@@ -461,8 +463,8 @@ cdef class H2ClientStream(H2Carried):
 
 
 cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner owner, bint asks_websocket) except -2:
-    cdef H2Group group = group_of(reactor, pool, peer, owner.greeting)
     cdef H2ClientStream stream = H2ClientStream.__new__(H2ClientStream)
+    cdef H2Group group
     cdef H2Client client
     cdef int code
     stream.owner = owner
@@ -471,6 +473,7 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     stream.asks_websocket = asks_websocket
     stream.allowance = owner.allowance()
     stream.wait_ms = min(peer.first_byte_timeout_ms, peer.read_timeout_ms, peer.write_timeout_ms)
+    group = group_of(reactor, pool, peer, owner.greeting)
     client = group.free_client(stream)
     if client is not None and (client.is_wide or not group.opens_wide(stream)):
         stream.begin(client)
@@ -481,13 +484,16 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
         return 0
     stream.group = group
     group.waiting.append(stream)
-    code = group.open_connections(peer)
+    try:
+        code = group.open_connections(peer)
+    except:
+        stream.let_go()
+        raise
     if group.is_full() and group.n_connecting == 0:
         reactor.counted[<int>H2_WAITS] += 1
         stream.trouble = "all connections are full"
     elif code < 0 and group.n_connecting == 0:
-        stream.group = None
-        group.waiting.remove(stream)
+        stream.let_go()
         return code
     owner.opened = stream
     reactor.set_timer(&stream.timer, peer.connect_timeout_ms)

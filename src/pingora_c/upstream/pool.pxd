@@ -2,6 +2,7 @@
 shrink by themselves.
 """
 from pingora_c.net.connection cimport Connection
+from pingora_c.upstream.h1_origins cimport H1Origins
 
 
 # Connections of one key that several sessions use at a time, idle or not.
@@ -11,6 +12,7 @@ cdef class ConnectionGroup:
 
 cdef class Pool:
     cdef dict shared          # key -> ConnectionGroup; the groups keep themselves in it
+    cdef H1Origins h1_origins
     cdef dict idle            # key -> list of Connection, never empty
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t limit

@@ -12,6 +12,7 @@ cdef class Pool:
     def __cinit__(self, Py_ssize_t limit=512):
         self.shared = {}
         self.idle = {}
+        self.h1_origins = H1Origins.__new__(H1Origins)
         self.limit = limit
 
     cdef Connection take(self, object key):
