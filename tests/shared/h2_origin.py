@@ -75,11 +75,16 @@ class Request:
 
 
 class H2Origin(Listening):
-    """`answer(request)` gives the status, fields, body and trailers of each answer; by default it repeats the body."""
+    """`answer(request)` gives the status, fields, body and trailers of each answer; by default it repeats the body.
 
-    def __init__(self, answer=None, context=None, settings=None):
+    Each DATA frame has `padding` bytes more, if there are some, and their count.
+    """
+
+    def __init__(self, answer=None, context=None, settings=None, padding=0):
         self.answer = answer or (lambda request: (200, [], request.body, []))
         self.settings = settings or {}
+        self.padding = {"pad_length": padding} if padding else {}
+        self.least = padding + 1 if padding else 0
         self.requests = []
         super().__init__(context)
 
@@ -113,8 +118,9 @@ class H2Origin(Listening):
                         waiting[event.stream_id] = [body, trailers]
             for stream in list(waiting):
                 body, trailers = waiting[stream]
-                while body and (room := min(peer.local_flow_control_window(stream), 16384)) > 0:
-                    peer.send_data(stream, body[:room], end_stream=len(body) <= room and not trailers)
+                while body and (room := min(peer.local_flow_control_window(stream), 16384) - self.least) > 0:
+                    ends = len(body) <= room and not trailers
+                    peer.send_data(stream, body[:room], end_stream=ends, **self.padding)
                     body = body[room:]
                 waiting[stream][0] = body
                 if not body:

@@ -143,6 +143,8 @@ cdef class H2Session:
     # One past a limit. The stream goes on; reset it, or answer.
     cdef void on_section_refused(self, H2Stream* stream, int32_t stream_id, bint is_end) noexcept
     cdef void on_data(self, H2Stream* stream, const char* data, size_t size) noexcept     # consume it
+    # A DATA frame had padding. nghttp2 consumes it by itself, but says so to the peer only with what else is consumed.
+    cdef void on_padding(self, H2Stream* stream) noexcept
     cdef void on_end(self, H2Stream* stream) noexcept      # END_STREAM came with DATA
     # Both sides are done, or RST_STREAM was sent or came, or GOAWAY says that it will not be served
     # (H2_REFUSED_STREAM). It is detached; its memory stays until the call that this comes from has returned.

@@ -112,6 +112,8 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
     cdef bint is_end = frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
     if frame.hd.type == NGHTTP2_DATA:
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        if frame.data.padlen and stream != NULL:
+            self.on_padding(stream)
         if is_end and stream != NULL:
             self.on_end(stream)
     elif frame.hd.type == NGHTTP2_HEADERS:
@@ -568,6 +570,9 @@ cdef class H2Session:
 
     cdef void on_data(self, H2Stream* stream, const char* data, size_t size) noexcept:
         self.consume(stream, size)
+
+    cdef void on_padding(self, H2Stream* stream) noexcept:
+        pass
 
     cdef void on_end(self, H2Stream* stream) noexcept:
         pass

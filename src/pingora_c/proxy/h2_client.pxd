@@ -85,6 +85,7 @@ cdef class H2Carried(Stream):
     cdef void on_settled(self) noexcept                    # the origin's SETTINGS came
     cdef void take_section(self, bint is_end) noexcept     # a head or trailers, in client.session.section
     cdef void take_data(self, const char* data, size_t size) noexcept
+    cdef void on_padding(self) noexcept                    # a DATA frame had some, which took room in the window
     cdef void take_end(self, Trailers trailers) noexcept
     cdef void on_framed(self) noexcept                     # some of its body left
     cdef void on_closed(self, uint32_t code) noexcept      # nghttp2 knows it no more

@@ -204,6 +204,9 @@ cdef class H2Carried(Stream):
     cdef void take_data(self, const char* data, size_t size) noexcept:
         pass
 
+    cdef void on_padding(self) noexcept:
+        pass
+
     cdef void take_end(self, Trailers trailers) noexcept:
         pass
 
@@ -244,6 +247,9 @@ cdef class H2ClientSession(H2Session):
 
     cdef void on_data(self, H2Stream* stream, const char* data, size_t size) noexcept:
         (<H2Carried>stream.owner).take_data(data, size)
+
+    cdef void on_padding(self, H2Stream* stream) noexcept:
+        (<H2Carried>stream.owner).on_padding()
 
     cdef void on_end(self, H2Stream* stream) noexcept:
         (<H2Carried>stream.owner).take_end(None)

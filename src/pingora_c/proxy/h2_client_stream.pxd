@@ -26,6 +26,8 @@ cdef class H2ClientStream(H2Carried):
     cdef uint64_t waits_since_ms     # last progress
     cdef ByteQueue held          # body that came while it was paused
     cdef size_t owed             # bytes that the owner has, for which the window was not given back
+    cdef size_t kept_back        # the same of what needed no room, as all of the body has it
+    cdef bint is_padded          # what is kept back has to be given back, as padding takes the body's room
     cdef bint asks_room          # of the owner, for whatever comes
     cdef Allowance allowance     # of the client's connection, None: it has no need of one, or the stream has ended
     cdef size_t promised         # bytes of it that we have, all of `window` but NARROW_WINDOW
@@ -48,7 +50,8 @@ cdef class H2ClientStream(H2Carried):
     cdef void settle_window(self) noexcept
     # How much wider the window becomes for an answer of `size` bytes.
     cdef size_t widening(self, size_t size) noexcept
-    # The owner has taken so many bytes: as many more may come, unless all of the body had room from the first.
+    # The owner has taken so many bytes: as many more may come, unless all of the body had room from the first and
+    # nothing but the body comes.
     cdef void give_back(self, size_t size) noexcept
     # Give the owner what it has room for; if that is less than `size`, we are paused or it is gone.
     cdef size_t pass_on(self, const char* data, size_t size) noexcept

@@ -277,8 +277,17 @@ cdef class H2ClientStream(H2Carried):
             self.hold(data + passed, size - passed)
 
     cdef void give_back(self, size_t size) noexcept:
-        if self.framing.kind != BODY_LENGTH or self.framing.length > self.window:
+        if self.is_padded or self.framing.kind != BODY_LENGTH or self.framing.length > self.window:
             self.client.session.consume(&self.h2, size)
+        else:
+            self.kept_back += size
+
+    cdef void on_padding(self) noexcept:
+        # nghttp2 gives padding back, but tells the origin only when that is half of the window
+        self.is_padded = True
+        if self.kept_back:
+            self.client.session.consume(&self.h2, self.kept_back)
+            self.kept_back = 0
 
     cdef size_t pass_on(self, const char* data, size_t size) noexcept:
         cdef size_t at = 0, part
