@@ -1,9 +1,11 @@
 """Connections of HTTP/2 to origins: how many requests share one, and how many there are."""
 
 import threading
+import time
 
 from conversations import wait_until
 from h2_upstream import To, ask, many
+from hyperframe.frame import GoAwayFrame, PingFrame
 
 from pingora import RetryPolicy
 from pingora.testing import read_all
@@ -118,3 +120,58 @@ def test_who_waits_is_served_by_another_connection_when_the_full_one_ends(proxy_
         assert ask(proxies[0]).startswith(b"HTTP/1.1 200 ")
         assert read_all(first).startswith(b"HTTP/1.1 502 ")
     assert len(origin.connections) == 2
+
+
+def test_the_proxys_pings_do_not_prolong_an_unused_connection(proxy_factory, h2_origin):
+    seen = []
+
+    def script(peer, number):
+        peer.answer(peer.start())
+        while not seen or seen[-1] is PingFrame:
+            frame = peer.frame()
+            if isinstance(frame, PingFrame):
+                seen.append(PingFrame)
+                peer.send(PingFrame(0, opaque_data=frame.opaque_data, flags=["ACK"]))
+            elif isinstance(frame, GoAwayFrame):
+                seen.append(frame.error_code)
+
+    proxy = proxy_factory(To(h2_origin.raw(script).address, idle_timeout=0.5, h2_ping_interval=0.1))
+    began = time.monotonic()
+    assert ask(proxy).startswith(b"HTTP/1.1 200 ")
+    wait_until(lambda: seen and seen[-1] == 0)
+    assert time.monotonic() - began >= 0.5
+    assert PingFrame in seen
+    assert proxy.serving.counters["pingora_upstream_h2_ping_timeouts_total"] == 0
+
+
+def test_pings_of_the_upstream_do_not_prolong_an_unused_connection(proxy_factory, h2_origin):
+    ended = threading.Event()
+
+    def script(peer, number):
+        peer.answer(peer.start())
+        while True:
+            peer.send(PingFrame(0, opaque_data=b"12345678"))
+            if isinstance(peer.next((PingFrame, GoAwayFrame)), GoAwayFrame):
+                break
+            time.sleep(0.05)
+        ended.set()
+
+    proxy = proxy_factory(To(h2_origin.raw(script).address, idle_timeout=0.3))
+    assert ask(proxy).startswith(b"HTTP/1.1 200 ")
+    assert ended.wait(20)
+
+
+def test_an_unused_connection_that_does_not_answer_a_ping_ends_at_the_earlier_limit(proxy_factory, h2_origin):
+    pinged = threading.Event()
+
+    def script(peer, number):
+        peer.answer(peer.start())
+        peer.next(PingFrame)
+        pinged.set()
+        peer.rest()
+
+    options = {"idle_timeout": 20, "h2_ping_interval": 0.05, "h2_ping_timeout": 0.05}
+    proxy = proxy_factory(To(h2_origin.raw(script).address, **options))
+    assert ask(proxy).startswith(b"HTTP/1.1 200 ")
+    assert pinged.wait(20)
+    wait_until(lambda: proxy.serving.counters["pingora_upstream_h2_ping_timeouts_total"] == 1)

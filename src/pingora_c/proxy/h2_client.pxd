@@ -109,6 +109,7 @@ cdef class H2Client(Connection):
     cdef uint32_t n_exchanges    # so far
     cdef uint32_t n_full         # streams whose sources wait for room
     cdef uint64_t read_at_ms     # when something was read last
+    cdef uint64_t idle_at_ms     # when its last stream ended, while n_streams is 0
     cdef uint64_t pinged_at_ms   # of a PING that is not answered, 0: none
     cdef bint is_ending          # inside end()
 

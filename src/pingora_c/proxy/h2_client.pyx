@@ -347,7 +347,7 @@ cdef class H2Client(Connection):
         self.state = H2_OPEN
         group.n_connecting -= 1
         group.pool.h1_origins.forget(group.origin)
-        self.read_at_ms = self.reactor.now_ms
+        self.read_at_ms = self.idle_at_ms = self.reactor.now_ms
         group.serve(self)
         self.arm()
         self.reactor.make_late(self)
@@ -470,11 +470,11 @@ cdef class H2Client(Connection):
     # -- time
 
     cdef void arm(self) noexcept:
-        cdef uint64_t delay_ms = self.peer.h2_ping_interval_ms
-        if self.pinged_at_ms:
-            delay_ms = self.peer.h2_ping_timeout_ms
-        elif self.n_streams == 0 and (delay_ms == 0 or self.peer.idle_timeout_ms < delay_ms):
-            delay_ms = self.peer.idle_timeout_ms
+        cdef uint64_t delay_ms = self.peer.h2_ping_timeout_ms if self.pinged_at_ms else self.peer.h2_ping_interval_ms
+        cdef uint64_t idle_end_ms = self.idle_at_ms + self.peer.idle_timeout_ms
+        cdef uint64_t left_ms = idle_end_ms - self.reactor.now_ms if idle_end_ms > self.reactor.now_ms else 1
+        if self.n_streams == 0 and (delay_ms == 0 or left_ms < delay_ms):
+            delay_ms = left_ms
         if delay_ms:
             self.reactor.set_timer(&self.timer, delay_ms)
         else:
@@ -485,17 +485,17 @@ cdef class H2Client(Connection):
         if self.state == H2_CONNECTING:
             self.end(CONNECT_TIMEOUT, None)
             return
+        if self.n_streams == 0 and self.reactor.now_ms - self.idle_at_ms >= self.peer.idle_timeout_ms:
+            self.session.goaway(H2_NO_ERROR)      # also if it is pinged, or pings: nobody uses it
+            self.drain()
+            self.reactor.make_late(self)
+            return
         if self.pinged_at_ms:
             if self.read_at_ms <= self.pinged_at_ms:
                 self.reactor.counted[<int>H2_PING_TIMEOUTS] += 1
                 self.end(UPSTREAM_CLOSED, "the upstream does not answer PING")
                 return
             self.pinged_at_ms = 0
-        if self.n_streams == 0 and quiet_ms >= self.peer.idle_timeout_ms:
-            self.session.goaway(H2_NO_ERROR)
-            self.drain()
-            self.reactor.make_late(self)
-            return
         if self.peer.h2_ping_interval_ms and quiet_ms >= self.peer.h2_ping_interval_ms:
             self.suspect()
         else:
@@ -585,5 +585,7 @@ cdef class H2Client(Connection):
             self.n_full -= 1
         stream.client = None
         self.n_streams -= 1
+        if self.n_streams == 0:
+            self.idle_at_ms = self.reactor.now_ms
         if not self.is_closed:
             self.reactor.make_late(self)
