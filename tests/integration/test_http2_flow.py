@@ -8,6 +8,7 @@ import pytest
 from conversations import Forwarding, proxy_to, wait_until
 from http2_frames import GET, POST, FrameClient, replaced
 from hyperframe.frame import DataFrame, GoAwayFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from websockets.utils import accept_key
 
 from pingora import Limits, Response
 from pingora_c.mem.buffer_pool import stats
@@ -217,17 +218,19 @@ def test_a_client_that_leaves_ends_its_sessions(proxy_factory, origin_factory):
 CONNECT = [*replaced(GET, method="CONNECT"), (":protocol", "websocket"), ("sec-websocket-version", "13")]
 
 
-SWITCHED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
-)
+def switched(request):
+    """The answer of an origin that takes the upgrade."""
+    key = request.partition(b"\r\nSec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: %b\r\nSec-WebSocket-Protocol: chat\r\n\r\n" % accept_key(key.decode()).encode()
+    )
 
 
 def switch(connection, data):
     """An origin that takes the upgrade and says everything twice."""
     assert b"\r\nUpgrade: websocket\r\n" in data
-    assert b"\r\nSec-WebSocket-Key: " in data
-    connection.sendall(SWITCHED)
+    connection.sendall(switched(data))
     while said := connection.recv(4096):
         connection.sendall(said * 2)
     connection.shutdown(socket.SHUT_WR)
@@ -257,7 +260,7 @@ def test_an_extended_connect_is_a_websocket(proxy_factory, origin_factory):
 
 def test_a_websocket_whose_window_stays_shut_is_cut_whatever_its_client_says(proxy_factory, origin_factory):
     def much(connection, data):
-        connection.sendall(SWITCHED + b"x" * 1_000_000)
+        connection.sendall(switched(data) + b"x" * 1_000_000)
         while connection.recv(4096):
             pass
 

@@ -4,7 +4,7 @@
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from pingora_c.http.message cimport RequestHead
+from pingora_c.http.message cimport RequestHead, ResponseHead
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.transport cimport Transport
@@ -46,6 +46,8 @@ cdef class H1ClientStream(H1Stream):
     cdef int begin_tunnel(self) except -1
     cdef size_t read_head(self, const char* data, size_t size) noexcept
     cdef Py_ssize_t take_head(self, const char* data, size_t size) except -1
+    # Whether a 101 goes over to what was offered. A WebSocket's key that is ours nobody else compares (RFC 6455 §4.1).
+    cdef bint is_switch(self, ResponseHead head) except -1
     cdef void note_end(self, int code) noexcept      # the connection ended with an IoCode, before the answer did
     cdef str end_text(self, int code)
     cdef void watch_head(self) noexcept              # its head has begun and is not whole

@@ -6,11 +6,12 @@ from pingora_c.h1.encode cimport Outgoing, encode_request, request_room
 from pingora_c.h1.framing cimport BODY_CHUNKED, BODY_CLOSE, BODY_LENGTH, BODY_TUNNEL, response_framing
 from pingora_c.h1.head cimport H1_INCOMPLETE, HeadLimits, StatusLine, parse_response_head
 from pingora_c.h1.hop cimport remove_named
-from pingora_c.h1.upgrade cimport are_offered
+from pingora_c.h1.upgrade cimport are_offered, names_websocket
 from pingora_c.h1.verdict cimport HEAD_OK
 from pingora_c.h1.encode cimport FRAME_CLOSE, FRAME_LENGTH
+from pingora_c.h2.handshake cimport is_accepted
 from pingora_c.http.field cimport Field
-from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
+from pingora_c.http.message cimport HTTP2_MINOR, METHOD_HEAD
 from pingora_c.http.trailers cimport Trailers
 from libc.stdint cimport uint64_t
 from pingora_c.lib.errno cimport EMFILE, ENFILE, errno
@@ -285,7 +286,7 @@ cdef class H1ClientStream(H1Stream):
             return 0
         if self.framing.names_fields:
             remove_named(&head.block, &head.block)
-        if self.framing.kind == BODY_TUNNEL and not are_offered(&self.offer.block, &head.block):
+        if self.framing.kind == BODY_TUNNEL and not self.is_switch(head):
             self.client.fail(UPSTREAM_BAD_HEAD)
             return 0
         if line.status < 200 and line.status != 101:
@@ -305,6 +306,15 @@ cdef class H1ClientStream(H1Stream):
         if self.body_done and self.owner is not None:
             self.owner.on_body_end(False, None)
         return end
+
+    cdef bint is_switch(self, ResponseHead head) except -1:
+        cdef bint is_key_ours = self.offer.minor == HTTP2_MINOR and names_websocket(&self.offer.block)
+        if not are_offered(&self.offer.block, &head.block):
+            return False
+        if is_key_ours and not is_accepted(self.offer, head):
+            self.trouble = "its Sec-WebSocket-Accept is not that of the key"
+            return False
+        return True
 
     cdef void watch_head(self) noexcept:
         cdef H1Client client = self.client
