@@ -1,7 +1,13 @@
 """`pingora run --daemon`: the command returns when the instance serves, or fails with what went wrong."""
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterable
+from types import FrameType
+from typing import NoReturn
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)  # of those that the waiting command gets
 
 
 class Daemon:
@@ -11,15 +17,16 @@ class Daemon:
         self._pipe = pipe
 
     @classmethod
-    def fork(cls) -> "Daemon":
-        """Return in a child without a terminal; the parent waits there and ends as the child says."""
+    def fork(cls, mask: Iterable[int]) -> "Daemon":
+        """Return in a child without a terminal; the parent waits there and ends as the child says.
+
+        Signals are blocked in both; the parent goes back to `mask`.
+        """
         reading, writing = os.pipe()
         pid = os.fork()
         if pid:
             os.close(writing)
-            if os.read(reading, 1):
-                os._exit(0)
-            os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or 1)
+            wait_for(pid, reading, mask)
         os.close(reading)
         os.setsid()
         return cls(writing)
@@ -32,3 +39,25 @@ class Daemon:
         os.close(null)
         os.write(self._pipe, b"+")
         os.close(self._pipe)
+
+
+def wait_for(pid: int, pipe: int, mask: Iterable[int]) -> NoReturn:
+    """Be the command that waits: end when the child serves, or as it ends, or by a signal that it gets too."""
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    for number in PASSED_ON:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if os.read(pipe, 1):
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if asked:
+        signal.signal(asked[0], signal.SIG_DFL)
+        os.kill(os.getpid(), asked[0])
+    os._exit(code or 1)

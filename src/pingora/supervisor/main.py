@@ -39,10 +39,10 @@ def run_instance(
     `given` are the options of the command line, `files` what was read for the program; `process_one` is above us in a
     container.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there are handlers
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until there are handlers
     predecessor = Predecessor.from_environment()
     listening = take_listen_fds()
-    daemon = Daemon.fork() if options.daemon and predecessor is None else None
+    daemon = Daemon.fork(mask) if options.daemon and predecessor is None else None
     try:
         rights = rights_of(options.user, options.group)
         open_log_files(options.log_files)
