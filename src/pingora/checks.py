@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pingora.limits import RULES
+from pingora.load_balancing import FnvHash, Ketama, LoadBalancer
 from pingora.modules import HttpModule
 from pingora.proxy import ProxyHttp
 from pingora.retry import RetryPolicy
@@ -11,6 +12,7 @@ from pingora.tcp import TcpProxy
 from pingora.usage import UsageError
 from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.tcp_session import TCP_PHASES
+from pingora_c.upstream.balancer import KEY_KINDS
 
 
 def hooks_of(base: type) -> list[str]:
@@ -88,6 +90,16 @@ def check_proxy(proxy: ProxyHttp | TcpProxy) -> None:
         function = inspect.unwrap(getattr(getattr(proxy, hook), "__func__", getattr(proxy, hook)))
         if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
             raise UsageError(f"{name}.{hook} is awaited: write async def {hook}, without yield")
+
+
+def check_key(name: str, upstreams: LoadBalancer) -> None:
+    """Refuse a selection that would hash nothing, and so send all requests to one endpoint. Raises UsageError."""
+    if isinstance(upstreams.selection, (Ketama, FnvHash)) and upstreams.key_kind == KEY_KINDS[None]:
+        selection = type(upstreams.selection).__name__
+        raise UsageError(
+            f"{name}.upstreams: {selection} needs a key, such as LoadBalancer([...], {selection}(), key='client_ip'), "
+            "or an upstream_peer that gives one"
+        )
 
 
 def check_modules(proxy: ProxyHttp | TcpProxy) -> None:

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import TYPE_CHECKING
 
 from pingora.background import BackgroundService
-from pingora.checks import check_proxy, ineffective_names
+from pingora.checks import check_key, check_proxy, ineffective_names
 from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
@@ -214,6 +214,8 @@ class Server:
                 raise UsageError(
                     f"{name} has no upstream: set self.upstreams to a LoadBalancer or override upstream_peer"
                 )
+            if site.balancer is not None and own_hook(site.proxy, "upstream_peer") is None:
+                check_key(name, site.balancer)
 
     def bind(self) -> None:
         """Open all listening sockets that are not open yet. Raises UsageError."""

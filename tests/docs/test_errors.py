@@ -80,6 +80,11 @@ PROGRAMS = {
     + UPSTREAM
     + "    def worker_start(self): ...\n"
     + SERVED,
+    "upstreams: Ketama needs a key, such as LoadBalancer([...], Ketama(), key='client_ip'), "
+    "or an upstream_peer that gives one": "from pingora import Ketama\n"
+    + CLASS
+    + "    upstreams = LoadBalancer(['127.0.0.1:1'], Ketama())\n"
+    + SERVED,
     "endpoints: expected a list of addresses, got the text '…'": CLASS
     + "    upstreams = LoadBalancer('127.0.0.1:1')\n"
     + SERVED,

@@ -6,7 +6,7 @@ import unittest.mock
 
 import pytest
 
-from pingora import HttpModule, LoadBalancer, ProxyHttp, RetryPolicy, Server, TcpProxy
+from pingora import FnvHash, HttpModule, Ketama, LoadBalancer, ProxyHttp, RetryPolicy, Server, TcpProxy
 from pingora.checks import MODULE_HOOKS
 from pingora.modules import INWARD, OUTWARD
 from pingora.usage import UsageError
@@ -201,3 +201,18 @@ def test_what_is_awaited_may_be_wrapped_or_set_on_the_object():
 def test_limits_that_are_none_are_refused():
     with pytest.raises(TypeError, match=r"limits: expected a Limits, got {'head_timeout': 10}: Limits\("):
         Server(limits={"head_timeout": 10})
+
+
+@pytest.mark.parametrize("base", [ProxyHttp, TcpProxy])
+@pytest.mark.parametrize("selection", [Ketama, FnvHash])
+def test_a_selection_that_would_hash_nothing_is_refused(base, selection):
+    kind = type("Edge", (base,), {"upstreams": LoadBalancer(["127.0.0.1:1"], selection())})
+    with pytest.raises(UsageError, match=rf"^Edge\.upstreams: {selection.__name__} needs a key, such as "):
+        served(kind()).check()
+
+
+@pytest.mark.parametrize("selection", [Ketama, FnvHash])
+def test_a_selection_with_a_key_is_taken(selection):
+    served(type("Edge", (ProxyHttp,), {"upstreams": LoadBalancer(["127.0.0.1:1"], selection(), key="uri")})()).check()
+    attributes = {"upstreams": LoadBalancer(["127.0.0.1:1"], selection()), "upstream_peer": lambda *arguments: None}
+    served(type("Edge", (ProxyHttp,), attributes)()).check()
