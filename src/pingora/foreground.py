@@ -41,7 +41,7 @@ async def serve_forever(server: Server, output: Output, grace: float, shown: soc
         await serving.start()
         serving.accept()
         if shown is not None:
-            await answering.listen(shown)
+            answering.listen(shown)
         if (reloader := server.reloader(serving)) is not None:
             reloader.follow_signals()
         is_patient = await asked.get() == signal.SIGTERM

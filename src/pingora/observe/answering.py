@@ -2,20 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
-import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 HEAD_BYTES = 8192
 HEAD_S = 5.0
 BODY_S = 30.0
 AT_A_TIME_MOST = 64  # more are closed unanswered
+ACCEPT_AGAIN_S = 1.0  # after a client that could not be accepted, for want of descriptors
 GZIP_FROM = 1024  # bytes; smaller bodies are sent as they are
-# From Python 3.13 on asyncio would remove the file of a socket that another process may listen on.
-KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
@@ -54,23 +52,39 @@ class Answering:
 
     def __init__(self, answer: Callable[[Question], Answer]) -> None:
         self._answer = answer
-        self._servers: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._clients: set[asyncio.Task[None]] = set()
         self._n_open = 0
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Answer on a listening socket."""
-        if sock.family == socket.AF_UNIX:
-            server = await asyncio.start_unix_server(self._on_client, sock=sock, limit=HEAD_BYTES, **KEEP_FILE)
-        else:
-            server = await asyncio.start_server(self._on_client, sock=sock, limit=HEAD_BYTES)
-        self._servers.append(server)
+    def listen(self, sock: socket.socket) -> None:
+        """Answer on a listening socket, until `close` or until its supervisor shuts it down; close it then."""
+        sock.setblocking(False)
+        self._accepting.append(asyncio.get_running_loop().create_task(self._accept(sock)))
 
     def close(self) -> None:
         """Answer no more."""
-        for server in self._servers:
-            server.close()
+        for task in self._accepting:
+            task.cancel()
 
-    async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, sock: socket.socket) -> None:
+        # No asyncio.Server: it logs a traceback if the socket is shut down, and from Python 3.13 on it removes the file
+        # of a Unix socket that another process may listen on.
+        loop = asyncio.get_running_loop()
+        with sock:
+            while True:
+                try:
+                    client, _ = await loop.sock_accept(sock)
+                except OSError as error:
+                    if error.errno == errno.EINVAL:
+                        return  # it has been shut down, as accept(2) says so
+                    await asyncio.sleep(ACCEPT_AGAIN_S)
+                    continue
+                task = loop.create_task(self._on_client(client))
+                self._clients.add(task)
+                task.add_done_callback(self._clients.discard)
+
+    async def _on_client(self, client: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=client, limit=HEAD_BYTES)
         self._n_open += 1
         try:
             if self._n_open > AT_A_TIME_MOST:

@@ -52,7 +52,7 @@ class Agent:
     async def _main(self, output: Output) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.fileno(), self._on_message)
-        answering = await self._listen()
+        answering = self._listen()
         services = RunningServices(service for service in self._server.services if service.where == "agent")
         upkeep = Upkeep()
         upkeep.follow(self._server)
@@ -72,7 +72,7 @@ class Agent:
         with contextlib.suppress(OSError):  # the supervisor is gone
             self._channel.send("refuses")
 
-    async def _listen(self) -> list[Answering]:
+    def _listen(self) -> list[Answering]:
         answers: dict[str, Callable[[Question], Answer]] = {
             "health": Health(self._birth.board).answer,
             "metrics": lambda question: answer_metrics(self._collect, question),
@@ -81,7 +81,7 @@ class Agent:
         for role, sockets in self._probes.items():
             one = Answering(answers[role])
             for sock in sockets:
-                await one.listen(sock)
+                one.listen(sock)
             answering.append(one)
         return answering
 

@@ -104,6 +104,27 @@ def test_probes_say_live_and_ready_and_not_ready_before_the_end(proxy, tmp_path)
     assert running.process.wait(60) == 0
 
 
+WITHOUT_COROUTINES = """
+import pingora
+
+class Proxy(pingora.ProxyHttp):
+    upstreams = pingora.LoadBalancer(["127.0.0.1:1"])
+
+server = pingora.Server()
+server.add_proxy(Proxy(), "127.0.0.1:0")
+"""
+
+
+@pytest.mark.parametrize("source", [WITHOUT_COROUTINES, TCP_SOURCE], ids=["asyncio's loop", "uvloop"])
+def test_an_agent_that_is_stopped_leaves_nothing_in_the_log(proxy, tmp_path, source):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = proxy("--health", f"127.0.0.1:{port}", "--metrics", f"unix:{tmp_path}/metrics", source=source)
+    wait_until(lambda: agent_of(running) and get(port, "/live") == (200, "live\n"))
+    code, _, errors = running.end()
+    assert (code, errors) == (0, "")
+
+
 STARTS = TCP_SOURCE.replace(
     "    async def slowly",
     """    async def worker_start(self):
