@@ -32,6 +32,7 @@ from pingora.retry import RetryPolicy
 from pingora.server import Server
 from pingora.tcp import TcpProxy
 from pingora.tls.server import TlsSettings
+from pingora.usage import ConfigError
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
 
@@ -133,7 +134,10 @@ def load_config(
     upstreams = new_balancer(parts.config, parts.endpoints)
     source.check()
     assert hook is not None
-    server = ConfiguredServer(parts, hook, upstreams, access_log)
+    try:
+        server = ConfiguredServer(parts, hook, upstreams, access_log)
+    except ValueError as error:  # of a rule that the reader does not know
+        raise ConfigError([f"{path}: {error}"]) from None
     if is_new:
         server.equip_proxy()
     return server

@@ -23,6 +23,10 @@ from pingora_c.upstream.address import parse_address, parse_host_port
 
 WEIGHT_MAX = 65535
 FIELD_NAME = re.compile(TOKEN)
+FRAMING = {  # what the proxy says about each message: names that ErrorPages refuses
+    *("connection", "keep-alive", "proxy-connection", "te", "upgrade"),
+    *("content-length", "content_length", "transfer-encoding", "transfer_encoding"),
+}
 KEY = re.compile(f"client_ip|uri|host|header:{TOKEN}")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 HOOK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -245,4 +249,6 @@ def parse_field_name(value: Any) -> str:
     """Read the name of a header field."""
     if not isinstance(value, str) or not FIELD_NAME.fullmatch(value):
         raise ValueError('expected the name of a header field, such as "X-Reason"')
+    if value.lower() in FRAMING:
+        raise ValueError('expected a header field that the proxy does not write itself, such as "X-Reason"')
     return value

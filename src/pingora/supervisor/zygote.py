@@ -160,6 +160,9 @@ class Zygote:
                 problems = error.problems
             except UsageError as error:
                 problems = [f"{file}: {error}"]
+            except Exception as error:  # of the user's code or ours: what is served goes on
+                say(f"{file}: building it raised\n{traceback.format_exc().rstrip()}")
+                problems = [f"{file}: building it raised {type(error).__name__}: {error}"]
         self._channel.send(
             "checked", changed=changed, problems=shortened(problems), addresses=addresses, has_agent=agent
         )

@@ -21,6 +21,16 @@ class Counting(ProxyHttp):
         self.name = name
         self.count = 0
 
+    @property
+    def upstreams(self):
+        if self.name == "bad":
+            raise RuntimeError("of the user's code")
+        return None
+
+    @upstreams.setter
+    def upstreams(self, balancer):
+        pass
+
     def request_filter(self, session, ctx):
         self.count += 1
         return Response(200, {}, f"{self.name} {self.count} {os.getpid()}")
@@ -111,6 +121,18 @@ def test_a_hook_that_one_worker_cannot_make_changes_nothing_in_any(tmp_path, sta
     assert {name for name, _ in after.values()} == {"one"}
     with pytest.raises(ConnectionRefusedError):
         ask(tmp_path / "b")
+    running.stop()
+
+
+def test_a_configuration_that_raises_while_it_is_built_changes_nothing(tmp_path, start, program):
+    file = program('name = "one"')
+    running = start(file, "--workers", "2")
+    before = workers_of(tmp_path / "a", 2)
+    program('name = "bad"')
+    running.reload()
+    running.expect("reload refused: the configuration cannot be used:")
+    assert running.lines.get(timeout=20) == f"{file}: building it raised RuntimeError: of the user's code\n"
+    assert workers_of(tmp_path / "a", 2).keys() == before.keys()
     running.stop()
 
 

@@ -285,6 +285,13 @@ def test_error_pages_are_read_beside_the_file(place):
     ]
 
 
+def test_what_only_the_server_refuses_is_a_fault_of_the_file(place):
+    with pytest.raises(ConfigError, match=r"p\.toml: reason_header: expected the name of a header field"):
+        place.load(
+            f'listeners = ["127.0.0.1:0"]\nupstreams.endpoints = ["127.0.0.1:1"]\nreason_header = "{"x" * 70000}"'
+        )
+
+
 def test_tls_is_made_of_files_beside_the_configuration(place):
     authority = Authority()
     authority.issue("a.test").write(place.path, "a")

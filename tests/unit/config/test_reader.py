@@ -11,6 +11,7 @@ from pingora.config.model import Config
 from pingora.config.reader import keys_of, read_config
 from pingora.supervisor.processors import auto_workers
 from pingora.usage import ConfigError
+from pingora_c.proxy.error_page import ErrorPages
 
 SERVED = 'listeners = [":8080"]\nupstreams.endpoints = ["127.0.0.1:9001"]\n'
 WHOLE = """\
@@ -51,6 +52,12 @@ replay_bytes = "1MiB"
 access = "json"
 level = "warning"
 """
+
+
+KNOWN_NAMES = (
+    *("connection", "keep-alive", "proxy-connection", "te", "upgrade", "content-length", "transfer-encoding"),
+    *("host", "date", "content-type", "x-reason", "forwarded", "via", "trailer", "expect", "keep-alives"),
+)
 
 
 def problems_of(text):
@@ -149,6 +156,11 @@ def test_every_field_of_limits_and_retry_is_a_key():
             'via = "a b"',
             '3:7: via: expected a name such as "edge", or "edge:8080", of at most 100 characters, got "a b"',
         ),
+        (
+            'reason_header = "Content-Length"',
+            '3:17: reason_header: expected a header field that the proxy does not write itself, such as "X-Reason", '
+            'got "Content-Length"',
+        ),
         ("limits = 3", "3:10: limits: expected a table, got 3"),
         ("logs = []", "3:8: logs: expected a table, got an array"),
         ("[limits]\nfields = 1.5", "4:10: limits.fields: expected a whole number, got 1.5"),
@@ -200,6 +212,18 @@ def test_every_field_of_limits_and_retry_is_a_key():
 )
 def test_a_fault_is_told_with_its_place(text, message):
     assert problems_of(SERVED + text) == [f"p.toml:{message}"]
+
+
+def test_a_reason_header_is_refused_that_the_core_would_refuse():
+    names = [*KNOWN_NAMES, *(name.replace("-", "_") for name in KNOWN_NAMES)]
+    for name in names:
+        try:
+            ErrorPages({}, name)
+        except ValueError:
+            with pytest.raises(ConfigError, match="does not write itself"):
+                read_config("p.toml", f'reason_header = "{name.title()}"\n{SERVED}')
+        else:
+            assert read_config("p.toml", f'reason_header = "{name}"\n{SERVED}').reason_header == name
 
 
 @pytest.mark.parametrize(
