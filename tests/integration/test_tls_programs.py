@@ -248,6 +248,20 @@ def test_cert_check_names_what_is_wrong(ca, tmp_path):
     assert "not the key of" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "code", "told"),
+    [
+        ("127.0.0.1", 0, "cert.pem: good for a.test, 127.0.0.1, ::1 until "),
+        ("0:0:0:0:0:0:0:1", 0, "cert.pem: good for a.test, 127.0.0.1, ::1 until "),
+        ("10.0.0.1", 1, "cert.pem: it is not for 10.0.0.1, but for a.test, 127.0.0.1, ::1\n"),
+    ],
+)
+def test_cert_check_compares_addresses_with_addresses(tmp_path, host, code, told):
+    run(*PINGORA, "cert", "self-signed", "a.test", "127.0.0.1", "::1", cwd=tmp_path)
+    ended = run(*PINGORA, "cert", "check", "cert.pem", "key.pem", "--host", host, cwd=tmp_path)
+    assert (ended.returncode, (ended.stdout + ended.stderr).startswith(told)) == (code, True)
+
+
 def test_the_keys_of_tickets_change_with_time_in_all_processes_alike():
     from pingora_c.net.tls_tickets import TicketKeys
 

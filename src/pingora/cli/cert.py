@@ -5,8 +5,9 @@ import ipaddress
 import itertools
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
@@ -16,6 +17,8 @@ from pingora.tls import Certificate, files
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
     from cryptography.x509 import GeneralName
+
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @click.group()
@@ -59,7 +62,7 @@ def show(file: str) -> None:
 @cert.command()
 @click.argument("file", metavar="FILE")
 @click.argument("key", required=False, metavar="[KEY]")
-@click.option("--host", "hosts", multiple=True, metavar="NAME", help="A name that it must be for.")
+@click.option("--host", "hosts", multiple=True, metavar="HOST", help="A DNS name or IP address that it must be for.")
 @click.option("--days", default=14, show_default=True, type=click.IntRange(0), help="Complain if it expires sooner.")
 def check(file: str, key: str | None, hosts: tuple[str, ...], days: int) -> None:
     """Check a certificate as a listener would use it: its key, its dates, its chain and its names.
@@ -71,12 +74,13 @@ def check(file: str, key: str | None, hosts: tuple[str, ...], days: int) -> None
     except ValueError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    problems = list(complaints(loaded, files.certificates("certificate", file), hosts, days))
+    found = files.certificates("certificate", file)
+    problems = complaints(loaded, found, hosts, days)
     for problem in problems:
         click.echo(f"{file}: {problem}", err=True)
     if problems:
         sys.exit(1)
-    click.echo(f"{file}: good for {', '.join(sorted(loaded.names)) or 'no DNS name'} until {loaded.not_after:%Y-%m-%d}")
+    click.echo(f"{file}: good for {names_of(loaded, found)} until {loaded.not_after:%Y-%m-%d}")
 
 
 def complaints(loaded: Certificate, found: "list[X509]", hosts: tuple[str, ...], days: int) -> list[str]:
@@ -96,11 +100,34 @@ def complaints(loaded: Certificate, found: "list[X509]", hosts: tuple[str, ...],
             one.verify_directly_issued_by(issuer)
         except Exception:
             problems.append(f"certificate {number + 1} did not issue the one before it; put each before its issuer")
-    for host in hosts:
-        name = host.lower()
-        if name not in loaded.names and "*." + name.partition(".")[2] not in loaded.names:
-            problems.append(f"it is not for {host}, but for {', '.join(sorted(loaded.names)) or 'no DNS name'}")
+    wrong = [host for host in hosts if not is_for(host, loaded.names, addresses_of(found[0]))]
+    problems += [f"it is not for {host}, but for {names_of(loaded, found)}" for host in wrong]
     return problems
+
+
+def is_for(host: str, names: Collection[str], addresses: Collection[IPAddress]) -> bool:
+    """Say whether a client that asks for `host` accepts these names, or addresses if it asks for one."""
+    try:
+        return ipaddress.ip_address(host) in addresses
+    except ValueError:
+        name = host.lower()
+        return name in names or "*." + name.partition(".")[2] in names
+
+
+def names_of(loaded: Certificate, found: "list[X509]") -> str:
+    """List what a certificate is for: DNS names, then IP addresses."""
+    return ", ".join([*sorted(loaded.names), *map(str, addresses_of(found[0]))]) or "no name"
+
+
+def addresses_of(leaf: "X509") -> list[IPAddress]:
+    """Give the IP addresses of the subject alternative names."""
+    from cryptography import x509
+
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [one for one in names.get_values_for_type(x509.IPAddress) if isinstance(one, IPAddress)]
 
 
 def describe(one: "X509") -> list[str]:
