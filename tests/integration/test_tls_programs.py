@@ -248,6 +248,40 @@ def test_cert_check_names_what_is_wrong(ca, tmp_path):
     assert "not the key of" in ended.stderr
 
 
+def test_a_name_that_is_too_long_for_a_subject_is_an_alternative_name(tmp_path):
+    name = f"{'a' * 60}.{'b' * 60}.test"
+    assert run(*PINGORA, "cert", "self-signed", name, cwd=tmp_path).returncode == 0
+    shown = run(*PINGORA, "cert", "show", "cert.pem", cwd=tmp_path).stdout
+    assert re.search(rf"^subject +$\n^issuer +$\n^names +{name}$", shown, re.MULTILINE)
+    assert run(*PINGORA, "cert", "check", "cert.pem", "key.pem", "--host", name, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "foo..com", "a\nb", "-a.test", "a.*.test", "*", "a.test.", "b\u00fccher..de", "a" * 64]
+)
+def test_a_certificate_is_for_dns_names_and_addresses_only(tmp_path, name):
+    ended = run(*PINGORA, "cert", "self-signed", "--", name, cwd=tmp_path)
+    told = f"pingora: Invalid value: {name!r}: expected a DNS name such as app.test or *.app.test, or an IP address\n"
+    assert (ended.returncode, ended.stderr) == (2, told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--cert", "there.pem"], "there.pem: File exists; --force overwrites it"),
+        (["--cert", "none/cert.pem"], "none/cert.pem: No such file or directory"),
+        (["--cert", "none/cert.pem", "--force"], "none/cert.pem: No such file or directory"),
+        (["--cert", "same.pem", "--key", "./same.pem", "--force"], "same.pem: give --cert and --key different files"),
+    ],
+)
+def test_a_certificate_that_cannot_be_written_leaves_no_key(tmp_path, options, told):
+    (tmp_path / "there.pem").write_text("there")
+    ended = run(*PINGORA, "cert", "self-signed", "a.test", *options, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (2, f"pingora: {told}\n")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("there.pem", "there")]
+
+
 @pytest.mark.parametrize(
     ("host", "code", "told"),
     [

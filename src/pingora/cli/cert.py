@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import itertools
 import os
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
     from cryptography.x509 import GeneralName
 
+COMMON_NAME_MOST = 64  # bytes (RFC 5280, appendix A: ub-common-name)
+DNS_NAME_MOST = 253
+LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+DNS_NAME = re.compile(rf"(\*\.)?{LABEL}(\.{LABEL})*")
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -38,10 +43,13 @@ def self_signed(names: tuple[str, ...], chain: str, key: str, days: int, rsa: bo
 
     A client that is given the certificate as its authority accepts it: curl --cacert cert.pem.
     """
+    if os.path.realpath(chain) == os.path.realpath(key):
+        fail(f"{chain}: give --cert and --key different files")
     certificate, private = make_self_signed(names, days, rsa)
     try:
-        write(Path(key), private, 0o600, force)
-        write(Path(chain), certificate, 0o644, force)
+        claim({Path(key): 0o600, Path(chain): 0o644}, force)
+        Path(key).write_bytes(private)
+        Path(chain).write_bytes(certificate)
     except OSError as error:
         hint = "; --force overwrites it" if isinstance(error, FileExistsError) else ""
         fail(f"{error.filename}: {error.strerror}{hint}")
@@ -161,13 +169,15 @@ def make_self_signed(names: tuple[str, ...], days: int, rsa: bool) -> tuple[byte
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     key = rsa_keys.generate_private_key(65537, 2048) if rsa else ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    alternatives = [general_name(name) for name in names]
+    has_subject = len(names[0].encode()) <= COMMON_NAME_MOST
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if has_subject else [])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=not has_subject)  # RFC 5280 §4.2.1.6
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
@@ -185,13 +195,25 @@ def general_name(text: str) -> "GeneralName":
     except ValueError:
         pass
     try:
-        return x509.DNSName(text.encode("idna").decode("ascii") if not text.isascii() else text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: expected a DNS name or an IP address: {error}") from None
+        name = text if text.isascii() else text.encode("idna").decode("ascii")
+    except ValueError:
+        name = ""
+    if len(name) > DNS_NAME_MOST or not DNS_NAME.fullmatch(name):
+        raise click.BadParameter(f"{text!r}: expected a DNS name such as app.test or *.app.test, or an IP address")
+    return x509.DNSName(name)
 
 
-def write(path: Path, content: bytes, mode: int, force: bool) -> None:
-    """Write a file that nobody but its owner could read before. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
-        file.write(content)
+def claim(modes: dict[Path, int], force: bool) -> None:
+    """Make files that can be written, by their modes; all of them, or none. Raises OSError."""
+    made: list[Path] = []
+    flags = os.O_WRONLY | os.O_CREAT | (0 if force else os.O_EXCL)
+    try:
+        for path, mode in modes.items():
+            is_new = not path.exists()
+            os.close(os.open(path, flags, mode))
+            if is_new:
+                made.append(path)
+    except OSError:
+        for path in made:
+            path.unlink()
+        raise
