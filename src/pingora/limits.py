@@ -37,6 +37,7 @@ class Rule:
 
 
 DAY = 86400
+MEMORY_LEAST = 64 << 20  # bytes that a worker may grow to; with less it would be replaced at once
 DESCRIPTORS_LEAST = 64  # an idle worker has 30
 DESCRIPTORS_MOST = 1 << 30  # what the kernel can be told to allow
 RULES = {

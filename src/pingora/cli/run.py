@@ -10,7 +10,7 @@ import click
 
 from pingora.choices import ACCESS_FORMATS
 from pingora.cli.workers import Workers
-from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
+from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST, MEMORY_LEAST
 from pingora.program import Program
 from pingora.supervisor.given_files import GivenFiles
 from pingora.supervisor.options import Options
@@ -36,7 +36,10 @@ class Mebibytes(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Turn it into bytes."""
-        return super().convert(value, param, ctx) * 1024 * 1024
+        size: int = super().convert(value, param, ctx) * 1024 * 1024
+        if 0 < size < MEMORY_LEAST:
+            self.fail(f"{value} MiB is less than a worker needs; give 0 for no limit, or 64 and more", param, ctx)
+        return size
 
 
 # How an option is written, by its metavar.

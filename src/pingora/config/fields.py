@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from pingora.choices import TOKEN
 from pingora.config.units import SIZE, TIME, parse_size, parse_time
-from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST
+from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST, MEMORY_LEAST
 from pingora.load_balancing.endpoints import is_numeric
 from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.processors import auto_workers
@@ -211,6 +211,8 @@ def parse_memory(value: Any) -> int:
     size = parse_size(value) if isinstance(value, str) else value
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 63:
         raise ValueError(f"expected {SIZE}, 0 for no limit")
+    if 0 < size < MEMORY_LEAST:
+        raise ValueError('expected 0 for no limit, or at least "64MiB"; a number counts bytes: write "512MiB"')
     return size
 
 

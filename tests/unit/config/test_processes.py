@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import click
 import pytest
 
 from pingora.cli.run import run
@@ -23,11 +24,20 @@ def test_a_file_without_options_has_the_defaults():
     assert make_options({}, read_config("p.toml", SERVED), "edge") == Options(name="edge")
 
 
+def test_a_worker_may_have_64_mib_at_least():
+    assert make_options({}, read_config("p.toml", f"max_memory = 0\n{SERVED}"), "p").max_memory == 0
+    assert make_options({}, read_config("p.toml", f"max_memory = 67_108_864\n{SERVED}"), "p").max_memory == 64 << 20
+    assert run.make_context("run", ["--max-memory", "64"]).params["max_memory"] == 64 << 20
+    assert run.make_context("run", ["--max-memory", "0"]).params["max_memory"] == 0
+    with pytest.raises(click.BadParameter, match="63 MiB is less than a worker needs; give 0 for no limit, or 64"):
+        run.make_context("run", ["--max-memory", "63"])
+
+
 def test_paths_are_beside_the_file_and_what_is_given_holds():
-    lines = 'pid_file = "p.pid"\ncontrol = "/run/c"\nname = "a"\nmax_memory = "2MiB"\ndrain = "1m"\n'
+    lines = 'pid_file = "p.pid"\ncontrol = "/run/c"\nname = "a"\nmax_memory = "200MiB"\ndrain = "1m"\n'
     config = read_config("conf/p.toml", f'{lines}logs.access_file = "x"\n{SERVED}')
     expected = Options(
-        pid_file="conf/p.pid", control="/run/c", name="a", max_memory=2 << 20, access_log_file="conf/x", drain=60
+        pid_file="conf/p.pid", control="/run/c", name="a", max_memory=200 << 20, access_log_file="conf/x", drain=60
     )
     assert make_options({}, config, "p") == expected
     given = {"pid_file": "x.pid", "drain": 1.0, "name": "b"}

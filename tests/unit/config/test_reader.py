@@ -129,6 +129,11 @@ def test_every_field_of_limits_and_retry_is_a_key():
             '3:14: max_memory: expected bytes, or a text such as "64KiB" or "1MiB", 0 for no limit, got 1.5',
         ),
         ('max_memory = "1GB"', '3:14: max_memory: expected bytes, or a text such as "64KiB" or "1MiB", got "1GB"'),
+        (
+            "max_memory = 512",
+            '3:14: max_memory: expected 0 for no limit, or at least "64MiB"; a number counts bytes: write "512MiB", '
+            "got 512",
+        ),
         ("descriptors = 63", "3:15: descriptors: expected a whole number from 64 to 1073741824, got 63"),
         ("user = 0", "3:8: user: expected a text that is not empty, got 0"),
         ('pid_file = ""', '3:12: pid_file: expected a text that is not empty, got ""'),
