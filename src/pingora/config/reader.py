@@ -166,7 +166,7 @@ def unit_of(kind: Any, name: str, hint: Any) -> str:
     """Say what a setting counts: "seconds", "bytes" or something without units."""
     if kind is Limits and name in RULES:
         return RULES[name].unit
-    return "seconds" if float in plain_types(hint) else "bytes" if name.endswith("_bytes") else ""
+    return "seconds" if float in plain_types(hint) else "bytes" if name.endswith(("_bytes", "_window")) else ""
 
 
 def none_of(kind: Any, name: str, hint: Any) -> Any:

@@ -98,6 +98,11 @@ def test_the_smallest_file_gets_the_defaults():
     assert (config.workers, config.grace, config.logs.access) == (1, 5.0, "combined")
 
 
+def test_a_window_is_a_size():
+    config = read_config("p.toml", f'{SERVED}upstreams.peer.h2_window = "256KiB"\n')
+    assert config.upstreams.peer.h2_window == 262_144
+
+
 def test_auto_is_the_number_of_processors():
     assert read_config("p.toml", f'workers = "auto"\n{SERVED}').workers == auto_workers()
 
@@ -211,6 +216,14 @@ def test_every_field_of_limits_and_retry_is_a_key():
         ("[hook]\noptions = {}", "3:2: hook.class: missing"),
         ('[hook]\nclass = "a:B"\noptions = 1', "5:11: hook.options: expected a table, got 1"),
         # upstreams, which SERVED has already
+        (
+            'upstreams.peer.h2_window = "10KB"',
+            '3:28: upstreams.peer.h2_window: expected bytes, or a text such as "64KiB" or "1MiB", got "10KB"',
+        ),
+        (
+            'upstreams.peer.h2_window = "1KiB"',
+            '3:28: upstreams.peer.h2_window: expected 65535 to 16777216 bytes, got "1KiB"',
+        ),
         ("[[upstreams.more]]", "3:13: upstreams.more: unknown key"),
     ],
     ids=lambda value: value.partition(": ")[2] if ": " in value else None,
