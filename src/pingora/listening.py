@@ -30,8 +30,12 @@ def listening_address(text: str) -> Address:
     try:
         return parse_address(text, is_listen=True)
     except ValueError as error:
-        remedy = "; write 127.0.0.1" if text.startswith("localhost:") else f"; write :{text}" if text.isdigit() else ""
-        raise UsageError(f"cannot listen on {text!r}: {error}{remedy}") from None
+        raise UsageError(f"cannot listen on {text!r}: {error}{remedy_for(text)}") from None
+
+
+def remedy_for(text: str) -> str:
+    """Say how a listening address that cannot be read is written, as the end of a message; "" if that is not known."""
+    return "; write 127.0.0.1" if text.startswith("localhost:") else f"; write :{text}" if text.isdigit() else ""
 
 
 def name_of(sock: socket.socket) -> str:

@@ -14,6 +14,7 @@ from msgspec import Meta
 from pingora.choices import TOKEN
 from pingora.config.units import SIZE, TIME, parse_size, parse_time
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST, MEMORY_LEAST
+from pingora.listening import remedy_for
 from pingora.load_balancing.endpoints import is_numeric
 from pingora.supervisor.board import WORKERS_MOST
 from pingora.supervisor.processors import auto_workers
@@ -74,16 +75,16 @@ def parse_path(value: Any) -> str:
 def parse_listen(value: Any) -> str:
     """Read where to listen."""
     text = parse_text(value, 'an address such as ":8080", "127.0.0.1:8080" or "unix:/run/pingora.sock"')
-    check_address(text, lambda: parse_address(text, is_listen=True))
+    check_address(text, lambda: parse_address(text, is_listen=True), remedy_for(text))
     return text
 
 
-def check_address(text: str, check: Callable[[], Any]) -> None:
+def check_address(text: str, check: Callable[[], Any], remedy: str = "") -> None:
     """Run a check whose message begins with the address, and leave that out: the place is known."""
     try:
         check()
     except ValueError as error:
-        raise ValueError(str(error).removeprefix(f"address {text!r}: ")) from None
+        raise ValueError(str(error).removeprefix(f"address {text!r}: ") + remedy) from None
 
 
 def parse_endpoint(value: Any) -> str:

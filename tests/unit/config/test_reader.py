@@ -144,7 +144,15 @@ def test_every_field_of_limits_and_retry_is_a_key():
         ('pid_file = ""', '3:12: pid_file: expected a text that is not empty, got ""'),
         ('daemon = "yes"', '3:10: daemon: expected true or false, got "yes"'),
         ('name = "a/b"', "3:8: name: expected a name of up to 64 letters, digits, '_', '-' and '.', got \"a/b\""),
-        ('health = "8081"', "3:10: health: expected 'host:port', '[ipv6]:port' or 'unix:/path', got \"8081\""),
+        (
+            'health = "8081"',
+            "3:10: health: expected 'host:port', '[ipv6]:port' or 'unix:/path'; write :8081, got \"8081\"",
+        ),
+        (
+            'health = "localhost:8081"',
+            "3:10: health: expected an IPv4 address or an IPv6 address in brackets, not 'localhost'; write 127.0.0.1, "
+            'got "localhost:8081"',
+        ),
         ('health = ":08080"', "3:10: health: the same address as listeners[0]"),
         ("[logs]\naccess_file = 1", "4:15: logs.access_file: expected a text that is not empty, got 1"),
         ("pidfile = 1", '3:1: pidfile: unknown key, did you mean "pid_file"?'),
