@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, str, list[str]]] = {
         [
             *("pingora:ProxyHttp", "pingora:HttpModule", "pingora:Session", "pingora:RequestHead"),
             *("pingora:ResponseHead", "pingora:HeaderMap", "pingora:Response", "pingora:LastChunk"),
-            *("pingora:ProxyError", "pingora:SessionEnded", "pingora_c.proxy.timings:Timings"),
+            *("pingora:ProxyError", "pingora:SessionEnded", "pingora:Timings"),
             *("pingora_c.proxy.websocket:WebSocket", "pingora:WebSocketClose", "pingora:DROP", "pingora:GrpcWeb"),
             *("pingora:TcpProxy", "pingora:TcpSession", "pingora_c.net.proxy_protocol:ProxyProtocol"),
             "pingora:ForwardProxy",

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pingora_c.proxy.response import Response
     from pingora_c.proxy.session import Session
     from pingora_c.proxy.tcp_session import TcpSession
+    from pingora_c.proxy.timings import Timings
     from pingora_c.upstream.peer import HttpPeer
 else:
     # Where each name is. They are imported when one is asked for: a supervisor and most commands need none of them.
@@ -96,6 +97,7 @@ else:
         "pingora_c.proxy.response": ("Response",),
         "pingora_c.proxy.session": ("Session",),
         "pingora_c.proxy.tcp_session": ("TcpSession",),
+        "pingora_c.proxy.timings": ("Timings",),
         "pingora_c.upstream.peer": ("HttpPeer",),
     }
 
@@ -156,6 +158,7 @@ __all__ = [
     "TcpHealthCheck",
     "TcpProxy",
     "TcpSession",
+    "Timings",
     "TlsSettings",
     "Transport",
     "UpstreamTls",

@@ -1,6 +1,7 @@
 """Serving in the present process until a signal asks for the end: for debuggers and notebooks."""
 
 import asyncio
+import os
 import signal
 import socket
 
@@ -13,6 +14,7 @@ from pingora.observe.output import Output
 from pingora.observe.scrape import answer_metrics, collect_here
 from pingora.server import Server
 from pingora.serving import Serving
+from pingora.supervisor import say
 from pingora_c.stats.counters import Counters
 
 
@@ -42,6 +44,7 @@ async def serve_forever(server: Server, output: Output, grace: float, shown: soc
         serving.accept()
         if shown is not None:
             answering.listen(shown)
+        say(f"listening on {', '.join(serving.addresses)} with 0 workers, process {os.getpid()}")
         if (reloader := server.reloader(serving)) is not None:
             reloader.follow_signals()
         is_patient = await asked.get() == signal.SIGTERM

@@ -213,7 +213,7 @@ class Counter(Metric[CounterChild]):
 
     def __init__(self, name: str, text: str, *, labels: Iterable[str] = (), most: int = 100) -> None:
         name = name if name.endswith("_total") else f"{name}_total"
-        super().__init__(checked(Family(name, "counter", text, tuple(labels)), most), most)
+        super().__init__(checked(Family(name, "counter", text, names_of(name, labels)), most), most)
 
     def inc(self, amount: float = 1) -> None:
         """Count, without labels."""
@@ -233,7 +233,7 @@ class Gauge(Metric[GaugeChild]):
     ) -> None:
         if across not in ("sum", "max", "min"):
             raise ValueError(f"metric {name!r}: across: expected sum, max or min, got {across!r}")
-        super().__init__(checked(Family(name, "gauge", text, tuple(labels), across=across), most), most)
+        super().__init__(checked(Family(name, "gauge", text, names_of(name, labels), across=across), most), most)
 
     def set(self, value: float) -> None:
         """Say what it is now, without labels."""
@@ -269,7 +269,7 @@ class Histogram(Metric[HistogramChild]):
         rises = all(low < high for low, high in zip(borders, (*borders[1:], float("inf")), strict=False))
         if not borders or not rises or len(borders) > BORDERS_MOST:
             raise ValueError(f"metric {name!r}: buckets: expected 1 to {BORDERS_MOST} rising numbers")
-        super().__init__(checked(Family(name, "histogram", text, tuple(labels), borders), most), most)
+        super().__init__(checked(Family(name, "histogram", text, names_of(name, labels), borders), most), most)
 
     def observe(self, value: float) -> None:
         """Count a value, without labels."""
@@ -278,6 +278,13 @@ class Histogram(Metric[HistogramChild]):
     def time(self) -> AbstractContextManager[None]:
         """Count the seconds that a `with` block takes, without labels."""
         return self.labels().time()
+
+
+def names_of(name: str, labels: Iterable[str]) -> tuple[str, ...]:
+    """Give the names of a metric's labels. Raises TypeError for a text, whose letters would be names."""
+    if isinstance(labels, str):
+        raise TypeError(f"metric {name!r}: expected names of labels, got {labels!r}; write labels=[{labels!r}]")
+    return tuple(labels)
 
 
 def checked(family: Family, most: int) -> Family:

@@ -167,6 +167,8 @@ class Server:
         front = as_settings(proxy_protocol)
         plain = "tcp" if isinstance(proxy, TcpProxy) else "http"
         places = [parse_listen(text, tls, front, plain) for text in ([listen] if isinstance(listen, str) else listen)]
+        if not places:
+            raise ValueError('add_proxy: expected at least one address, such as ":8080"')
         site = Site(proxy, [place.address for place in places])
         site.tls = {place.address: place.tls for place in places if place.tls is not None}
         site.proxy_protocol = {place.address: place.proxy_protocol for place in places if place.proxy_protocol}

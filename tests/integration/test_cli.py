@@ -21,6 +21,7 @@ def run(*arguments):
 
 def test_version_is_printed():
     assert run("version").stdout.startswith("pingora 0.")
+    assert run("--version").stdout == run("version").stdout
 
 
 def test_a_port_that_is_taken_is_one_line_and_code_2():
@@ -57,6 +58,12 @@ def test_a_file_that_is_no_socket_is_not_replaced(tmp_path, option):
         ),
         (["run", "--bogus"], "pingora: No such option '--bogus'."),
         (["run", "--workers", "x"], "pingora: Invalid value for '--workers': 'x' is not a valid integer range."),
+        (["run", "--grace", "nan"], "pingora: Invalid value for '--grace': expected seconds from 0 to 86400, got nan"),
+        (
+            ["run", "--name", "a/b c"],
+            "pingora: Invalid value for '--name': expected a name of up to 64 letters, digits, '_', '-', '.' and '@', "
+            "got 'a/b c'",
+        ),
         (["run", "one.py", "two.py"], "pingora: Got unexpected extra argument (two.py)"),
         (["status", "--bogus"], "pingora: No such option '--bogus'."),
         (["stauts"], "pingora: No such command 'stauts'."),
@@ -136,6 +143,14 @@ def test_a_proxy_without_upstream_is_one_line_before_any_worker_starts(tmp_path)
     ended = run("run", str(file), "--workers", "2")
     assert ended.returncode == 2
     assert ended.stderr.startswith("pingora: ProxyHttp has no upstream: ")
+
+
+def test_a_proxy_without_an_address_is_one_line(tmp_path):
+    file = tmp_path / "nowhere.py"
+    file.write_text("import pingora\nserver = pingora.Server()\nserver.add_proxy(pingora.ProxyHttp(), [])\n")
+    ended = run("check", str(file))
+    told = f'pingora: {file}:3: ValueError: add_proxy: expected at least one address, such as ":8080"\n'
+    assert (ended.returncode, ended.stderr) == (2, told)
 
 
 def test_help_of_run_shows_examples_and_every_option():

@@ -156,6 +156,7 @@ def test_the_level_of_the_error_log_follows_the_file(tmp_path, start):
         )
 
     running = start(rewrite("error"), "--workers", "0")
+    assert running.lines.get(timeout=20).startswith(f"pingora: listening on unix:{tmp_path}/a with 0 workers, process ")
     client = Connection(tmp_path / "a")
     assert b"502" in client.get("/unseen")
     rewrite("info")

@@ -11,7 +11,7 @@ import sys
 import pytest
 from conversations import wait_until
 
-from pingora.cli.init import CURLS, KINDS
+from pingora.cli.init import CURLS, KINDS, STARTERS
 
 PINGORA = [sys.executable, "-m", "pingora"]
 ORIGINS = ("9001", "9002")
@@ -94,6 +94,17 @@ def test_nothing_that_is_there_is_changed(tmp_path):
     assert ended.returncode == 2
     assert "has pingora.toml already; name another directory" in ended.stderr
     assert os.listdir(tmp_path) == ["pingora.toml"]
+
+
+def test_a_starter_imports_public_names_only():
+    assert [str(file) for file in STARTERS.rglob("*.py") if "pingora_c" in file.read_text()] == []
+
+
+def test_a_percent_sign_is_no_specifier_in_the_unit(tmp_path):
+    assert run(*PINGORA, "init", "a%n", cwd=tmp_path).returncode == 0
+    unit = (tmp_path / "a%n" / "pingora.service").read_text()
+    assert "Description=a%%n, a proxy made with pingora\n" in unit
+    assert f"WorkingDirectory={tmp_path}/a%%n\n" in unit
 
 
 def test_the_unit_names_the_directory_and_the_interpreter(starter):

@@ -49,6 +49,12 @@ def test_a_gauge_goes_up_and_down_and_ends_with_its_process(counters):
     assert shown(counters, has_gauges=False) == {}
 
 
+@pytest.mark.parametrize("kind", [metrics.Counter, metrics.Gauge, metrics.Histogram])
+def test_a_text_is_no_list_of_labels(kind):
+    with pytest.raises(TypeError, match=r"expected names of labels, got 'kind'; write labels=\['kind'\]"):
+        kind("hits", "Hits.", labels="kind")
+
+
 @pytest.mark.parametrize(("across", "value"), [("sum", 10.0), ("max", 7.0), ("min", 3.0)])
 def test_gauges_of_several_workers_are_shown_as_one(across, value):
     level = metrics.Gauge("level", "Level.", across=across)

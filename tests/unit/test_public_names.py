@@ -18,6 +18,11 @@ def test_each_public_name_can_be_imported():
     assert set(pingora.__all__) <= set(dir(pingora))
 
 
+def test_the_types_of_a_sessions_parts_are_public():
+    named = {"RequestHead", "ResponseHead", "HttpPeer", "ProxyError", "Timings"}
+    assert named <= set(pingora.__all__)
+
+
 def test_a_type_checker_finds_each_name_where_it_is_imported_from():
     block = next(node for node in TREE.body if isinstance(node, ast.If)).body
     seen = {one.name: node.module for node in block for one in node.names}

@@ -12,8 +12,11 @@ from pingora.cli.init import init
 from pingora.cli.run import run
 from pingora_c.base.linked import build_facts
 
+VERSION = f"pingora {pingora.__version__} (Python {sys.version.split()[0]})"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(message=VERSION, version=pingora.__version__)
 def cli() -> None:
     """A programmable HTTP proxy: hooks in Python, every byte carried by a compiled core."""
 
@@ -22,7 +25,7 @@ def cli() -> None:
 @click.option("--build", is_flag=True, help="Print the libraries it is linked with, too.")
 def version(build: bool) -> None:
     """Print the version."""
-    click.echo(f"pingora {pingora.__version__} (Python {sys.version.split()[0]})")
+    click.echo(VERSION)
     if build:
         for name, number in build_facts().items():
             click.echo(f"{name:<9} {number}")

@@ -50,7 +50,10 @@ def init(directory: Path, starter: str) -> None:
         sys.exit(2)
     unit = string.Template(contents["pingora.service"])
     contents["pingora.service"] = unit.substitute(
-        name=directory.name, directory=directory, python=shlex.quote(sys.executable)
+        name=directory.name,
+        described=without_specifiers(directory.name),
+        directory=without_specifiers(str(directory)),
+        python=without_specifiers(shlex.quote(sys.executable)),
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -62,3 +65,8 @@ def init(directory: Path, starter: str) -> None:
         sys.exit(2)
     shown = shlex.quote(str(directory))
     click.echo(NEXT_STEPS.format(name=directory.name, directory=shown, curl=CURLS[starter]).rstrip())
+
+
+def without_specifiers(text: str) -> str:
+    """Write a text as a unit of systemd takes it literally: `%` begins a specifier there (systemd.unit(5))."""
+    return text.replace("%", "%%")

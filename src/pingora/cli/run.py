@@ -1,5 +1,7 @@
 """The command line of `pingora run`. What it says goes to the process that runs it; see `start`."""
 
+import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -8,7 +10,7 @@ from typing import Any
 
 import click
 
-from pingora.choices import ACCESS_FORMATS
+from pingora.choices import ACCESS_FORMATS, INSTANCE_NAME, WANTED_INSTANCE_NAME
 from pingora.cli.workers import Workers
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST, MEMORY_LEAST
 from pingora.program import Program
@@ -42,13 +44,35 @@ class Mebibytes(click.IntRange):
         return size
 
 
+class Seconds(click.FloatRange):
+    """A time in seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it; NaN, which no comparison leaves out, is none."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"expected seconds from 0 to {DAY}, got {value}", param, ctx)
+        return seconds
+
+
+class InstanceName(click.types.StringParamType):
+    """The name of an instance."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check it."""
+        if not re.fullmatch(INSTANCE_NAME, value):
+            self.fail(f"{WANTED_INSTANCE_NAME}, got {value!r}", param, ctx)
+        return value
+
+
 # How an option is written, by its metavar.
-SECONDS, COUNT, MIB, DESCRIPTORS = "SECONDS", "N", "MIB", "N of descriptors"
+SECONDS, COUNT, MIB, DESCRIPTORS, NAME = "SECONDS", "N", "MIB", "N of descriptors", "NAME"
 TYPES: dict[str, Any] = {
-    SECONDS: click.FloatRange(0, DAY),
+    SECONDS: Seconds(0, DAY),
     COUNT: click.IntRange(0),
     MIB: Mebibytes(0),
     DESCRIPTORS: click.IntRange(DESCRIPTORS_LEAST, DESCRIPTORS_MOST),
+    NAME: InstanceName(),
 }
 
 
@@ -104,7 +128,7 @@ def process_option(name: str, metavar: str, text: str) -> Callable[[Any], Any]:
     "--daemon", is_flag=True, default=None, help="Return when the instance serves; it goes on without a terminal."
 )
 @process_option("control", "PATH", "Of the control socket. Default: NAME.sock beside the pid file or in /run.")
-@process_option("name", "NAME", "Of the instance, for `pingora status`. Default: that of the file.")
+@process_option("name", NAME, "Of the instance, for `pingora status`. Default: that of the file.")
 @process_option("pid_file", "PATH", "Write the supervisor's process id there.")
 @process_option("access_log_file", "PATH", "In place of stdout; SIGUSR1 opens it anew.")
 @process_option("error_log_file", "PATH", "In place of stderr; SIGUSR1 opens it anew.")

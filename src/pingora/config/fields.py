@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Meta
 
-from pingora.choices import TOKEN
+from pingora.choices import INSTANCE_NAME, TOKEN, WANTED_INSTANCE_NAME
 from pingora.config.units import SIZE, TIME, parse_size, parse_time
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST, MEMORY_LEAST
 from pingora.listening import remedy_for
@@ -29,7 +29,7 @@ FRAMING = {  # what the proxy says about each message: names that ErrorPages ref
     *("content-length", "content_length", "transfer-encoding", "transfer_encoding"),
 }
 KEY = re.compile(f"client_ip|uri|host|header:{TOKEN}")
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(INSTANCE_NAME)
 HOOK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -227,7 +227,7 @@ def parse_descriptors(value: Any) -> int:
 def parse_name(value: Any) -> str:
     """Read the name of an instance, which is that of a file."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError("expected a name of up to 64 letters, digits, '_', '-' and '.'")
+        raise ValueError(WANTED_INSTANCE_NAME)
     return value
 
 

@@ -12,17 +12,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pingora.config.model import NOT_KEYS, Config
+from pingora.config.model import NOT_KEYS, Config, UpstreamsTable
 from pingora.config.positions import Path, Place
 from pingora.config.problems import Source, did_you_mean
 from pingora.config.text import read_text
 from pingora.config.units import SIZE, TIME, parse_size, parse_time, shown
 from pingora.limits import RULES, Limits
 from pingora.listening import listen_key
+from pingora.retry import RetryPolicy
 from pingora.usage import ConfigError
 
 FAILED: Any = object()  # what became of a value that is wrong
 EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", tuple: "an array of whole numbers"}
+ONLY_HTTP = 'only protocol = "http" uses it'
+RETRIES_OF_TCP = ("attempts", "total_timeout")
 AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
@@ -220,10 +223,21 @@ def check_together(source: Source, tables: dict[str, Any]) -> None:
     health = tables.get("health")
     if health is not None and (key := listen_key(health)) in seen:
         source.value_problem(("health",), f"the same address as listeners[{seen[key]}]")
+    is_tcp = tables.get("protocol") == "tcp"
+    for name in ("error_pages", "reason_header"):
+        if is_tcp and name in source.values:
+            source.key_problem((name,), ONLY_HTTP)
+    check_retry(source, tables.get("retry"), is_tcp)
     if upstreams is None:
         if "hook" not in source.values and "upstreams" not in source.values:
             source.key_problem(("upstreams",), "missing: without a hook there is nothing else that says where to send")
         return
+    check_upstreams(source, upstreams)
+
+
+def check_upstreams(source: Source, upstreams: UpstreamsTable) -> None:
+    """Note what is wrong with values of [upstreams] that are right by themselves."""
+    written = source.values["upstreams"]
     if not upstreams.endpoints:
         source.value_problem(("upstreams", "endpoints"), "expected at least one address")
     hashes = upstreams.selection in ("ketama", "fnv_hash")
@@ -235,8 +249,25 @@ def check_together(source: Source, tables: dict[str, Any]) -> None:
     health = upstreams.health
     if health is not None and health.kind == "tcp":
         for name in ("path", "host", "statuses"):
-            if name in source.values["upstreams"]["health"]:
+            if name in written["health"]:
                 source.key_problem(("upstreams", "health", name), 'only kind = "http" uses it')
+    passive = written.get("passive", {})
+    if "longest_back_off" in passive and upstreams.passive.longest_back_off < upstreams.passive.back_off:
+        source.value_problem(("upstreams", "passive", "longest_back_off"), "shorter than back_off; raise one of them")
+    for name in ("ca", "crl"):
+        if upstreams.tls is not None and not upstreams.tls.verify and name in written["tls"]:
+            source.key_problem(("upstreams", "tls", name), "verify = false uses none; leave one of them out")
+
+
+def check_retry(source: Source, retry: RetryPolicy | None, is_tcp: bool) -> None:
+    """Note what is wrong with values of [retry] that are right by themselves."""
+    if retry is None:
+        return
+    if retry.try_timeout and retry.total_timeout and retry.try_timeout > retry.total_timeout:
+        source.value_problem(("retry", "try_timeout"), "longer than total_timeout; give a try less than all of them")
+    for name in source.values["retry"] if is_tcp else ():
+        if name not in RETRIES_OF_TCP:
+            source.key_problem(("retry", name), ONLY_HTTP)
 
 
 def keys_of(kind: Any = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

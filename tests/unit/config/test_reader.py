@@ -103,6 +103,13 @@ def test_a_window_is_a_size():
     assert config.upstreams.peer.h2_window == 262_144
 
 
+def test_what_goes_together_is_taken():
+    tcp = f'protocol = "tcp"\n{SERVED}[retry]\nattempts = 2\ntotal_timeout = 3\n'
+    assert read_config("p.toml", tcp).retry == RetryPolicy(attempts=2, total_timeout=3)
+    lines = "upstreams.passive.back_off = 4000\nupstreams.tls.verify = false\n"  # longest_back_off follows
+    assert read_config("p.toml", SERVED + lines).upstreams.passive.back_off == 4000
+
+
 def test_auto_is_the_number_of_processors():
     assert read_config("p.toml", f'workers = "auto"\n{SERVED}').workers == auto_workers()
 
@@ -143,7 +150,7 @@ def test_every_field_of_limits_and_retry_is_a_key():
         ("user = 0", "3:8: user: expected a text that is not empty, got 0"),
         ('pid_file = ""', '3:12: pid_file: expected a text that is not empty, got ""'),
         ('daemon = "yes"', '3:10: daemon: expected true or false, got "yes"'),
-        ('name = "a/b"', "3:8: name: expected a name of up to 64 letters, digits, '_', '-' and '.', got \"a/b\""),
+        ('name = "a/b"', "3:8: name: expected a name of up to 64 letters, digits, '_', '-', '.' and '@', got \"a/b\""),
         (
             'health = "8081"',
             "3:10: health: expected 'host:port', '[ipv6]:port' or 'unix:/path'; write :8081, got \"8081\"",
@@ -216,6 +223,21 @@ def test_every_field_of_limits_and_retry_is_a_key():
             '4:15: retry.try_timeout: expected 0.001 to 86400 seconds, or "none", got 1000000000.0',
         ),
         ("[retry]\nreplay_bytes = -1", "4:16: retry.replay_bytes: expected 0 to 1 GiB, got -1"),
+        (
+            "[retry]\ntry_timeout = 3\ntotal_timeout = 2",
+            "4:15: retry.try_timeout: longer than total_timeout; give a try less than all of them",
+        ),
+        (
+            "upstreams.passive = {back_off = 5, longest_back_off = 2}",
+            "3:55: upstreams.passive.longest_back_off: shorter than back_off; raise one of them",
+        ),
+        (
+            'upstreams.tls = {verify = false, ca = "ca.pem"}',
+            "3:34: upstreams.tls.ca: verify = false uses none; leave one of them out",
+        ),
+        ('protocol = "tcp"\n[retry]\nlost = true', '5:1: retry.lost: only protocol = "http" uses it'),
+        ('protocol = "tcp"\n[error_pages]\n502 = "a"', '4:2: error_pages: only protocol = "http" uses it'),
+        ('protocol = "tcp"\nreason_header = "X-R"', '4:1: reason_header: only protocol = "http" uses it'),
         (
             'hook = "gateway"',
             '3:8: hook: expected "module:Class", such as "gateway:Gateway" for the class Gateway in gateway.py, '

@@ -3,8 +3,7 @@
 import hmac
 from typing import Any
 
-from pingora import HttpPeer, LoadBalancer, ProxyHttp, Response, Session
-from pingora_c.http.message import RequestHead
+from pingora import HttpPeer, LoadBalancer, ProxyHttp, RequestHead, Response, Session
 
 
 def refused(status: int, reason: str) -> Response:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from pingora import HttpPeer, LoadBalancer, ProxyError, ProxyHttp, Session
-from pingora_c.http.message import ResponseHead
+from pingora import HttpPeer, LoadBalancer, ProxyError, ProxyHttp, ResponseHead, Session
 
 log = logging.getLogger("pingora.edge")
 

@@ -2,8 +2,7 @@
 
 import ipaddress
 
-from pingora import HttpPeer, LoadBalancer, ProxyError, ProxyHttp, Session
-from pingora_c.http.message import ResponseHead
+from pingora import HttpPeer, LoadBalancer, ProxyError, ProxyHttp, ResponseHead, Session
 
 
 class Regions(ProxyHttp):
