@@ -60,6 +60,50 @@ def test_all_faults_are_told_each_in_a_line_with_code_2(tmp_path, verb):
     ]
 
 
+def test_check_finds_what_run_could_not_do(tmp_path):
+    served = ('listeners = ["127.0.0.1:0"]', 'upstreams.endpoints = ["127.0.0.1:1"]')
+    write(tmp_path, *served, 'pid_file = "no/p.pid"', 'control = "no/c"', 'logs.access_file = "."')
+    ended = run("check", "pingora.toml", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.splitlines()) == (
+        2,
+        [
+            "pingora.toml:3:12: pid_file: there is no directory no; make it first",
+            "pingora.toml:4:11: control: there is no directory no; make it first",
+            "pingora.toml:5:20: logs.access_file: it is a directory; name a file in it",
+        ],
+    )
+    write(tmp_path, *served, "workers = 0", 'group = "root"', 'pid_file = "no/p.pid"')
+    ended = run("check", "pingora.toml", cwd=tmp_path)
+    told = "pingora.toml:4:9: group: it is for worker processes, and workers = 0; leave one of them out\n"
+    assert (ended.returncode, ended.stderr) == (2, told)
+
+
+def test_check_finds_threads_of_a_program(tmp_path):
+    (tmp_path / "edge.py").write_text(
+        "import pingora, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True, name='poller').start()\n"
+        "class Edge(pingora.ProxyHttp):\n"
+        "    upstreams = pingora.LoadBalancer(['127.0.0.1:1'])\n"
+        "server = pingora.Server()\n"
+        "server.add_proxy(Edge(), ':80')\n"
+    )
+    ended = run("check", "edge.py", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("pingora: the program has started threads while it was loaded: poller; ")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--pid-file", "cannot write the pid file no/p: there is no directory no; make it first"),
+        ("--control", "cannot make the control socket no/p: No such file or directory; make its directory first"),
+    ],
+)
+def test_a_directory_that_is_not_there_is_told_of_the_option_that_named_it(tmp_path, option, told):
+    ended = run("run", "--from", "127.0.0.1:0", "--to", "http://127.0.0.1:1", option, "no/p", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (2, f"pingora: {told}\n")
+
+
 def test_a_file_that_is_not_there_is_one_line():
     ended = run("run", "nothing.toml")
     assert (ended.returncode, ended.stderr) == (2, "nothing.toml: No such file or directory\n")

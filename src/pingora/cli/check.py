@@ -6,11 +6,12 @@ from typing import NoReturn
 import click
 
 from pingora.config.build import ConfiguredServer
-from pingora.config.processes import of_file
+from pingora.config.processes import check_processes
 from pingora.loading import load
 from pingora.program import Program
 from pingora.server import Site
 from pingora.supervisor.sockets import keys_of
+from pingora.supervisor.zygote import check_threads
 from pingora.usage import UsageError
 
 
@@ -26,7 +27,9 @@ def check(program: str) -> None:
         server.check()
         keys_of(server.addresses)
         if isinstance(server, ConfiguredServer):
-            of_file(server.config)
+            check_processes(server.config)
+        if not isinstance(server, ConfiguredServer) or server.config.workers:
+            check_threads()
     except UsageError as error:
         fail(error)
     click.echo(f"{program}: ok, {'; '.join(describe(site) for site in server.sites)}")

@@ -20,6 +20,28 @@ def make_options(given: Mapping[str, Any], config: Config, name: str) -> Options
     return Options(**{**values, "name": values.get("name") or name})
 
 
+def check_processes(config: Config) -> None:
+    """Find what `pingora run` could not do as a file says. Raises ConfigError."""
+    values, source = of_file(config), config.source
+    if not values["workers"]:
+        for option in ("user", "group"):
+            if values[option] is not None:
+                source.value_problem((option,), "it is for worker processes, and workers = 0; leave one of them out")
+        source.check()
+        return
+    for option in PATHS:
+        path = Path(values[option] or "")
+        if values[option] is None:
+            continue
+        if path.is_dir():
+            source.value_problem(tuple(key_of(option).split(".")), "it is a directory; name a file in it")
+        elif not path.parent.is_dir():
+            source.value_problem(
+                tuple(key_of(option).split(".")), f"there is no directory {path.parent}; make it first"
+            )
+    source.check()
+
+
 def of_file(config: Config) -> dict[str, Any]:
     """Give what a file says. Raises ConfigError."""
     values: dict[str, Any] = {}

@@ -220,9 +220,14 @@ def check_together(source: Source, tables: dict[str, Any]) -> None:
         first = seen.setdefault(listen_key(listener.address), index)
         if first != index:
             source.value_problem(("listeners", index), f"the same address as listeners[{first}]")
-    health = tables.get("health")
+    health, metrics = tables.get("health"), tables.get("metrics")
     if health is not None and (key := listen_key(health)) in seen:
         source.value_problem(("health",), f"the same address as listeners[{seen[key]}]")
+    if metrics is not None and not metrics.endswith(":0"):  # any port
+        if (key := listen_key(metrics)) in seen:
+            source.value_problem(("metrics",), f"the same address as listeners[{seen[key]}]")
+        elif health is not None and key == listen_key(health):
+            source.value_problem(("metrics",), "the same address as health; give it another port")
     is_tcp = tables.get("protocol") == "tcp"
     for name in ("error_pages", "reason_header"):
         if is_tcp and name in source.values:

@@ -24,6 +24,10 @@ class Operators:
     async def open(self) -> None:
         """Make both. Raises Refused if one that was asked for cannot be made."""
         pid_file = Path(self._options.pid_file) if self._options.pid_file else None
+        if pid_file and not pid_file.parent.is_dir():
+            raise Refused(
+                f"cannot write the pid file {pid_file}: there is no directory {pid_file.parent}; make it first"
+            )
         explicit = self._options.control or os.environ.get(paths.ENVIRONMENT)
         path = Path(explicit) if explicit else pid_file.with_suffix(".sock") if pid_file else None
         try:

@@ -1,6 +1,7 @@
 """Where the control sockets of running instances are: one file NAME.sock per instance in a directory of its user."""
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -54,7 +55,8 @@ def bind(path: Path) -> socket.socket:
         temporary.rename(path)
     except OSError as error:
         sock.close()
-        raise Refused(f"cannot make the control socket {path}: {error.strerror or error}") from None
+        remedy = "; make its directory first" if error.errno == errno.ENOENT else ""
+        raise Refused(f"cannot make the control socket {path}: {error.strerror or error}{remedy}") from None
     finally:
         os.umask(mask)
     return sock

@@ -104,6 +104,7 @@ def test_a_window_is_a_size():
 
 
 def test_what_goes_together_is_taken():
+    assert read_config("p.toml", f'health = "127.0.0.1:0"\nmetrics = "127.0.0.1:0"\n{SERVED}').metrics == "127.0.0.1:0"
     tcp = f'protocol = "tcp"\n{SERVED}[retry]\nattempts = 2\ntotal_timeout = 3\n'
     assert read_config("p.toml", tcp).retry == RetryPolicy(attempts=2, total_timeout=3)
     lines = "upstreams.passive.back_off = 4000\nupstreams.tls.verify = false\n"  # longest_back_off follows
@@ -161,6 +162,11 @@ def test_every_field_of_limits_and_retry_is_a_key():
             'got "localhost:8081"',
         ),
         ('health = ":08080"', "3:10: health: the same address as listeners[0]"),
+        (
+            'health = "127.0.0.1:81"\nmetrics = "127.0.0.1:081"',
+            "4:11: metrics: the same address as health; give it another port",
+        ),
+        ('metrics = ":8080"', "3:11: metrics: the same address as listeners[0]"),
         ("[logs]\naccess_file = 1", "4:15: logs.access_file: expected a text that is not empty, got 1"),
         ("pidfile = 1", '3:1: pidfile: unknown key, did you mean "pid_file"?'),
         ("grace = -1", '3:9: grace: expected 0 to 86400 seconds, or a text such as "30s", "500ms" or "1m30s", got -1'),
