@@ -4,26 +4,21 @@ import datetime
 import ipaddress
 import itertools
 import os
-import re
 import sys
-from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import click
 
 from pingora.cli.check import fail
 from pingora.tls import Certificate, files
+from pingora.tls.names import check_host_name, wildcard_of, wire_name
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509
     from cryptography.x509 import GeneralName
 
 COMMON_NAME_MOST = 64  # bytes (RFC 5280, appendix A: ub-common-name)
-DNS_NAME_MOST = 253
-LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-DNS_NAME = re.compile(rf"(\*\.)?{LABEL}(\.{LABEL})*")
-IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @click.group()
@@ -88,7 +83,7 @@ def check(file: str, key: str | None, hosts: tuple[str, ...], days: int) -> None
         click.echo(f"{file}: {problem}", err=True)
     if problems:
         sys.exit(1)
-    click.echo(f"{file}: good for {names_of(loaded, found)} until {loaded.not_after:%Y-%m-%d}")
+    click.echo(f"{file}: good for {names_of(loaded)} until {loaded.not_after:%Y-%m-%d}")
 
 
 def complaints(loaded: Certificate, found: "list[X509]", hosts: tuple[str, ...], days: int) -> list[str]:
@@ -108,34 +103,22 @@ def complaints(loaded: Certificate, found: "list[X509]", hosts: tuple[str, ...],
             one.verify_directly_issued_by(issuer)
         except Exception:
             problems.append(f"certificate {number + 1} did not issue the one before it; put each before its issuer")
-    wrong = [host for host in hosts if not is_for(host, loaded.names, addresses_of(found[0]))]
-    problems += [f"it is not for {host}, but for {names_of(loaded, found)}" for host in wrong]
+    problems += [f"it is not for {host}, but for {names_of(loaded)}" for host in hosts if not is_for(host, loaded)]
     return problems
 
 
-def is_for(host: str, names: Collection[str], addresses: Collection[IPAddress]) -> bool:
-    """Say whether a client that asks for `host` accepts these names, or addresses if it asks for one."""
+def is_for(host: str, loaded: Certificate) -> bool:
+    """Say whether a client that asks for `host`, a name or an address, accepts a certificate."""
     try:
-        return ipaddress.ip_address(host) in addresses
+        return str(ipaddress.ip_address(host)) in loaded.addresses
     except ValueError:
         name = host.lower()
-        return name in names or "*." + name.partition(".")[2] in names
+        return name in loaded.names or wildcard_of(name) in loaded.names
 
 
-def names_of(loaded: Certificate, found: "list[X509]") -> str:
+def names_of(loaded: Certificate) -> str:
     """List what a certificate is for: DNS names, then IP addresses."""
-    return ", ".join([*sorted(loaded.names), *map(str, addresses_of(found[0]))]) or "no name"
-
-
-def addresses_of(leaf: "X509") -> list[IPAddress]:
-    """Give the IP addresses of the subject alternative names."""
-    from cryptography import x509
-
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [one for one in names.get_values_for_type(x509.IPAddress) if isinstance(one, IPAddress)]
+    return ", ".join([*sorted(loaded.names), *sorted(loaded.addresses)]) or "no name"
 
 
 def describe(one: "X509") -> list[str]:
@@ -195,12 +178,12 @@ def general_name(text: str) -> "GeneralName":
     except ValueError:
         pass
     try:
-        name = text if text.isascii() else text.encode("idna").decode("ascii")
+        check_host_name(text)
     except ValueError:
-        name = ""
-    if len(name) > DNS_NAME_MOST or not DNS_NAME.fullmatch(name):
-        raise click.BadParameter(f"{text!r}: expected a DNS name such as app.test or *.app.test, or an IP address")
-    return x509.DNSName(name)
+        raise click.BadParameter(
+            f"{text!r}: expected a DNS name such as app.test or *.app.test, or an IP address"
+        ) from None
+    return x509.DNSName(wire_name(text))
 
 
 def claim(modes: dict[Path, int], force: bool) -> None:
