@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from pingora.usage import UsageError
 from pingora_c.upstream.address import Address, parse_address
@@ -31,6 +32,18 @@ def listening_address(text: str) -> Address:
         return parse_address(text, is_listen=True)
     except ValueError as error:
         raise UsageError(f"cannot listen on {text!r}: {error}{remedy_for(text)}") from None
+
+
+def addresses_of(listen: str | Iterable[str]) -> list[str]:
+    """Give one address or several as a list. Raises ValueError for none, TypeError for what is no text."""
+    texts = [listen] if isinstance(listen, str) or not isinstance(listen, Iterable) else list(listen)
+    for text in texts:
+        if not isinstance(text, str):
+            remedy = f'; write ":{text}"' if isinstance(text, int) else ""
+            raise TypeError(f'add_proxy: expected an address such as ":8080", got {text!r}{remedy}')
+    if not texts:
+        raise ValueError('add_proxy: expected at least one address, such as ":8080"')
+    return texts
 
 
 def remedy_for(text: str) -> str:

@@ -4,6 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def check_statuses(statuses: tuple[int, ...]) -> None:
+    """Raise ValueError for too many statuses, or one that no failed answer has."""
+    for status in statuses:
+        if not 400 <= status <= 599:
+            raise ValueError(f"statuses: expected at most 16 from 400 to 599, not {status!r}, got {statuses!r}")
+    if len(statuses) > 16:
+        raise ValueError(f"statuses: expected at most 16 from 400 to 599, got {len(statuses)}")
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """When a request is tried again, and how often; times in seconds, None for no limit.
@@ -29,8 +38,7 @@ class RetryPolicy:
             seconds = getattr(self, name)
             if seconds is not None and not 0.001 <= seconds <= 86400:
                 raise ValueError(f"{name}: expected 0.001 to 86400 seconds or None, got {seconds!r}")
-        if len(self.statuses) > 16 or any(not 400 <= status <= 599 for status in self.statuses):
-            raise ValueError(f"statuses: expected at most 16 from 400 to 599, got {self.statuses!r}")
+        check_statuses(self.statuses)
         if not 0 <= self.replay_bytes <= 1 << 30:
             raise ValueError(f"replay_bytes: expected 0 to 1 GiB, got {self.replay_bytes!r}")
 

@@ -14,7 +14,7 @@ from pingora.checks import check_key, check_proxy, ineffective_names
 from pingora.choices import ACCESS_FORMATS, CLIENT_CERT_FIELDS, FORWARDED_FIELDS, LOG_LEVELS
 from pingora.error_pages import ErrorPage, read_error_pages
 from pingora.limits import Limits
-from pingora.listening import open_listener
+from pingora.listening import addresses_of, open_listener
 from pingora.load_balancing import LoadBalancer
 from pingora.loop import LoopFactory, loop_for
 from pingora.proxy import ProxyHttp, own_hook
@@ -130,6 +130,8 @@ class Server:
             raise ValueError(f"log_level: expected one of {', '.join(LOG_LEVELS)}, got {log_level!r}")
         self.access_log = access_log
         self.log_level = log_level
+        if isinstance(trusted, str):
+            raise TypeError(f"trusted: expected a list of networks, got {trusted!r}; write trusted=[{trusted!r}]")
         self.trusted = tuple(ipaddress.ip_network(network) for network in trusted)
         self.forwarded = forwarded
         self.client_cert = client_cert
@@ -166,9 +168,7 @@ class Server:
             log.warning(warning)
         front = as_settings(proxy_protocol)
         plain = "tcp" if isinstance(proxy, TcpProxy) else "http"
-        places = [parse_listen(text, tls, front, plain) for text in ([listen] if isinstance(listen, str) else listen)]
-        if not places:
-            raise ValueError('add_proxy: expected at least one address, such as ":8080"')
+        places = [parse_listen(text, tls, front, plain) for text in addresses_of(listen)]
         site = Site(proxy, [place.address for place in places])
         site.tls = {place.address: place.tls for place in places if place.tls is not None}
         site.proxy_protocol = {place.address: place.proxy_protocol for place in places if place.proxy_protocol}

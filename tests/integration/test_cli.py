@@ -57,7 +57,10 @@ def test_a_file_that_is_no_socket_is_not_replaced(tmp_path, option):
             "upstream '3000': expected http://host:port, as in http://127.0.0.1:3000",
         ),
         (["run", "--bogus"], "pingora: No such option '--bogus'."),
-        (["run", "--workers", "x"], "pingora: Invalid value for '--workers': 'x' is not a valid integer range."),
+        (
+            ["run", "--workers", "x"],
+            "pingora: Invalid value for '--workers': expected auto or a whole number from 0 to 256, got 'x'",
+        ),
         (["run", "--grace", "nan"], "pingora: Invalid value for '--grace': expected seconds from 0 to 86400, got nan"),
         (
             ["run", "--name", "a/b c"],
@@ -145,12 +148,26 @@ def test_a_proxy_without_upstream_is_one_line_before_any_worker_starts(tmp_path)
     assert ended.stderr.startswith("pingora: ProxyHttp has no upstream: ")
 
 
-def test_a_proxy_without_an_address_is_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("server.add_proxy(proxy, [])", 'ValueError: add_proxy: expected at least one address, such as ":8080"'),
+        (
+            "server.add_proxy(proxy, 8080)",
+            'TypeError: add_proxy: expected an address such as ":8080", got 8080; write ":8080"',
+        ),
+        ("server.add_proxy(proxy, [None])", 'TypeError: add_proxy: expected an address such as ":8080", got None'),
+        (
+            "pingora.Server(trusted='10.0.0.0/8')",
+            "TypeError: trusted: expected a list of networks, got '10.0.0.0/8'; write trusted=['10.0.0.0/8']",
+        ),
+    ],
+)
+def test_what_a_server_cannot_take_is_one_line_that_says_what_it_takes(tmp_path, line, message):
     file = tmp_path / "nowhere.py"
-    file.write_text("import pingora\nserver = pingora.Server()\nserver.add_proxy(pingora.ProxyHttp(), [])\n")
+    file.write_text(f"import pingora\nserver, proxy = pingora.Server(), pingora.ProxyHttp()\n{line}\n")
     ended = run("check", str(file))
-    told = f'pingora: {file}:3: ValueError: add_proxy: expected at least one address, such as ":8080"\n'
-    assert (ended.returncode, ended.stderr) == (2, told)
+    assert (ended.returncode, ended.stderr) == (2, f"pingora: {file}:3: {message}\n")
 
 
 def test_help_of_run_shows_examples_and_every_option():

@@ -16,4 +16,7 @@ class Workers(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Turn "auto" into the number of processors."""
-        return auto_workers() if value == "auto" else super().convert(value, param, ctx)
+        try:
+            return auto_workers() if value == "auto" else super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"expected auto or a whole number from {self.min} to {self.max}, got {value!r}", param, ctx)

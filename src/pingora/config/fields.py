@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Meta
 
 from pingora.choices import INSTANCE_NAME, TOKEN, WANTED_INSTANCE_NAME
-from pingora.config.units import SIZE, TIME, parse_size, parse_time
+from pingora.config.units import SIZE, TIME, parse_size, parse_time, shown
 from pingora.limits import DAY, DESCRIPTORS_LEAST, DESCRIPTORS_MOST, MEMORY_LEAST
 from pingora.listening import remedy_for
 from pingora.load_balancing.endpoints import is_numeric
@@ -98,6 +98,8 @@ def parse_endpoint(value: Any) -> str:
     address = rest.removesuffix("/") if separator else text
     if separator and not has_port(address):
         address = f"{address}:{PORTS[scheme]}"
+    if "/" in address and not address.startswith("unix:"):
+        raise ValueError("expected no path behind host:port")
     check_address(
         address,
         lambda: (address.startswith("unix:") or is_numeric(parse_host_port(address)[0])) and parse_address(address),
@@ -125,6 +127,9 @@ def parse_hook(value: Any) -> str:
     expected = 'expected "module:Class", such as "gateway:Gateway" for the class Gateway in gateway.py'
     if not isinstance(value, str) or not HOOK.fullmatch(value):
         raise ValueError(expected)
+    module, _, name = value.partition(":")
+    if module.endswith(".py"):
+        raise ValueError(f'expected the module without .py: write "{module.removesuffix(".py")}:{name}"')
     return value
 
 
@@ -195,8 +200,12 @@ def parse_health_path(value: Any) -> str:
 
 def parse_statuses(value: Any) -> list[int]:
     """Read some statuses."""
-    if not isinstance(value, list) or not value or any(type(one) is not int or not 100 <= one <= 599 for one in value):
-        raise ValueError("expected an array of statuses from 100 to 599")
+    expected = "expected an array of statuses from 100 to 599"
+    if not isinstance(value, list) or not value:
+        raise ValueError(expected)
+    for one in value:
+        if type(one) is not int or not 100 <= one <= 599:
+            raise ValueError(f"{expected}, not {shown(one)}")
     return value
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from pingora.config.model import NOT_KEYS, Config, UpstreamsTable
 from pingora.config.positions import Path, Place
 from pingora.config.problems import Source, did_you_mean
+from pingora.config.syntax import shown_at
 from pingora.config.text import read_text
 from pingora.config.units import SIZE, TIME, parse_size, parse_time, shown
 from pingora.limits import RULES, Limits
@@ -52,7 +53,8 @@ def read_tables(path: str | FilePath, text: str | None = None) -> tuple[Source, 
         found = AT_LINE.search(str(error))
         end = source.positions.place(len(text.replace("\r\n", "\n")))
         place = Place(int(found[1]), int(found[2])) if found else end
-        source.add(place, (), AT_LINE.sub("", str(error)).removesuffix(" (at end of document)"))
+        message = AT_LINE.sub("", str(error)).removesuffix(" (at end of document)")
+        source.add(place, (), message + shown_at(source.text, place, message))
         source.check()
     tables = Reader(source).fields(Config, source.values, ())
     tables = {name: value for name, value in tables.items() if value is not FAILED}
@@ -155,7 +157,9 @@ class Reader:
             converted = msgspec.convert(converted, hint, strict=True)
             kind(**{name: converted})
         except msgspec.ValidationError:
-            return self._wrong(path, f"expected {expected_of(kind, name, hint)}", value)
+            odd = [one for one in value if type(one) is not int] if is_array(hint) and isinstance(value, list) else []
+            which = f", not {shown(odd[0])}" if odd else ""
+            return self._wrong(path, f"expected {expected_of(kind, name, hint)}{which}", value)
         except ValueError as error:
             return self._wrong(path, in_toml(str(error), name), value)
         return converted
@@ -182,6 +186,11 @@ def plain_types(hint: Any) -> tuple[Any, ...]:
     """Give the parts of a union, or the type itself."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if is_union else (hint,)
+
+
+def is_array(hint: Any) -> bool:
+    """Say whether a setting is an array, which is one of whole numbers."""
+    return typing.get_origin(hint) is tuple
 
 
 def with_unit(unit: str, none: Any, value: Any) -> Any:

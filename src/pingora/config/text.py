@@ -1,5 +1,6 @@
 """The text of a configuration file. Light: the supervisor reads it, so that all processes see the same bytes."""
 
+import codecs
 from pathlib import Path
 
 from pingora.usage import ConfigError
@@ -8,7 +9,7 @@ from pingora.usage import ConfigError
 def read_text(path: Path) -> str:
     """Read a file. Raises ConfigError."""
     try:
-        return path.read_bytes().decode()
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pingora.retry import check_statuses
 from pingora_c.upstream.endpoint import FailureRules
 
 DAY = 86400
@@ -31,8 +32,7 @@ class PassiveHealth:
             seconds = getattr(self, name)
             if not 0.001 <= seconds <= DAY:
                 raise ValueError(f"{name}: expected 0.001 to {DAY} seconds, got {seconds!r}")
-        if len(self.statuses) > 16 or any(not 400 <= status <= 599 for status in self.statuses):
-            raise ValueError(f"statuses: expected at most 16 from 400 to 599, got {self.statuses!r}")
+        check_statuses(self.statuses)
 
     def for_core(self) -> FailureRules | None:
         """Give the rules of the core."""
