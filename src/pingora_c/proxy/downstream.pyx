@@ -406,11 +406,13 @@ cdef class H1Server(ServerConnection):
         elif self.state == SERVER_EXCHANGE:
             if self.stream.is_tunnel:
                 self.watch_tunnel()
+            elif self.stream.body_done or self.stream.body_paused:
+                pass
             elif self.stream.awaits_continue:
                 self.stream.send_continue()      # the upstream takes long to say it, and the client may wait for that
                 self.stream.window_at_ms = self.reactor.now_ms
                 self.arm(self.application.limits.body_ms)
-            elif not self.stream.body_done and not self.stream.body_paused:
+            else:
                 self.fail(CLIENT_TIMEOUT)
         elif self.is_blocked:
             self.arm(self.application.limits.keep_alive_ms)   # it still takes answers

@@ -206,8 +206,9 @@ cdef class Exchange(Attempts):
         cdef Stream side
         if self.state >= SESSION_LOGGING:
             return
-        if is_client and failure_status(kind) and self.response_sent and self.up is None and not self.down.is_tunnel:
-            self.down.pause_body()     # nobody wants the rest of it, and the answer goes on
+        if self.response_sent and self.up is None and not self.down.is_tunnel and is_client and (
+                is_client_failure(kind) and failure_status(kind)):
+            self.down.pause_body()     # nobody wants the rest of the request, and the answer goes on
             return
         if kind == CLIENT_TRUNCATED and self.response_sent:
             self.drop_filters(True)
