@@ -35,14 +35,12 @@ def listening_address(text: str) -> Address:
 
 
 def addresses_of(listen: str | Iterable[str]) -> list[str]:
-    """Give one address or several as a list. Raises ValueError for none, TypeError for what is no text."""
+    """Give one address or several as a list. Raises TypeError for what is no text."""
     texts = [listen] if isinstance(listen, str) or not isinstance(listen, Iterable) else list(listen)
     for text in texts:
         if not isinstance(text, str):
             remedy = f'; write ":{text}"' if isinstance(text, int) else ""
             raise TypeError(f'add_proxy: expected an address such as ":8080", got {text!r}{remedy}')
-    if not texts:
-        raise ValueError('add_proxy: expected at least one address, such as ":8080"')
     return texts
 
 

@@ -219,6 +219,11 @@ class Server:
             if site.balancer is not None and own_hook(site.proxy, "upstream_peer") is None:
                 check_key(name, site.balancer)
 
+    def check_addresses(self) -> None:
+        """Find that nothing would be listened on, as `serve()` may for `serve_connection`. Raises UsageError."""
+        if not self.addresses:
+            raise UsageError('the server listens nowhere: give add_proxy an address, such as ":8080"')
+
     def bind(self) -> None:
         """Open all listening sockets that are not open yet. Raises UsageError."""
         self.check()
@@ -252,6 +257,8 @@ class Server:
         from pingora.foreground import serve_until_signal
 
         try:
+            self.check()
+            self.check_addresses()
             self.bind()
             shown = None if self.metrics is None else open_listener(self.metrics)
         except UsageError as error:

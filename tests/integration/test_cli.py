@@ -149,9 +149,27 @@ def test_a_proxy_without_upstream_is_one_line_before_any_worker_starts(tmp_path)
 
 
 @pytest.mark.parametrize(
+    "start", [["-m", "pingora", "check"], ["-m", "pingora", "run"], ["-m", "pingora", "run", "--workers", "0"], []]
+)
+def test_a_server_without_an_address_is_one_line(tmp_path, start):
+    file = tmp_path / "nowhere.py"
+    file.write_text(
+        "import pingora\n"
+        "class Edge(pingora.ProxyHttp):\n"
+        "    upstreams = pingora.LoadBalancer(['127.0.0.1:1'])\n"
+        "server = pingora.Server()\n"
+        "server.add_proxy(Edge(), [])\n"
+        "if __name__ == '__main__':\n"
+        "    server.run()\n"
+    )
+    ended = subprocess.run([sys.executable, *start, str(file)], capture_output=True, text=True, timeout=20)
+    told = 'pingora: the server listens nowhere: give add_proxy an address, such as ":8080"\n'
+    assert (ended.returncode, ended.stderr) == (2, told)
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("server.add_proxy(proxy, [])", 'ValueError: add_proxy: expected at least one address, such as ":8080"'),
         (
             "server.add_proxy(proxy, 8080)",
             'TypeError: add_proxy: expected an address such as ":8080", got 8080; write ":8080"',

@@ -25,6 +25,7 @@ def check(program: str) -> None:
     try:
         server = load(Program(program))
         server.check()
+        server.check_addresses()
         keys_of(server.addresses)
         if isinstance(server, ConfiguredServer):
             check_processes(server.config)

@@ -79,6 +79,7 @@ def supervise(server: Server, workers: int, grace: float) -> None:
 def check(server: Server) -> None:
     """Find what makes serving impossible. Raises UsageError."""
     server.check()
+    server.check_addresses()
     keys_of(server.addresses)
     check_threads()
 

@@ -255,6 +255,7 @@ def load_and_run(channel: Channel) -> None:
         with reading(given):
             server = load(program, given.text)
         server.check()
+        server.check_addresses()
         check_threads()
         ignore_supervisor_signals()  # again: the program may have its own
         Zygote(server, channel).run()
