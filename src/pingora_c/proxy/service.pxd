@@ -24,7 +24,7 @@ cdef class ProxyService(Application):
     cdef uint64_t* tally         # its cells in the reactor's counters
     cdef Pool pool               # shared by all its plans
     cdef uint64_t n_servers      # open client connections
-    cdef uint64_t n_servers_most # the most since `most_connections` was asked
+    cdef uint64_t n_servers_most   # the most since `most_connections` was asked
     cdef list listeners
     cdef bint is_closed
     cdef bytes parting           # what turn_away sends; None: it is made anew

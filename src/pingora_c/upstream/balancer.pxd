@@ -40,6 +40,7 @@ cdef class Balancer:
 # The balancer in whose set it is, None if there is none.
 cdef Balancer owner_of(Endpoint endpoint)
 
+
 # What one session tried so far, so that `Balancer.select` in a hook leaves it out. The session makes one when an
 # attempt has failed, and sets `selection_scope` to it in the context of its hooks.
 @cython.final
