@@ -1,5 +1,6 @@
 """`--daemon`: the command waits until the instance serves, and can be ended before."""
 
+import contextlib
 import signal
 import socket
 
@@ -18,6 +19,14 @@ WAITS = PROGRAM.replace("    def make_cycle", WORKER_START.replace("BODY", "awai
 RAISES = PROGRAM.replace("    def make_cycle", WORKER_START.replace("BODY", 'raise RuntimeError("no database")'))
 
 
+@contextlib.contextmanager
+def heeding(number):
+    """Let children heed a signal, also if the tests run where it is ignored, as behind nohup."""
+    before = signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
 def is_gone(control):
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(control)) != 0
@@ -26,7 +35,8 @@ def is_gone(control):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_a_signal_ends_the_command_that_waits_and_the_instance(start, tmp_path, number):
     control = tmp_path / "control.sock"
-    command = start("--daemon", "--control", str(control), source=WAITS)
+    with heeding(number):
+        command = start("--daemon", "--control", str(control), source=WAITS)
     assert command.process.stdout.readline() == "starts\n"
     command.process.send_signal(number)
     assert command.process.wait(60) == -number
