@@ -286,7 +286,7 @@ def test_hosts_may_be_written_in_unicode(ca, serve):
     [
         (("bücher.test", "xn--bcher-kva.test"), "hosts: 'bücher.test' and 'xn--bcher-kva.test' are the same"),
         (("a.test", "A.test."), "hosts: 'a.test' and 'A.test.' are the same name; leave one out"),
-        (("bü..test",), "hosts: expected a DNS name, got 'bü..test'"),
+        (("bü..test",), "hosts: expected a DNS name such as 'admin.example.com'"),
     ],
 )
 def test_hosts_that_mean_the_same_or_nothing_are_refused(serve, names, message):
