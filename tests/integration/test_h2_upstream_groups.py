@@ -18,7 +18,6 @@ from tls_origin import TlsOrigin
 from pingora import HttpPeer, LoadBalancer, PeerOptions, ProxyHttp, RetryPolicy, UpstreamTls
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
-UNVERIFIED = UpstreamTls(verify=False)
 REMEMBERED_MOST = 1024
 
 
@@ -38,6 +37,12 @@ class Tenants(ProxyHttp):
 @pytest.fixture(scope="module")
 def issued():
     return Authority().issue("localhost")
+
+
+@pytest.fixture
+def tls():
+    """For one test, since it keeps sessions of the upstreams."""
+    return UpstreamTls(verify=False)
 
 
 @pytest.fixture
@@ -84,27 +89,27 @@ def test_none_is_left_of_clients_whose_connects_were_refused(proxy_factory, dead
 def test_none_is_left_of_tenants_who_waited_in_vain(proxy_factory, h2_origin):
     before = n_groups()
     origin = h2_origin.raw(lambda peer, number: peer.read(10**6))
-    tls = {"tls": UNVERIFIED, "protocol": "h2"}
+    tls = {"tls": UpstreamTls(verify=False), "protocol": "h2"}
     ask_all(proxy_factory(Tenants(origin.address, connect_timeout=0.05, **tls)), b"504 ", 5)
     wait_until(lambda: n_groups() <= before)
 
 
 @pytest.mark.parametrize("request_head", [b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", UPGRADE])
-def test_none_is_left_of_tenants_whose_upstream_chose_http1(proxy_factory, issued, request_head):
+def test_none_is_left_of_tenants_whose_upstream_chose_http1(proxy_factory, issued, request_head, tls):
     before = n_groups()
     with TlsOrigin(context_of(issued, "http/1.1")) as origin:
-        ask_all(proxy_factory(Tenants(origin.address, tls=UNVERIFIED, protocol="h2h1")), b"200 ", 20, request_head)
+        ask_all(proxy_factory(Tenants(origin.address, tls=tls, protocol="h2h1")), b"200 ", 20, request_head)
         assert n_groups() <= before
 
 
-def test_what_an_upstream_chose_is_known_when_nobody_uses_it(proxy_factory, issued):
+def test_what_an_upstream_chose_is_known_when_nobody_uses_it(proxy_factory, issued, tls):
     with TlsOrigin(context_of(issued, "http/1.1")) as origin:
-        proxy = proxy_factory(Tenants(origin.address, tls=UNVERIFIED, protocol="h2h1", group="one"))
+        proxy = proxy_factory(Tenants(origin.address, tls=tls, protocol="h2h1", group="one"))
         ask_all(proxy, b"200 ", 3)
         assert len(origin.seen) == 1
 
 
-def test_an_upstream_that_requires_http1_is_asked_so_by_all_tenants(proxy_factory, issued):
+def test_an_upstream_that_requires_http1_is_asked_so_by_all_tenants(proxy_factory, issued, tls):
     chosen = []
 
     def script(peer, number):
@@ -117,18 +122,18 @@ def test_an_upstream_that_requires_http1_is_asked_so_by_all_tenants(proxy_factor
             peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup")
 
     origin = RawOrigin(script, context=context_of(issued, "h2", "http/1.1"))
-    tenants = Tenants(origin.address, tls=UNVERIFIED, protocol="h2h1")
+    tenants = Tenants(origin.address, tls=tls, protocol="h2h1")
     tenants.retry = RetryPolicy(attempts=2)
     ask_all(proxy_factory(tenants), b"200 ", 3)
     assert chosen == ["h2", "http/1.1", "http/1.1", "http/1.1"]
     origin.close()
 
 
-def test_what_upstreams_chose_is_remembered_of_so_many_only(proxy_factory, issued):
+def test_what_upstreams_chose_is_remembered_of_so_many_only(proxy_factory, issued, tls):
     class Names(Tenants):
         def upstream_peer(self, session, ctx):
             name = f"{next(self.numbers)}.example"
-            return HttpPeer(self.address, tls=UNVERIFIED, server_name=name, protocol="h2h1", idle_timeout=0.01)
+            return HttpPeer(self.address, tls=tls, server_name=name, protocol="h2h1", idle_timeout=0.01)
 
     def remembered():
         found = [thing for thing in gc.get_objects() if type(thing).__name__ == "H1Origins"]
