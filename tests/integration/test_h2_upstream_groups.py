@@ -9,9 +9,8 @@ import ssl
 
 import pytest
 from conversations import wait_until
-from h2_origin import RawOrigin
+from h2_origin import RequiringHttp1
 from h2_upstream import ask, n_groups
-from hyperframe.frame import RstStreamFrame
 from pki import Authority, load_chain
 from tls_origin import TlsOrigin
 
@@ -110,22 +109,11 @@ def test_what_an_upstream_chose_is_known_when_nobody_uses_it(proxy_factory, issu
 
 
 def test_an_upstream_that_requires_http1_is_asked_so_by_all_tenants(proxy_factory, issued, tls):
-    chosen = []
-
-    def script(peer, number):
-        chosen.append(peer.sock.selected_alpn_protocol())
-        if chosen[-1] == "h2":
-            peer.send(RstStreamFrame(peer.start(), error_code=13))
-            peer.rest()
-        else:
-            peer.sock.recv(65536)
-            peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup")
-
-    origin = RawOrigin(script, context=context_of(issued, "h2", "http/1.1"))
+    origin = RequiringHttp1(context_of(issued, "h2", "http/1.1"))
     tenants = Tenants(origin.address, tls=tls, protocol="h2h1")
     tenants.retry = RetryPolicy(attempts=2)
     ask_all(proxy_factory(tenants), b"200 ", 3)
-    assert chosen == ["h2", "http/1.1", "http/1.1", "http/1.1"]
+    assert origin.chosen == ["h2", "http/1.1", "http/1.1", "http/1.1"]
     origin.close()
 
 

@@ -3,9 +3,8 @@
 import ssl
 
 import pytest
-from h2_origin import H2Origin, RawOrigin
+from h2_origin import H2Origin, RequiringHttp1
 from h2_upstream import ask, many
-from hyperframe.frame import RstStreamFrame
 from pki import Authority, load_chain
 from tls_origin import TlsOrigin
 
@@ -69,20 +68,9 @@ def test_a_request_to_upgrade_offers_http1_only(proxy_factory, issued):
 
 
 def test_an_origin_that_requires_http1_is_asked_so_from_then_on(proxy_factory, issued):
-    chosen = []
-
-    def script(peer, number):
-        chosen.append(peer.sock.selected_alpn_protocol())
-        if chosen[-1] == "h2":
-            peer.send(RstStreamFrame(peer.start(), error_code=13))
-            peer.rest()
-        else:
-            peer.sock.recv(65536)
-            peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup")
-
-    origin = RawOrigin(script, context=context_of(issued, "h2", "http/1.1"))
+    origin = RequiringHttp1(context_of(issued, "h2", "http/1.1"))
     proxy = proxy_factory(To(origin.address, "h2h1"))
     assert ask(proxy).endswith(b"up")
     assert ask(proxy).endswith(b"up")
-    assert chosen == ["h2", "http/1.1", "http/1.1"]
+    assert origin.chosen == ["h2", "http/1.1", "http/1.1"]
     origin.close()

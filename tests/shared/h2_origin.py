@@ -10,7 +10,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import hpack
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -202,3 +202,22 @@ class RawOrigin(Listening):
 
     def serve(self, sock, number):
         self.script(RawPeer(sock), number)
+
+
+class RequiringHttp1(RawOrigin):
+    """Refuses a stream of HTTP/2 with HTTP_1_1_REQUIRED and answers HTTP/1.1; `chosen` has the protocol of each
+    connection.
+    """
+
+    def __init__(self, context):
+        self.chosen = []
+        super().__init__(self._answer, context)
+
+    def _answer(self, peer, number):
+        self.chosen.append(peer.sock.selected_alpn_protocol())
+        if self.chosen[-1] == "h2":
+            peer.send(RstStreamFrame(peer.start(), error_code=13))
+            peer.rest()
+        else:
+            peer.sock.recv(65536)
+            peer.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup")
