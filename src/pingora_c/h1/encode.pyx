@@ -30,14 +30,13 @@ cdef uint64_t HOP_BY_HOP = (
     | (<uint64_t>1 << <int>NAME_CONTENT_LENGTH) | (<uint64_t>1 << <int>NAME_TE) | (<uint64_t>1 << <int>NAME_UPGRADE)
     | (<uint64_t>1 << <int>NAME_HTTP2_SETTINGS)
 )
-cdef uint64_t FORWARDED = (
-    (<uint64_t>1 << <int>NAME_X_FORWARDED_FOR) | (<uint64_t>1 << <int>NAME_X_FORWARDED_HOST)
-    | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO) | (<uint64_t>1 << <int>NAME_X_FORWARDED_PORT)
-    | (<uint64_t>1 << <int>NAME_X_REAL_IP) | (<uint64_t>1 << <int>NAME_FORWARDED)
-)
 cdef uint64_t X_FORWARDED = (      # what put_x_forwarded writes
     (<uint64_t>1 << <int>NAME_X_FORWARDED_FOR) | (<uint64_t>1 << <int>NAME_X_FORWARDED_HOST)
     | (<uint64_t>1 << <int>NAME_X_FORWARDED_PROTO)
+)
+cdef uint64_t FORWARDED = (
+    X_FORWARDED | (<uint64_t>1 << <int>NAME_X_FORWARDED_PORT) | (<uint64_t>1 << <int>NAME_X_REAL_IP)
+    | (<uint64_t>1 << <int>NAME_FORWARDED)
 )
 cdef Skips ANSWER_SKIPS = Skips(HOP_BY_HOP, 0, False)
 cdef Skips NO_SKIPS = Skips(0, 0, False)

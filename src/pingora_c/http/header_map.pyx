@@ -265,6 +265,7 @@ cdef class HeaderMap:
         """Validate and add a field, or with `is_set` replace all of its name."""
         cdef Text name_text, value_text
         cdef Py_ssize_t row
+        cdef uint32_t n_rows = self.block.n
         cdef int code
         if not try_text(name, "header name", &name_text):
             raise not_latin1("header name", name)
@@ -293,7 +294,9 @@ cdef class HeaderMap:
             raise bad_value(name, value_text.data, value_text.size)
         if code != BLOCK_OK:
             raise no_room(self.block, name_text.size + value_text.size)
-        row = block_find(self.block, name_text.data, name_text.size, 0) if is_set else self.block.n - 1
+        row = self.block.n - 1
+        if is_set and self.block.n <= n_rows:      # it was there already, or rows were closed up
+            row = block_find(self.block, name_text.data, name_text.size, 0)
         block_field(self.block, <uint32_t>row).flags |= FIELD_WRITTEN
         return 0
 
