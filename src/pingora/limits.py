@@ -93,13 +93,13 @@ class Limits:
 
     handshake_timeout: float = 10.0  # of TLS: closed
     proxy_header_timeout: float = 5.0  # of the PROXY protocol: closed
-    head_timeout: float = 30.0  # from a head's first byte to its last: 408
+    head_timeout: float = 10.0  # from a head's first byte to its last: 408
     keep_alive: float = 75.0  # between requests: closed
-    body_timeout: float = 60.0  # between reads of a request body: 408
+    body_timeout: float = 30.0  # between reads of a request body: 408
     body_rate: int = 256  # bytes per second of a request body, on average over any body_timeout: 408
     body_bytes: int | None = None  # of a request body: 413
     chunk_extension_bytes: int = 16384  # of the extensions of all chunks of a request body: 400
-    write_timeout: float = 60.0  # without progress while the client takes nothing
+    write_timeout: float = 30.0  # without progress while the client takes nothing
     write_rate: int = 256  # bytes per second that a client takes at least while more waits, over any write_timeout: cut
     tunnel_timeout: float = 3600.0  # without a byte either way in a tunnel: cut
     tunnel_total_timeout: float | None = None  # of a tunnel, whatever moves: cut, a WebSocket closed with 1001

@@ -84,6 +84,21 @@ def test_a_body_without_an_override_of_its_filter_keeps_its_length(proxy_factory
     assert answer.endswith(b"\r\n\r\nhello")
 
 
+def test_leaving_a_body_alone_whose_filter_has_begun_is_an_error(proxy_factory, origin_factory):
+    errors = []
+
+    class TooLate(Forwarding):
+        def response_body_filter(self, session, chunk, end, ctx):
+            for leave in (session.pass_request_body, session.pass_response_body):
+                try:
+                    leave()
+                except RuntimeError as error:
+                    errors.append(str(error))
+
+    assert proxy_factory(TooLate(origin_factory(HELLO).address)).exchange(GET).endswith(b"0\r\n\r\n")
+    assert errors[0] == "pass_response_body: its filter has begun; call it in response_filter or before"
+
+
 @pytest.mark.parametrize("hook", variants(lambda self, session, chunk, end, ctx: None))
 def test_eight_megabytes_pass_a_filter_unchanged_to_a_slow_reader(proxy_factory, origin_factory, hook):
     body = bytes(range(256)) * 32768
@@ -164,3 +179,10 @@ def test_trailer_filters_change_what_the_client_gets(proxy_factory, origin_facto
 
     answer = proxy_factory(Sums(origin_factory(TRAILED).address)).exchange(GET)
     assert dechunk(answer) == (b"ab", b"X-Sum: 12\r\nx-more: yes\r\n\r\n")
+
+
+def test_a_last_chunk_takes_bytes():
+    assert LastChunk() == b""
+    assert LastChunk(memoryview(b"ab")) == b"ab"
+    with pytest.raises(TypeError, match="LastChunk: expected bytes, got str"):
+        LastChunk("ab")

@@ -210,6 +210,8 @@ def test_a_body_limit_below_zero_is_refused(proxy_factory, origin_factory):
         def request_filter(self, session, ctx):
             with pytest.raises(ValueError, match="body_limit: expected a number of bytes or None, got -1"):
                 session.body_limit = -1
+            with pytest.raises(TypeError, match="body_limit: expected a number of bytes or None, got '10MB'"):
+                session.body_limit = "10MB"
 
     assert proxy_factory(Sets(origin_factory(answer))).exchange(GET).startswith(b"HTTP/1.1 200 ")
 

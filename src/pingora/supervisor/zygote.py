@@ -151,6 +151,7 @@ class Zygote:
                 assert given.text is not None
                 with reading(given):
                     self._prepared = cast("ConfiguredServer", self._server).rebuilt(file, given.text)
+                self._prepared.check()
                 addresses = self._prepared.addresses
                 keys_of(addresses)
                 agent = has_agent(self._prepared)

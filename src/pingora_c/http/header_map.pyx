@@ -145,7 +145,11 @@ cdef object pairs_of(object fields):
         return without_framing(<HeaderMap>fields)
     if isinstance(fields, Mapping) or hasattr(fields, "keys"):
         return fields.items()
-    return fields
+    pairs = list(fields)
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"headers: expected pairs of a name and a value, got {pair!r}")
+    return pairs
 
 
 cdef list without_framing(HeaderMap fields):

@@ -1,7 +1,8 @@
 import asyncio
-from typing import Any, final
+from typing import Any, Self, final
 
-class LastChunk(bytes): ...
+class LastChunk(bytes):
+    def __new__(cls, data: bytes | bytearray | memoryview = b"") -> Self: ...
 
 @final
 class BodyFilter:

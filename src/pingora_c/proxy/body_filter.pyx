@@ -22,6 +22,11 @@ cdef tuple RESPONSE_STAGES = (
 class LastChunk(bytes):
     """Returned by a body filter: the body ends with these bytes, what the source still sends is discarded."""
 
+    def __new__(cls, data=b""):
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"LastChunk: expected bytes, got {type(data).__name__}")
+        return bytes.__new__(cls, data)
+
 
 cdef bint has_body_hooks(Plan plan, bint is_request) noexcept:
     return plan.has_request_body_hooks if is_request else plan.has_response_body_hooks

@@ -2,7 +2,7 @@
 from urllib.parse import quote
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp
+from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.http.field cimport NAME_CONTENT_TYPE, Field
 from pingora_c.http.header_block cimport (
@@ -28,7 +28,7 @@ cdef int UNKNOWN = 2
 
 
 cdef bint is_grpc_type(const char* value, uint32_t size) noexcept nogil:
-    if size < TYPE_SIZE or memcmp(value, b"application/grpc", TYPE_SIZE) != 0:
+    if size < TYPE_SIZE or not equals_nocase(value, b"application/grpc", TYPE_SIZE):
         return False
     return size == TYPE_SIZE or value[TYPE_SIZE] == b"+" or value[TYPE_SIZE] == b";"
 

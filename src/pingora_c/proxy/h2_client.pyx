@@ -435,7 +435,7 @@ cdef class H2Client(Connection):
                 self.flush()
                 if not self.unsent():
                     self.close()
-                return
+                    return
             self.arm()
 
     cdef void open_more(self) noexcept:
@@ -486,6 +486,9 @@ cdef class H2Client(Connection):
             self.end(CONNECT_TIMEOUT, None)
             return
         if self.n_streams == 0 and self.reactor.now_ms - self.idle_at_ms >= self.peer.idle_timeout_ms:
+            if self.state == H2_DRAINING:
+                self.close()                      # the upstream does not take what waits
+                return
             self.session.goaway(H2_NO_ERROR)      # also if it is pinged, or pings: nobody uses it
             self.drain()
             self.reactor.make_late(self)

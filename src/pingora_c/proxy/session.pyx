@@ -126,11 +126,21 @@ cdef class Session:
             reactor.leave()
 
     def pass_request_body(self):
-        """Leave this request's body alone: no body filter sees it, and its Content-Length stays."""
+        """Leave this request's body alone: no body filter sees it, and its Content-Length stays.
+
+        Raises RuntimeError once a filter has begun: call it in upstream_request_filter or before.
+        """
+        if self.exchange.request_sent and self.exchange.request_bodies is not None:
+            raise RuntimeError("pass_request_body: its filter has begun; call it in upstream_request_filter or before")
         self.exchange.passes_request = True
 
     def pass_response_body(self):
-        """Leave this answer's body alone: no body filter sees it, and its Content-Length stays."""
+        """Leave this answer's body alone: no body filter sees it, and its Content-Length stays.
+
+        Raises RuntimeError once a filter has begun: call it in response_filter or before.
+        """
+        if self.exchange.response_sent and self.exchange.response_bodies is not None:
+            raise RuntimeError("pass_response_body: its filter has begun; call it in response_filter or before")
         self.exchange.passes_response = True
 
     def _write(self, bytes chunk not None):
@@ -171,6 +181,8 @@ cdef class Session:
 
     @body_limit.setter
     def body_limit(self, limit):
+        if limit is not None and not isinstance(limit, int):
+            raise TypeError(f"body_limit: expected a number of bytes or None, got {limit!r}")
         if limit is not None and not 0 <= limit < NO_LIMIT:
             raise ValueError(f"body_limit: expected a number of bytes or None, got {limit!r}")
         self.exchange.body_limit = NO_LIMIT if limit is None else limit

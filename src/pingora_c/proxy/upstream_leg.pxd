@@ -42,6 +42,7 @@ cdef class H1ClientStream(H1Stream):
     cdef bint is_raw           # of a CONNECT: no HTTP is spoken, the tunnel begins with send_request
     cdef bint request_written  # the head was
     cdef uint64_t head_at_ms   # when the head that is not whole began, 0: none is
+    cdef size_t head_seen      # bytes of it that were looked at
     cdef uint8_t n_interim     # 1xx answers so far
     cdef int begin_tunnel(self) except -1
     cdef size_t read_head(self, const char* data, size_t size) noexcept

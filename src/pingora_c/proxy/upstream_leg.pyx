@@ -271,10 +271,12 @@ cdef class H1ClientStream(H1Stream):
         limits.head_bytes = HEAD_BYTES
         limits.target_bytes = 0
         limits.fields = FIELDS_MAX
-        end = parse_response_head(data, size, 0, &limits, &line, fields, &n)
+        end = parse_response_head(data, size, self.head_seen, &limits, &line, fields, &n)
         if end == H1_INCOMPLETE:
+            self.head_seen = size
             self.watch_head()
             return 0
+        self.head_seen = 0
         self.head_at_ms = 0
         if end < 0 or response_framing(data, fields, n, line.minor, line.status, self.to_head, False, to_upgrade,
                                        &self.framing) != HEAD_OK:

@@ -31,7 +31,10 @@ cdef int finish_dial(int fd, bytes greeting) noexcept:
 
 
 cdef int64_t to_ms(object seconds, str name) except -1:
-    cdef double value = seconds
+    cdef double value
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name}: expected a number of seconds, got {seconds!r}")
+    value = seconds
     if not 0.001 <= value <= 86400:
         raise ValueError(f"{name}: expected 0.001 to 86400 seconds, got {seconds!r}")
     return <int64_t>(value * 1000)
@@ -175,6 +178,8 @@ cdef class HttpPeer:
 
     cdef int use_tls(self, object tls, str server_name) except -1:
         cdef tuple names
+        if not hasattr(tls, "names_for"):
+            raise TypeError(f"tls: expected an UpstreamTls, got {tls!r}: tls=UpstreamTls()")
         self.server_name, names = tls.names_for(server_name)
         self.tls = tls
         self.context = <ClientContext?>tls.context

@@ -263,3 +263,9 @@ def test_a_map_refuses_fields_beyond_its_limit_and_keeps_what_it_has():
     del fields["N0"]
     fields["M"] = "there is room again"
     assert (len(fields), fields["m"]) == (n, "there is room again")
+
+
+@pytest.mark.parametrize("fields", [[1], ["ab"], [("a", "b", "c")]])
+def test_what_is_no_pair_is_named(fields):
+    with pytest.raises(TypeError, match="headers: expected pairs of a name and a value, got "):
+        HeaderMap(fields)

@@ -18,6 +18,7 @@ def call(content_type="application/grpc", **fields):
         ("application/grpc", True),
         ("application/grpc+proto", True),
         ("application/grpc;charset=utf-8", True),
+        ("Application/gRPC+proto", True),
         ("application/grpc-web", False),
         ("application/grpc-web-text+proto", False),
         ("application/grpcx", False),

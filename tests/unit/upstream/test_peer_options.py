@@ -95,3 +95,16 @@ def test_times_that_make_no_sense_are_refused(name, bad):
         PeerOptions(**{f"{name}_timeout": bad})
     with pytest.raises(ValueError, match=f"{name}_timeout: expected"):
         HttpPeer("127.0.0.1:1", **{f"{name}_timeout": bad})
+
+
+WRONG = {
+    "a time as text": ({"read_timeout": "3s"}, "read_timeout: expected a number of seconds, got '3s'"),
+    "tls as a switch": ({"tls": True}, "tls: expected an UpstreamTls, got True: tls=UpstreamTls()"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
+def test_what_no_option_can_be_is_named(options, message):
+    with pytest.raises(TypeError) as caught:
+        HttpPeer("127.0.0.1:1", **options)
+    assert str(caught.value) == message
