@@ -161,7 +161,7 @@ def main() -> int:
         work = Path(directory)
         origin = Origin.start(work, cpus, serves_gateway=False)
         stack.callback(origin.stop)
-        peer = start(PEERS["pingora"], work, origin, cpus)
+        peer = start(PEERS["pingora"], work, origin, cpus.proxy)
         stack.callback(peer.stop)
         ask(peer.port, cpus, work)
         print("| attack | KiB for a connection | CPU ms for one | p99 µs without | with | ratio | past the proxy |")

@@ -35,7 +35,7 @@ from pingora_c.stats.counters cimport (
 
 cdef enum:
     LOW_WATER = HIGH_WATER // 2
-    HEADS_PER_TURN = 64        # requests that begin before others have their turn
+    HEADS_PER_TURN = 16        # requests that begin before others have their turn
     ROUNDS = 4                 # of framing and writing in one entry
     LINGER_MS = 2000
     DRAIN_MS = 1000            # from the first GOAWAY to the last: requests that were on their way have come
