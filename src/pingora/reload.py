@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pingora.listening import listen_key
-from pingora.replaced import stop_proxy
+from pingora.replaced import start_proxy, stop_proxy
 from pingora_c.net.listener import Listener
 from pingora_c.proxy.plan import Plan
 from pingora_c.proxy.service import ProxyService
@@ -74,7 +74,7 @@ async def prepare(serving: "Serving", server: "Server") -> Change:
             for site, service in zip(server.sites, services, strict=True)
         ]
         for proxy in new_proxies(serving, server):
-            await proxy.worker_start()
+            await start_proxy(proxy)
             change.started.append(proxy)
     except BaseException:
         change.close()

@@ -1,4 +1,7 @@
-"""What a reload has replaced and what may still be at work: plans with their last sessions, services, proxy objects."""
+"""What a reload has replaced and what may still be at work: plans with their last sessions, services, proxy objects.
+
+Also how a proxy object starts and ends in a worker.
+"""
 
 import asyncio
 import functools
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pingora")
 
 SWEEP_S = 1.0  # between two looks at whether a service that was taken out has connections left
+WORKER_START_S = 10.0  # that a proxy's worker_start takes before it is told
 WORKER_STOP_S = 5.0  # that a proxy's worker_stop may take, and its close
 
 
@@ -104,6 +108,18 @@ async def end_proxy(proxy: "ProxyHttp | TcpProxy", is_started: bool, is_closed: 
         await stop_proxy(proxy)
     if is_closed:
         await close_proxy(proxy)
+
+
+async def start_proxy(proxy: "ProxyHttp | TcpProxy") -> None:
+    """Await `worker_start`, and tell of one that takes long: whoever waits for the server would not know why."""
+    told = "%s.worker_start has not returned after %g s; clients are not accepted before it has"
+    late = asyncio.get_running_loop().call_later(
+        WORKER_START_S, log.warning, told, type(proxy).__name__, WORKER_START_S
+    )
+    try:
+        await proxy.worker_start()
+    finally:
+        late.cancel()
 
 
 async def stop_proxy(proxy: "ProxyHttp | TcpProxy") -> None:

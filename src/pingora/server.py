@@ -261,7 +261,7 @@ class Server:
             self.check_addresses()
             self.bind()
             shown = None if self.metrics is None else open_listener(self.metrics)
+            serve_until_signal(self, grace, shown)
         except UsageError as error:
-            print(f"pingora: {error}", file=sys.stderr)
+            print(error.told, file=sys.stderr)
             sys.exit(2)
-        serve_until_signal(self, grace, shown)

@@ -25,7 +25,7 @@ from pingora.observe.watchdog import Watchdog
 from pingora.proxy import ProxyHttp, all_hooks, answer_filter, overridden_hooks, own_hook, tcp_hooks
 from pingora.proxy_protocol import AcceptProxyProtocol
 from pingora.reload import Change
-from pingora.replaced import Replaced, stop_proxy
+from pingora.replaced import Replaced, start_proxy, stop_proxy
 from pingora.server import Server, Site
 from pingora.tcp import TcpProxy
 from pingora.tls.chooser import Chooser
@@ -182,7 +182,7 @@ class Serving:
     async def start(self) -> None:
         """Let every proxy make what its hooks need on this loop, see ProxyHttp.worker_start; begin what runs beside."""
         for proxy in self.server.proxies:
-            await proxy.worker_start()
+            await start_proxy(proxy)
         await self.upkeep.start(self.server)
         # Outside a supervisor's worker there is no agent beside us.
         here = [one for one in self.server.services if one.where == "worker" or not snapshots.is_reader]

@@ -1,5 +1,6 @@
 """Every message that docs/errors.md explains is one that pingora gives."""
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from conversations import GET, wait_until
 
-from pingora import HttpPeer, Limits, LoadBalancer, ProxyHttp, Response
+from pingora import HttpPeer, Limits, LoadBalancer, ProxyHttp, Response, replaced
 
 ROWS = re.findall(
     r"^\| `([^`|]+)` \| \S.* \|$", (Path(__file__).parents[2] / "docs" / "errors.md").read_text(), re.MULTILINE
@@ -195,6 +196,12 @@ HOOKS = {
     "connect_failed, status 502": Nobody,
     "hook_raised, status 500": ReturnsText,
 }
+# Number of workers, by the message of a `worker_start` that raises.
+STARTS = {
+    "no worker became ready in 5 tries, correct what stops it: the last one …": "1",
+    "the server cannot start: …": "0",
+}
+SLOW_START = "Gateway.worker_start has not returned after … s"
 SANITIZER = ("LD_PRELOAD", "PYTHONMALLOC", "ASAN_OPTIONS", "UBSAN_OPTIONS")  # without them its build does not start
 PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10  # <linux/prctl.h>, <linux/capability.h>
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -226,7 +233,26 @@ def drop_right_to_privileged_ports():
 
 
 def test_the_document_explains_what_is_tested_here_and_no_more():
-    assert sorted(ROWS) == sorted([*COMMANDS, *PROGRAMS, *FILES, *HOOKS, NO_HOST])
+    assert sorted(ROWS) == sorted([*COMMANDS, *PROGRAMS, *FILES, *HOOKS, *STARTS, SLOW_START, NO_HOST])
+
+
+@pytest.mark.parametrize("message", STARTS)
+def test_a_worker_start_that_raises_is_told_in_the_last_line(tmp_path, message):
+    raises = "    async def worker_start(self):\n        raise RuntimeError('no database')\n"
+    (tmp_path / "gateway.py").write_text(CLASS + UPSTREAM + raises + SERVED)
+    ended = run(tmp_path, "run", "gateway.py", "--workers", STARTS[message])
+    assert ended.returncode == 2
+    assert says(ended.stderr.splitlines()[-1], message)
+
+
+def test_a_worker_start_that_takes_long_is_told(caplog, monkeypatch):
+    class Gateway(ProxyHttp):
+        async def worker_start(self):
+            await asyncio.sleep(0.2)
+
+    monkeypatch.setattr(replaced, "WORKER_START_S", 0.05)
+    asyncio.run(replaced.start_proxy(Gateway()))
+    assert says(caplog.text, SLOW_START)
 
 
 @pytest.mark.parametrize("message", COMMANDS)

@@ -305,3 +305,38 @@ def test_a_sigterm_during_the_start_is_not_lost(tmp_path, workers):
         f"server.add_proxy(Early(), 'unix:{tmp_path}/early.sock')\n"
     )
     assert run("run", str(file), "--workers", workers).returncode == 0
+
+
+def waiting_program(directory, body):
+    file = directory / "waits.py"
+    file.write_text(
+        "import asyncio\n"
+        "from pingora import LoadBalancer, ProxyHttp, Server\n"
+        "class Waits(ProxyHttp):\n"
+        "    upstreams = LoadBalancer(['127.0.0.1:1'])\n"
+        "    async def worker_start(self):\n"
+        f"        {body}\n"
+        "server = Server()\n"
+        f"server.add_proxy(Waits(), 'unix:{directory}/waits.sock')\n"
+    )
+    return str(file)
+
+
+def test_a_worker_start_that_raises_ends_the_only_process_with_code_2(tmp_path):
+    ended = run("run", waiting_program(tmp_path, "raise RuntimeError('no database')"), "--workers", "0")
+    assert ended.returncode == 2
+    assert "waits.py" in ended.stderr, "the traceback says where"
+    assert ended.stderr.splitlines()[-1] == "pingora: the server cannot start: RuntimeError: no database"
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_signal_ends_a_server_whose_worker_start_does_not_return(tmp_path, workers):
+    program = waiting_program(tmp_path, "print('waits', flush=True); await asyncio.sleep(1000)")
+    command = [*PINGORA, "run", program, "--workers", workers]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as proxy:
+        try:
+            assert proxy.stdout.readline() == "waits\n"
+            proxy.send_signal(signal.SIGTERM)
+            assert proxy.wait(30) == 0
+        finally:
+            proxy.kill()
