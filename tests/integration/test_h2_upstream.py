@@ -7,7 +7,9 @@ import threading
 
 import pytest
 from conversations import wait_until
+from h2_origin import Listening, RawPeer
 from h2_upstream import To, ask, many
+from hpack import Encoder
 from hyperframe.frame import (
     DataFrame,
     GoAwayFrame,
@@ -428,6 +430,53 @@ def test_a_connection_that_nobody_uses_and_the_origin_does_not_read_is_closed(pr
         assert read_all(client).startswith(b"HTTP/1.1 502 ")
     wait_until(lambda: proxy.serving.counters["pingora_upstream_h2_connections_open"] == 0)
     is_over.set()
+
+
+class SaysTheEndApart(Listening):
+    """An origin that ends an answer with an empty DATA frame, but not while the stream's window is closed.
+
+    So do those on nghttp2, this proxy among them.
+    """
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def serve(self, sock, number):
+        frames, window, stream = RawPeer(sock), 65535, 0
+        frames.preface()
+        frames.send(SettingsFrame(0))
+        opened, left = {}, 0
+        while True:
+            frame = frames.frame()
+            if isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
+                window = frame.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, window)
+                frames.send(SettingsFrame(0, flags=["ACK"]))
+            elif isinstance(frame, HeadersFrame):
+                stream, left = frame.stream_id, self.size
+                opened[stream] = window
+                fields = [(":status", "200"), ("content-length", str(left))]
+                frames.send(HeadersFrame(stream, Encoder().encode(fields), flags=["END_HEADERS"]))
+            elif isinstance(frame, WindowUpdateFrame) and frame.stream_id in opened:
+                opened[frame.stream_id] += frame.window_increment
+            while stream and left and opened[stream]:
+                part = min(left, opened[stream], 16384)
+                frames.send(DataFrame(stream, b"x" * part))
+                left -= part
+                opened[stream] -= part
+            if stream and not left and opened[stream]:
+                frames.send(DataFrame(stream, flags=["END_STREAM"]))
+                stream = 0
+
+
+@pytest.mark.parametrize("size", [4000, 65535, 65536, 65537, 100_000, 262_143, 262_144, 262_145])
+def test_an_end_that_comes_behind_the_body_finds_the_window_open(proxy_factory, size):
+    with contextlib.closing(SaysTheEndApart(size)) as origin, proxy_factory(To(origin.address)).connect() as client:
+        for _ in range(3):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert len(answer.read()) == size
 
 
 def test_waiting_for_a_connection_has_a_limit_of_its_own(proxy_factory):

@@ -15,7 +15,7 @@ from pingora import Limits
 
 SIZE = 400_000  # more than a stream's whole window
 LARGE = b"0123456789" * (SIZE // 10)
-WIDE_WINDOW = 65536  # that a stream begins with, if it can be promised
+WIDE_WINDOW = 65537  # that a stream begins with, if it can be promised
 NARROW_WINDOW = 4000  # else
 EACH = 4 * 4096  # of a stream: its request, its answer, what it began with, and its narrow window
 

@@ -48,6 +48,7 @@ cdef class H2ClientStream(H2Carried):
     cdef void frame(self, ResponseHead head, bint is_end) noexcept
     cdef void end_body(self, Trailers trailers) noexcept
     cdef void settle_window(self) noexcept
+    cdef size_t wanted_window(self) noexcept   # that lets the whole body through, and its end
     # How much wider the window becomes for an answer of `size` bytes.
     cdef size_t widening(self, size_t size) noexcept
     # The owner has taken so many bytes: as many more may come, unless all of the body had room from the first and

@@ -216,7 +216,7 @@ cdef class H2ClientStream(H2Carried):
 
     cdef void settle_window(self) noexcept:
         """The head tells what is to come: as much may come at once, and no more was promised."""
-        cdef size_t size = self.framing.length if self.framing.kind == BODY_LENGTH else 0
+        cdef size_t size = self.wanted_window() if self.framing.kind == BODY_LENGTH else 0
         cdef size_t needed = size - NARROW_WINDOW if size > NARROW_WINDOW else 0
         if self.framing.kind == BODY_CHUNKED or self.framing.kind == BODY_TUNNEL:
             return
@@ -224,6 +224,11 @@ cdef class H2ClientStream(H2Carried):
             self.allowance.promised -= self.promised - needed
             self.promised = needed
         self.client.session.widen(&self.h2, self.widening(size))
+
+    cdef size_t wanted_window(self) noexcept:
+        # One more than the body: its end may come behind it, in an empty frame, which origins on nghttp2 hold back
+        # while the window is closed.
+        return self.framing.length + 1
 
     cdef size_t widening(self, size_t size) noexcept:
         cdef size_t more = 0
@@ -265,7 +270,7 @@ cdef class H2ClientStream(H2Carried):
         self.came += size
         if self.came >= self.widen_at:
             session.widen(&self.h2, self.widening(
-                self.framing.length if self.framing.kind == BODY_LENGTH else <size_t>-1))
+                self.wanted_window() if self.framing.kind == BODY_LENGTH else <size_t>-1))
             self.widen_at = self.came + self.window
         if not self.body_paused and self.held.size == 0:
             passed = self.pass_on(data, size)
@@ -277,7 +282,7 @@ cdef class H2ClientStream(H2Carried):
             self.hold(data + passed, size - passed)
 
     cdef void give_back(self, size_t size) noexcept:
-        if self.is_padded or self.framing.kind != BODY_LENGTH or self.framing.length > self.window:
+        if self.is_padded or self.framing.kind != BODY_LENGTH or self.framing.length >= self.window:
             self.client.session.consume(&self.h2, size)
         else:
             self.kept_back += size
