@@ -40,8 +40,8 @@ debug: ## run the suite on a build with Cython's checks on, in build/debug
 asan: ## run the suite on a build with AddressSanitizer and UBSan, in build/asan
 	@tools/variant.sh asan $(ARGS)
 
-bench: ## compare the proxy with nginx, HAProxy and a relay in C (40 minutes)
-	@tools/setup.sh test bench && tools/build.sh && exec .venv/bin/python -m benches.side_by_side $(ARGS)
+bench: ## compare the proxy with nginx, HAProxy and a relay in C (50 minutes)
+	@tools/setup.sh test bench && tools/build.sh && tools/profiled.sh && PYTHONPATH=$(CURDIR)/build/profiled/src exec .venv/bin/python -m benches.side_by_side $(ARGS)
 
 bench-micro: ## measure parts of the core with pytest-benchmark
 	@tools/setup.sh test && tools/build.sh && exec .venv/bin/python -m pytest benches --benchmark-only $(ARGS)

@@ -3,8 +3,9 @@
 The modules are one table, the Cython directives one place. All modules but two are linked into one library,
 pingora_c.core, which makes Python modules of them: a library each costs a dlopen and a dozen pages of memory.
 PINGORA_BUILD chooses the kind of build:
-release (default), quick (the same without link-time optimization, for work on the core), debug (Cython's own checks,
-object counts), asan (AddressSanitizer and UBSan),
+release (default), quick (the same without link-time optimization, for work on the core), instrumented (a release that
+counts what it does; tools/train.py), profiled (a release that follows those counts: the wheels), debug (Cython's own
+checks, object counts), asan (AddressSanitizer and UBSan),
 fuzz (libFuzzer instrumentation, needs CC=clang), coverage (line tracing) or none (metadata only: tools/build.sh links
 the tree into .venv with it and compiles in place).
 """
@@ -27,8 +28,9 @@ from setuptools.modified import newer_group
 
 ROOT = Path(__file__).parent
 KIND = os.environ.get("PINGORA_BUILD", "release")
-RELEASES = ("release", "quick")
-GENERATED = Path(f"build/cython-{KIND}")
+RELEASES = ("release", "quick", "instrumented", "profiled")
+# Counts are of lines, so both builds that a profile takes compile the same files.
+GENERATED = Path(f"build/cython-{'profiled' if KIND == 'instrumented' else KIND}")
 
 # One row per module below src/pingora_c that is linked into the core; a module that only has a .pxd has no row.
 MODULES = [
@@ -192,9 +194,17 @@ HARDENED = ["-Wl,-z,relro,-z,now", "-Wl,--exclude-libs,ALL"]
 # A third less code: modules have functions of Cython's in common.
 LINKED_AS_ONE = [] if "clang" in os.environ.get("CC", "") else ["-flto=auto"]
 
+# A fifth less time in the core, see docs/architecture.md. What was not counted is compiled as in a release. The counts
+# are in files whose names have the place of this tree in them.
+PROFILE = f"{ROOT.resolve()}/build/profile"
+COUNTING = ["-fprofile-generate", "-fprofile-update=prefer-atomic", f"-fprofile-dir={PROFILE}"]
+FOLLOWING = [f"-fprofile-use={PROFILE}", "-fprofile-partial-training", "-Wno-missing-profile"]
+
 KINDS = {
     "release": ({}, [*RELEASE, *LINKED_AS_ONE], ["-O2", *HARDENED, *LINKED_AS_ONE]),
     "quick": ({}, RELEASE, HARDENED),
+    "instrumented": ({}, [*RELEASE, *LINKED_AS_ONE, *COUNTING], ["-O2", *HARDENED, *LINKED_AS_ONE, *COUNTING]),
+    "profiled": ({}, [*RELEASE, *LINKED_AS_ONE, *FOLLOWING], ["-O2", *HARDENED, *LINKED_AS_ONE, *FOLLOWING]),
     "debug": (CHECKED, ["-O0", "-g", *COUNTED], []),
     "asan": (
         {},
@@ -332,7 +342,7 @@ def translate(modules: list[Extension], directives: dict[str, object]) -> list[E
                 build_dir=str(GENERATED),
                 show_all_warnings=is_strict,
                 emit_linenums=KIND not in RELEASES,
-                force=is_stale(),
+                force=is_stale() and not (KIND == "profiled" and GENERATED.exists()),
                 nthreads=0,
             )
         finally:
@@ -350,6 +360,10 @@ def translate(modules: list[Extension], directives: dict[str, object]) -> list[E
 def main() -> None:
     if KIND not in KINDS:
         sys.exit(f"pingora: PINGORA_BUILD={KIND!r} is unknown, expected one of {', '.join(KINDS)}")
+    if KIND == "profiled" and not any(Path(PROFILE).glob("*.gcda")):
+        sys.exit(
+            "pingora: PINGORA_BUILD=profiled follows counts that are not there: run tools/train.py in this tree first"
+        )
     directives, cflags, ldflags = KINDS[KIND]
     os.chdir(ROOT)
     write_table(MODULES)

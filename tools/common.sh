@@ -45,3 +45,11 @@ quietly() {
 install_command() {
     printf 'apt-get update && apt-get install -y --no-install-recommends %s' "${*% }"
 }
+
+# Copy the sources into another tree, keeping the times, so that only what changed is built anew there.
+copy_tree() {
+    mkdir -p "$1"
+    find "$1" -mindepth 1 -maxdepth 1 ! -name build ! -name reports -exec rm -rf {} +
+    tar -cf - --exclude=./build --exclude=./dist --exclude=./.venv --exclude=./.git --exclude='*.so' \
+        --exclude='*.egg-info' --exclude=__pycache__ --exclude='./.*_cache' --exclude=./.hypothesis . | tar -xf - -C "$1"
+}

@@ -8,14 +8,6 @@ shift
 tree=$ROOT/build/$kind
 reports=$tree/reports
 
-# Copy the sources, keeping the times, so that only what changed is built anew.
-copy_tree() {
-    mkdir -p "$tree"
-    find "$tree" -mindepth 1 -maxdepth 1 ! -name build ! -name reports -exec rm -rf {} +
-    tar -cf - --exclude=./build --exclude=./.venv --exclude=./.git --exclude='*.so' --exclude='*.egg-info' \
-        --exclude=__pycache__ --exclude='./.*_cache' --exclude=./.hypothesis . | tar -xf - -C "$tree"
-}
-
 build_tree() {
     say "building the $kind variant in build/$kind"
     (cd "$tree" && PINGORA_BUILD=$kind quietly "$VENV/bin/python" setup.py build_ext --inplace) || fail "the $kind build failed"
@@ -58,7 +50,7 @@ run_tests() (
 
 tools/setup.sh test
 tools/build.sh
-copy_tree
+copy_tree "$tree"
 build_tree
 code=0
 run_tests "$@" || code=$?

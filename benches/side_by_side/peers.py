@@ -253,8 +253,11 @@ def pingora(*arguments: str, workers: int = 1) -> Callable[[Place], list[str]]:
 
 
 def pingora_env(place: Place) -> dict[str, str]:
-    """The package of this checkout goes before an installed one; the addresses are for hooks_two.py."""
-    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    """The package of this checkout goes before an installed one, and one that PYTHONPATH names before it.
+
+    The addresses are for hooks_two.py.
+    """
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "src")]))
     return {
         "PYTHONPATH": path,
         "PYTHONDONTWRITEBYTECODE": "",  # as an installed package has it, bytecode is there from the second start on
