@@ -23,7 +23,7 @@ cdef enum:
     ASSUMED_STREAMS = 100    # before the origin's SETTINGS come (RFC 9113 §6.5.2 recommends no less)
     # bytes that the streams of a connection begin with
     NARROW_WINDOW = 4000     # they fit into a small buffer
-    WIDE_WINDOW = 65537      # 64 KiB, and see wanted_window; where a client's connection has an allowance for it, or one stream only
+    WIDE_WINDOW = 65537      # 64 KiB and the end; where a client's connection has an allowance, or one stream only
 
 cdef enum H2ClientState:
     H2_CONNECTING = 0
