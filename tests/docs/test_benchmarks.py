@@ -15,6 +15,7 @@ KEPT = sorted((ROOT / "benches" / "results").glob("*.json"))
 SHOWN = {
     "2026-11-29_pingora_rs.json": (("relay", "haproxy", "pingora-rs", "pingora"), "benchmarks_cpu.svg"),
     "2026-11-29_all.json": (("relay", "haproxy", "pingora"), "benchmarks_all.svg"),
+    "2026-11-30_profiled.json": (("relay", "haproxy", "pingora"), "benchmarks_profiled.svg"),
 }
 
 
