@@ -6,7 +6,12 @@ source "$(dirname "$0")/common.sh"
 tree=$ROOT/build/profiled
 stamp=$tree/build/stamp
 
-[ -e "$stamp" ] && [ -z "$(find src setup.py tools/train.py -name '*.so' -prune -o -newer "$stamp" -type f -print -quit)" ] && exit
+changed() {
+    find src setup.py tools/train.py examples/gateway.py \( -name '*.so' -o -name __pycache__ \) -prune \
+        -o -newer "$stamp" -type f -print -quit
+}
+
+[ -e "$stamp" ] && [ -z "$(changed)" ] && exit
 copy_tree "$tree"
 cd "$tree"
 "$VENV/bin/python" tools/train.py || fail "the core could not be built by a profile"

@@ -107,21 +107,19 @@ def free_ports(n: int) -> list[int]:
 
 def serve(kind: str, port_of_origin: int, ports: list[int], directory: str) -> None:
     """Be a proxy until SIGTERM. Without `async` hooks it runs on the package's own loop, else on uvloop."""
-    import logging
+    sys.path.insert(0, str(ROOT / "examples"))
+    from gateway import Gateway
 
     from pingora import (
         Certificate,
         HttpPeer,
         LoadBalancer,
         ProxyHttp,
-        Response,
         RoundRobin,
         Server,
         TlsSettings,
         UpstreamTls,
     )
-
-    log = logging.getLogger("profile")
 
     class Forwarding(ProxyHttp):
         def __init__(self, target: str) -> None:
@@ -136,25 +134,9 @@ def serve(kind: str, port_of_origin: int, ports: list[int], directory: str) -> N
             headers = response.headers
             headers["x-kind"] = headers.get("content-type", "")
 
-    class SixHooks(Forwarding):
-        def new_ctx(self):
-            return {}
-
-        def request_filter(self, session, ctx):
-            if session.request.headers.get("x-api-key") != "secret":
-                return Response(403, {"content-type": "text/plain"}, b"no key\n")
-
-        async def upstream_peer(self, session, ctx):
-            return HttpPeer(self.upstreams.select())
-
-        def upstream_request_filter(self, session, request, ctx):
-            request.headers["x-gateway"] = "pingora"
-
-        def response_filter(self, session, response, ctx):
-            response.headers["server"] = "pingora"
-
-        def logging(self, session, error, ctx):
-            log.info("%s %s %d", session.request.method, session.request.path, session.response.status)
+    class SixHooks(Gateway):
+        def __init__(self, target: str) -> None:
+            self.upstreams = LoadBalancer([target], RoundRobin())
 
     class OverTls(ProxyHttp):
         def __init__(self, port: int) -> None:
