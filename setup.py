@@ -3,7 +3,7 @@
 The modules are one table, the Cython directives one place. All modules but two are linked into one library,
 pingora_c.core, which makes Python modules of them: a library each costs a dlopen and a dozen pages of memory.
 PINGORA_BUILD chooses the kind of build:
-release (default), quick (the same without link-time optimization, for work on the core), instrumented (a release that
+release (default), quick (the same without link-time optimization, for work on the core), instrumented (a quick one that
 counts what it does; tools/train.py), profiled (a release that follows those counts: the wheels), debug (Cython's own
 checks, object counts), asan (AddressSanitizer and UBSan),
 fuzz (libFuzzer instrumentation, needs CC=clang), coverage (line tracing) or none (metadata only: tools/build.sh links
@@ -203,7 +203,7 @@ FOLLOWING = [f"-fprofile-use={PROFILE}", "-fprofile-partial-training", "-Wno-mis
 KINDS = {
     "release": ({}, [*RELEASE, *LINKED_AS_ONE], ["-O2", *HARDENED, *LINKED_AS_ONE]),
     "quick": ({}, RELEASE, HARDENED),
-    "instrumented": ({}, [*RELEASE, *LINKED_AS_ONE, *COUNTING], ["-O2", *HARDENED, *LINKED_AS_ONE, *COUNTING]),
+    "instrumented": ({}, [*RELEASE, *COUNTING], [*HARDENED, *COUNTING]),
     "profiled": ({}, [*RELEASE, *LINKED_AS_ONE, *FOLLOWING], ["-O2", *HARDENED, *LINKED_AS_ONE, *FOLLOWING]),
     "debug": (CHECKED, ["-O0", "-g", *COUNTED], []),
     "asan": (

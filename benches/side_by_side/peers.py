@@ -224,7 +224,7 @@ def haproxy(
     return prepare
 
 
-def pingora_rs(protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[str]]:
+def pingora_rs(protocol: Protocol = Protocol.HTTP1, to_h2c: bool = False) -> Callable[[Place], list[str]]:
     """Run the minimal proxy on the framework in Rust, with the OpenSSL of the system; cargo builds it if need be."""
 
     def prepare(place: Place) -> list[str]:
@@ -233,8 +233,11 @@ def pingora_rs(protocol: Protocol = Protocol.HTTP1) -> Callable[[Place], list[st
         target = BUILT / "pingora-rs"
         command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(target)]
         subprocess.run(command, check=True, cwd=CRATE, env={**os.environ, "OPENSSL_NO_VENDOR": "1"})
+        peer = [str(target / "release" / "peer"), str(place.port)]
+        if to_h2c:
+            return [*peer, str(place.h2c_port), "h2c"]
         files = [str(path) for path in certificate(place.work)] if protocol is Protocol.TLS else []
-        return [str(target / "release" / "peer"), str(place.port), str(place.origin_port), *files]
+        return [*peer, str(place.origin_port), *files]
 
     return prepare
 
@@ -317,11 +320,13 @@ TO_H2C = pingora("--from", "127.0.0.1:{port}", "--to", "h2c://127.0.0.1:{h2c}")
 TO_H2C_PEERS = {
     "nginx": Peer("nginx", nginx("nginx-to-h2c", to_h2c=True)),
     "haproxy": Peer("haproxy", haproxy("haproxy-to-h2c", to_h2c=True)),
+    "pingora-rs": Peer("pingora-rs", pingora_rs(to_h2c=True)),
     "pingora": Peer("pingora", TO_H2C, env=pingora_env),
 }
 H2_TO_H2C_PEERS = {
     "nginx": Peer("nginx", nginx("nginx-h2-to-h2c", protocol=Protocol.H2C, to_h2c=True), protocol=Protocol.H2C),
     "haproxy": Peer("haproxy", haproxy("haproxy-h2-to-h2c", protocol=Protocol.H2C, to_h2c=True), protocol=Protocol.H2C),
+    "pingora-rs": Peer("pingora-rs", pingora_rs(Protocol.H2C, to_h2c=True), protocol=Protocol.H2C),
     "pingora": Peer("pingora", TO_H2C, env=pingora_env, protocol=Protocol.H2C),
 }
 DEFAULT_PEERS = (

@@ -15,7 +15,7 @@ from .processes import Cpus
 from .results import Results, Rounds, Sample
 
 WARM_UP_SECONDS = 1
-HOOK_PEERS = ("relay", "relay-splice", "nginx", "haproxy", "pingora")
+HOOK_PEERS = ("relay", "relay-splice", "nginx", "haproxy", "pingora-rs", "pingora")
 
 
 @dataclass(frozen=True)
