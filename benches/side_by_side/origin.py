@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .client import ask_once, wait_until_served
-from .processes import Cpus, Started, free_port
+from .processes import Cpus, Started, free_ports
 
 SMALL_BODY = "A small answer: one hundred bytes of text, of which the greater part is said only to fill the line.\n"
 # One worker serves downloads and small answers: in short turns, or these wait for those and the proxy is not to blame.
@@ -60,8 +60,7 @@ class Origin:
         for path, size in FILES.items():
             with (files / path[1:]).open("wb") as body:
                 body.truncate(size)
-        port, h2c_port = free_port(), free_port()
-        others = tuple(free_port() for _ in range(more))
+        port, h2c_port, *others = free_ports(2 + more)
         ports = [port, *others, *(GATEWAY_PORTS if serves_gateway else ())]
         listens = [f"        listen 127.0.0.1:{number} backlog=4096;" for number in ports]
         listens.append(f"        listen 127.0.0.1:{h2c_port} backlog=4096 http2;")

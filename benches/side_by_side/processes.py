@@ -1,5 +1,6 @@
 """Processes that the benchmark starts: each on its CPU, each ended by its pid, whatever happens."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -108,6 +109,11 @@ def workers(pid: int) -> list[int]:
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of 127.0.0.1, none twice, that were free just now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
