@@ -46,4 +46,4 @@ cdef class ServerContext(TlsContext):
     # private
     cdef HostContext ask(self, TlsTransport transport)
     cdef int choose(self, TlsTransport transport) except -2
-    cdef bint serves_or_raise(self, HostContext shown, bytes name) except? True
+    cdef bint serves_or_raise(self, HostContext shown, bytes name, bytes server_name) except? True

@@ -262,18 +262,19 @@ cdef class ServerContext(TlsContext):
         cdef bint is_served = False
         while newest.successor is not None:
             newest = newest.successor
-        if not newest.is_strict and not newest.has_policies:
+        if newest is self and not self.is_strict and not self.has_policies:
             return True
         try:
-            is_served = newest.serves_or_raise(<HostContext>transport.choice, host[:size])
+            is_served = newest.serves_or_raise(<HostContext>transport.choice, host[:size] if size else None,
+                                               transport.server_name)
         except:
             pass   # ignored: without memory the request is refused
         return is_served
 
-    cdef bint serves_or_raise(self, HostContext shown, bytes name) except? True:
-        if self.host_for(name).policy != shown.policy:
+    cdef bint serves_or_raise(self, HostContext shown, bytes name, bytes server_name) except? True:
+        if self.host_for(server_name if name is None else name).policy != shown.policy:
             return False
-        if not self.is_strict:
+        if not self.is_strict or name is None:
             return True
         text = name.decode("latin-1")
         if text.startswith("["):

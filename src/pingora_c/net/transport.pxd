@@ -43,7 +43,8 @@ cdef class Transport:
     cdef void reset(self) noexcept
     # After a read that did not fill its room: another one may give something although the socket was drained.
     cdef bint has_pending(self) noexcept
-    # Whether requests for `host` (Host without port, lower case) may come over this connection (RFC 9110 §7.4).
+    # Whether requests for `host` (Host without port, lower case; of size 0: the one that the connection was opened for)
+    # may come over this connection (RFC 9110 §7.4).
     cdef bint serves_host(self, const char* host, size_t size) noexcept
     # Whether ALPN chose `protocol` (RFC 7301).
     cdef bint has_chosen(self, const char* protocol, size_t size) noexcept

@@ -153,8 +153,8 @@ cdef class ServerConnection(Connection):
     cdef int objection(self, RequestHead head) noexcept:
         if pool_held() >= self.application.limits.buffered_bytes // 8 * 7:
             return REFUSED_BUFFERS      # what is left is for the requests that run
-        if head.method_id == METHOD_CONNECT:
-            return 0 if self.application.takes_connect else REFUSED_CONNECT
+        if head.method_id == METHOD_CONNECT and not self.application.takes_connect:
+            return REFUSED_CONNECT
         if head.method_id == METHOD_TRACE:
             return REFUSED_TRACE        # its answer would show what is added here (RFC 9110 §9.3.8)
         if head.method_id == METHOD_OPTIONS and max_forwards(&head.block) == BAD_MAX_FORWARDS:
@@ -166,8 +166,8 @@ cdef class ServerConnection(Connection):
     cdef bint is_served(self, RequestHead head) noexcept:
         cdef Py_ssize_t i = block_find_known(&head.block, NAME_HOST, 0)
         cdef const char* host
-        if i < 0:
-            return True      # HTTP/1.0: for the host that SNI named
+        if i < 0 or head.method_id == METHOD_CONNECT:     # it names no host here: for the one that SNI named
+            return self.transport.serves_host(NULL, 0)
         host = head.block.base + block_field(&head.block, <uint32_t>i).value_at
         return self.transport.serves_host(host, name_size(host, block_field(&head.block, <uint32_t>i).value_size))
 
