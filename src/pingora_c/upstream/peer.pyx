@@ -112,6 +112,8 @@ cdef class HttpPeer:
             self.transport = transport
         if tls is not None:
             self.use_tls(tls, server_name)
+            if self.server_name is None and self.endpoint is not None and self.endpoint.server_name is not None:
+                self.use_tls(tls, self.endpoint.server_name)
         elif self.tls is not None and (server_name is not None or group is not None):
             self.use_tls(self.tls, server_name or self.endpoint.server_name)
         self.set_http2(protocol, max_h2_streams, max_h2_connections, h2_ping_interval, h2_ping_timeout, h2_window)
@@ -186,8 +188,7 @@ cdef class HttpPeer:
         if self.address.is_unix and not names and self.context.verifies:
             raise ValueError(f"HttpPeer {self.address.text}: TLS over a Unix socket needs a server_name")
         self.host_names = tuple([name.encode("ascii") for name in names])
-        if self.server_name is not None:
-            self.sni = self.server_name.encode("ascii")
+        self.sni = None if self.server_name is None else self.server_name.encode("ascii")
         return 0
 
     cdef int set_http2(self, object protocol, object max_streams, object max_connections, object ping_interval,

@@ -86,6 +86,8 @@ def test_tls_and_its_name_come_from_the_endpoint_unless_the_request_says_otherwi
     assert (named.tls, named.server_name, named.group) == (tls, "b.test", "x")
     assert HttpPeer(endpoint, group="x").server_name == "localhost"
     assert HttpPeer(endpoint, tls=other, server_name="b.test").tls is other
+    assert HttpPeer(endpoint, tls=other).server_name == "localhost"
+    assert HttpPeer(endpoint, tls=UpstreamTls(verify=False, server_name="c.test")).server_name == "c.test"
 
 
 @pytest.mark.parametrize("name", TIMES)
