@@ -1,7 +1,9 @@
 """Health checks against origins that die and return, in one process and in an instance with workers."""
 
 import asyncio
+import socket
 import ssl
+import threading
 
 import pytest
 from configured import Connection, starting
@@ -17,6 +19,7 @@ from pingora import (
     HealthCheck,
     HttpHealthCheck,
     LoadBalancer,
+    PeerOptions,
     ProxyHttp,
     Server,
     TcpHealthCheck,
@@ -90,6 +93,8 @@ ANSWERS = {
     "behind an interim answer": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 204 No\r\n\r\n", None),
     "another status": (b"HTTP/1.1 503 Busy\r\n\r\n", "status 503"),
     "no HTTP": (b"SSH-2.0-OpenSSH\r\n", "no answer of HTTP/1.1"),
+    "HTTP/2": (b"\0\0\6\4\0\0\0\0\0\0\3\0\0\0\x80", "TcpHealthCheck"),
+    "HTTP/2 with a line feed in it": (b"\0\0\6\4\0\0\0\0\0\0\3\0\0\0\n", "TcpHealthCheck"),
     "nothing": (b"", "closed without an answer"),
     "a line without end": (b"x" * 100_000, "a line that is too long"),
     "interim answers without end": (b"HTTP/1.1 100 Continue\r\n\r\n" * 100, "too many interim answers"),
@@ -110,6 +115,16 @@ def test_what_an_answer_says(mortal, answer, problem):
         with pytest.raises((ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)) as caught:
             asyncio.run(check())
         assert problem in told(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "header"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")]
+)
+def test_an_upstream_of_the_proxy_protocol_hears_that_nobody_is_introduced(proxy_factory, mortal, version, header):
+    origin = mortal()
+    proxy_factory(checked([origin.address], HttpHealthCheck(**FAST), peer=PeerOptions(proxy_protocol=version)))
+    wait_until(lambda: origin.heads)
+    assert origin.heads[0].startswith(header)
 
 
 def test_another_port_can_be_asked(mortal):
@@ -155,6 +170,27 @@ class TestTls:
             asyncio.run(TcpHealthCheck().check(self.endpoint(origin, UpstreamTls(ca=file))))
         file.write_bytes(authority.chain)
         asyncio.run(TcpHealthCheck().check(self.endpoint(origin, UpstreamTls(ca=file))))
+
+    def test_the_proxy_protocol_goes_before_tls(self, authority):
+        context, header = authority.server_context(authority.issue("127.0.0.1")), b"PROXY UNKNOWN\r\n"
+        got = []
+
+        def answer(listener):
+            raw, _ = listener.accept()
+            got.append(raw.recv(len(header), socket.MSG_WAITALL))
+            with context.wrap_socket(raw, server_side=True) as client:
+                client.recv(4096)
+                client.sendall(OK)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=answer, args=[listener])
+            thread.start()
+            address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            tls, options = UpstreamTls(ca=authority.chain), PeerOptions(proxy_protocol="v1")
+            balancer = LoadBalancer([address], tls=tls, peer=options)
+            asyncio.run(HttpHealthCheck().check(balancer.endpoints[0]))
+            thread.join()
+        assert got == [header]
 
     def test_one_that_is_not_verified_passes(self, origin):
         asyncio.run(TcpHealthCheck().check(self.endpoint(origin, UpstreamTls(verify=False))))

@@ -8,11 +8,15 @@ from collections.abc import Iterable
 
 from pingora.tls.probing import ssl_context
 from pingora_c.upstream.endpoint import Endpoint
+from pingora_c.upstream.peer import HttpPeer
 
 DAY = 86400
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 LINE_BYTES = 8192  # of a status line and of a field
 INTERIM_MOST = 16
+# What begins a connection on which nobody is introduced, by version of the PROXY protocol.
+OWN = {"v1": b"PROXY UNKNOWN\r\n", "v2": b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"}
+ONLY_HTTP2 = 'it speaks HTTP/2 and no HTTP/1.1: check it by TcpHealthCheck, kind = "tcp"'
 VISIBLE = re.compile(r"[!-~]+")
 
 
@@ -140,22 +144,40 @@ class HttpHealthCheck(HealthCheck):
 
 
 async def connect(endpoint: Endpoint, port: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to an endpoint, with TLS as its requests do."""
+    """Connect to an endpoint, with TLS and the PROXY protocol as its requests do, the latter only on its own port."""
+    header = None if port is not None else OWN.get(HttpPeer(endpoint).proxy_protocol or "")
+    reader, writer = await open_connection(endpoint, port, is_plain=header is not None)
+    if header is not None:
+        writer.write(header)
+        if endpoint.tls is not None:
+            context, server_name = tls_of(endpoint)
+            await writer.start_tls(context, server_hostname=server_name)
+    return reader, writer
+
+
+def tls_of(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
+    """Give what its TLS takes: the context, and the name to ask for."""
+    name: str | None = endpoint.tls.names_for(endpoint.server_name)[0]
+    return ssl_context(endpoint.tls), name or ("localhost" if endpoint.address.is_unix else endpoint.address.host)
+
+
+async def open_connection(
+    endpoint: Endpoint, port: int | None, *, is_plain: bool
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection, with the endpoint's TLS unless `is_plain`."""
     context, server_name = None, None
-    if endpoint.tls is not None:
-        context, server_name = ssl_context(endpoint.tls), endpoint.tls.names_for(endpoint.server_name)[0]
+    if endpoint.tls is not None and not is_plain:
+        context, server_name = tls_of(endpoint)
     address = endpoint.address
     if address.is_unix:
         path = address.text.removeprefix("unix:")
         path = "\0" + path[1:] if path.startswith("@") else path
-        return await asyncio.open_unix_connection(
-            path, ssl=context, server_hostname=server_name or ("localhost" if context else None), limit=LINE_BYTES
-        )
+        return await asyncio.open_unix_connection(path, ssl=context, server_hostname=server_name, limit=LINE_BYTES)
     return await asyncio.open_connection(
         address.host,
         address.port if port is None else port,
         ssl=context,
-        server_hostname=(server_name or address.host) if context else None,
+        server_hostname=server_name,
         limit=LINE_BYTES,
     )
 
@@ -163,7 +185,14 @@ async def connect(endpoint: Endpoint, port: int | None) -> tuple[asyncio.StreamR
 async def read_status(reader: asyncio.StreamReader) -> int:
     """Read the status of the final answer. Raises ValueError for what is no HTTP."""
     for _ in range(INTERIM_MOST):
-        line = await reader.readuntil(b"\n")
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            if is_settings(error.partial):
+                raise ValueError(ONLY_HTTP2) from None
+            raise
+        if is_settings(line):
+            raise ValueError(ONLY_HTTP2)
         found = STATUS_LINE.match(line)
         if found is None:
             raise ValueError(f"no answer of HTTP/1.1: {line[:40]!r}")
@@ -173,6 +202,11 @@ async def read_status(reader: asyncio.StreamReader) -> int:
         while await reader.readuntil(b"\n") != b"\r\n":
             pass
     raise ValueError("too many interim answers")
+
+
+def is_settings(data: bytes) -> bool:
+    """Whether this is a SETTINGS frame, which a server of HTTP/2 begins with whatever it is asked (RFC 9113 §3.4)."""
+    return len(data) >= 9 and data[3:4] == b"\4" and data[5:9] == bytes(4)
 
 
 def told(error: BaseException) -> str:
