@@ -65,6 +65,7 @@ MODULES = [
     "h2.memory",
     "h2.priority",
     "h2.settings",
+    "h2.trailers",
     "h2.session",
     "h2.answer",
     "h2.handshake",

@@ -58,6 +58,23 @@ def test_a_call_in_which_nothing_moves_ends(proxy_factory):
     assert proxy.serving.counters['pingora_failures_total{reason="client_timeout"}'] == 1
 
 
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_only_an_upstream_of_http2_makes_it_a_call(proxy_factory, origin_factory, protocol):
+    """Whatever the client says it is: a body for HTTP/1 is held to body_timeout."""
+    address = RawOrigin(echo).address if protocol == "h2" else origin_factory(lambda *_: None).address
+
+    class Proxy(To):
+        def __init__(self):
+            self.peer = HttpPeer(address, protocol=protocol)
+
+    proxy = proxy_factory(Proxy(), Limits(body_timeout=0.2))
+    with FrameClient(proxy) as client:
+        client.send(client.head(CALL, end=False), DataFrame(1, data=MESSAGE))
+        proxy.call(asyncio.sleep(0.8))
+        counted = 'pingora_failures_total{reason="client_timeout"}'
+        assert proxy.serving.counters[counted] == (1 if protocol == "h1" else 0)
+
+
 class SlowHook(To):
     async def request_filter(self, session, ctx):
         await asyncio.sleep(30)

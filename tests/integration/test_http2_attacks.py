@@ -192,7 +192,7 @@ def test_one_read_begins_so_many_requests_and_the_others_in_the_next_turns(proxy
             if len(got) == len(ids):
                 break
     assert hooks.turns.total() == 500
-    assert max(hooks.turns.values()) <= 64
+    assert max(hooks.turns.values()) <= 16
 
 
 def test_resets_within_the_budget_are_allowed(proxy_factory):

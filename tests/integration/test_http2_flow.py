@@ -27,6 +27,15 @@ def path(size):
     return replaced(GET, path=f"/{size}")
 
 
+def test_refused_requests_use_up_a_connection_too(proxy_factory):
+    proxy = proxy_factory(proxy_to("127.0.0.1:1"), Limits(connection_requests=3))
+    with FrameClient(proxy) as client:
+        for stream_id in (1, 3, 5):
+            client.request(replaced(GET, method="TRACE"), stream_id)
+            assert client.answer(stream_id)["status"] == 405
+        assert client.is_closed()
+
+
 def test_a_large_answer_arrives_whole(proxy_factory, origin_factory):
     with FrameClient(proxy_factory(proxy_to(origin_factory(sized).address))) as client:
         client.request(path(LARGE))

@@ -1,6 +1,7 @@
 """HTTP/2 from clients by others: curl, nghttp, h2load, httpx, h2; h2spec where it is installed."""
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -125,7 +126,9 @@ def test_h2spec(start, secure):
     cross = "\N{MULTIPLICATION SIGN}"
     failed = {line.split(cross)[1].strip() for line in said.splitlines() if cross in line}
     assert failed <= ({ends_all} if NGHTTP2 >= (1, 68) else set())
-    assert f"146 tests, {146 - len(failed)} passed, 0 skipped" in said
+    n_tests, n_passed, n_skipped = map(int, re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped", said).groups())
+    assert n_tests >= 146
+    assert (n_passed, n_skipped) == (n_tests - len(failed), 0)
 
 
 def test_a_client_without_alpn_gets_http_1(ca, start):

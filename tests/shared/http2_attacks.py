@@ -42,6 +42,11 @@ def empty_data(client):
     client.send(client.head(POST, end=False), *[DataFrame(1)] * 50)
 
 
+def padded_nothing(client):
+    """DATA that is padding and nothing else."""
+    client.send(client.head(POST, end=False), *[DataFrame(1, flags=["PADDED"], pad_length=9)] * 50)
+
+
 def continuations(client):
     head = HeadersFrame(1, data=client.encoder.encode(GET))
     client.send(head, *[continuation(b"", is_last=False)] * 50)
@@ -122,8 +127,9 @@ def empty_fields(client):
 
 
 FLOODS = [
-    settings_flood, ping_flood, priority_flood, unknown_frames, empty_data, continuations, large_continuations,
-    window_updates, many_settings, *RESETS, made_resets_by_fields, hpack_bomb, crumbs, empty_fields,
+    settings_flood, ping_flood, priority_flood, unknown_frames, empty_data, padded_nothing, continuations,
+    large_continuations, window_updates, many_settings, *RESETS, made_resets_by_fields, hpack_bomb, crumbs,
+    empty_fields,
 ]  # fmt: skip
 
 

@@ -61,5 +61,7 @@ cdef uint32_t guard_read(
     FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms, size_t* used,
     uint32_t* stream_id,
 ) noexcept nogil
+# A client's padded DATA frame that does not end its stream was read whole; 0, or the code to end the connection with.
+cdef uint32_t guard_padded(FrameGuard* guard, const GuardLimits* limits, bint has_data) noexcept nogil
 # We sent a DATA frame.
 cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil

@@ -3,6 +3,7 @@ from libc.string cimport memcpy
 
 cdef enum:
     FLAG_END_STREAM = 1
+    FLAG_PADDED = 8
     ID_SIZE = 4
     TOKEN = 1000
     UPDATES_MAX = 1000000000
@@ -51,6 +52,8 @@ cdef uint32_t judge(
     FrameGuard* guard, const GuardLimits* limits, uint8_t type, uint8_t flags, uint32_t size, uint64_t now_ms,
 ) noexcept nogil:
     """0, or the code that one more frame ends the connection with."""
+    if type == FRAME_DATA and flags & FLAG_PADDED and guard.is_server and not flags & FLAG_END_STREAM:
+        return 0 if pay(guard, limits, now_ms) else ENHANCE_YOUR_CALM     # guard_padded knows what is in it
     if type == FRAME_DATA and (size or flags & FLAG_END_STREAM):
         guard.n_empty = 0
         earn(guard, limits, TOKEN)
@@ -165,6 +168,15 @@ cdef uint32_t guard_read(
             return code
         guard.skip = length
     return 0
+
+
+cdef uint32_t guard_padded(FrameGuard* guard, const GuardLimits* limits, bint has_data) noexcept nogil:
+    if has_data:
+        guard.n_empty = 0
+        earn(guard, limits, 2 * TOKEN)      # what it cost, and what it earns
+        return 0
+    guard.n_empty += 1
+    return ENHANCE_YOUR_CALM if guard.n_empty > limits.empty_data else 0
 
 
 cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil:

@@ -43,12 +43,14 @@ cdef class Probe(H2Session):
     cdef public bint holds
     cdef public size_t room      # bytes of output beyond which nothing is framed
 
-    def __init__(self, is_server, *, window=65536, head_bytes=16384, fields=128, streams=100, now_ms=1000, burst=100):
+    def __init__(self, is_server, *, window=65536, head_bytes=16384, fields=128, streams=100, now_ms=1000, burst=100,
+                 unread=524288):
         memset(&self.limits, 0, sizeof(self.limits))
         self.limits.head_bytes = head_bytes
         self.limits.fields = fields
         self.limits.window = window
         self.limits.connection_window = 1048576
+        self.limits.unread = unread
         self.limits.streams = self.limits.assumed_streams = streams
         self.limits.connects = True
         self.limits.resets = 200

@@ -9,8 +9,9 @@ A stream is an H2Stream, embedded in an object of the layer above and attached t
 was detached. Its body goes out as DATA when the windows allow; what they do not is copied, unless it is in a bytes
 object that is kept.
 
-Flow control: the window of the connection is given back at once, or one stream that waits would stop all. That of a
-stream is given back by `consume` as the layer above got rid of the bytes: so `window` bounds what it has to hold.
+Flow control: the window of a stream is given back by `consume` as the layer above got rid of the bytes: so `window`
+bounds what it has to hold. That of the connection is given back at once, or one stream that waits would stop all; but
+not while more than `unread` bytes of all streams wait, or many streams would hold a window each.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
@@ -43,6 +44,7 @@ cdef struct H2Limits:
     uint32_t fields          # <= SECTION_FIELDS_MAX
     uint32_t window          # of a stream, for what comes
     uint32_t connection_window
+    size_t unread            # server: bytes of all streams that may wait before the connection's window is shut
     uint32_t streams         # server: that the client may have open
     uint32_t assumed_streams     # client: that we may have open before the server's SETTINGS say
     bint connects            # server: extended CONNECT is taken (RFC 8441)
@@ -58,6 +60,7 @@ cdef struct H2Stream:
     ByteQueue out            # owned: body that waits for a window, or for the connection to have room
     const char* span         # borrowed during send_data: goes behind `out`
     size_t span_size
+    size_t unread            # bytes of on_data that were not consumed
     size_t wider             # client: as `widen`, when the head has left; before submit_request
     const HeaderBlock* trailers    # borrowed until the end: go behind the body; NULL: none
     bint out_ended           # the body ends behind what waits
@@ -76,6 +79,8 @@ cdef class H2Session:
     cdef EarlyPriorities early     # server: of streams that the client has not opened
     cdef uint64_t now_ms           # set by the owner before receive
     cdef size_t n_unread           # by the last receive
+    cdef size_t unread             # H2Stream.unread of all
+    cdef size_t owed               # bytes of the connection's window that were not given back
     cdef size_t held_bytes         # of the pool's memory, in bodies that wait, of all streams
     cdef bint in_call              # inside nghttp2
     cdef uint32_t guarded          # by which the guard, or another limit on what comes, ended the connection, else 0
@@ -119,6 +124,8 @@ cdef class H2Session:
     cdef void send_end(self, H2Stream* stream, const HeaderBlock* trailers) noexcept
     cdef void reset(self, H2Stream* stream, uint32_t code) noexcept        # RST_STREAM
     cdef void consume(self, H2Stream* stream, size_t size) noexcept        # bytes of on_data are dealt with
+    cdef void drop_data(self, H2Stream* stream, size_t size) noexcept      # the same, its window stays as it is
+    cdef bint is_shut(self) noexcept           # the connection's window is not given back: who sends nothing may not
 
     # The peer may send so many bytes more before some are consumed, for as long as the stream is there.
     cdef void widen(self, H2Stream* stream, size_t size) noexcept
@@ -163,6 +170,7 @@ cdef class H2Session:
     cdef void resume(self, H2Stream* stream) noexcept
     cdef int keep(self, H2Stream* stream, const char* data, size_t size) noexcept
     cdef void drop_waiting(self, H2Stream* stream) noexcept
+    cdef void open_window(self) noexcept
 
 
 # A short name of a code, "REFUSED_STREAM".

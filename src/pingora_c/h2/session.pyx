@@ -1,17 +1,16 @@
 """HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
-from pingora_c.h2.guard cimport guard_begin, guard_read, guard_sent_data
+from pingora_c.h2.guard cimport guard_begin, guard_padded, guard_read, guard_sent_data
 from pingora_c.h2.memory cimport memory_begin, memory_end, memory_rest
 from pingora_c.h2.priority cimport apply_early, priority_came
 from pingora_c.h2.settings cimport make_option, submit_settings
 from pingora_c.h2.section cimport section_add, section_begin, section_free
-from pingora_c.http.field cimport Field
-from pingora_c.http.header_block cimport block_field, is_live
+from pingora_c.h2.trailers cimport submit_trailers
 from pingora_c.lib.nghttp2 cimport (
     NGHTTP2_CANCEL, NGHTTP2_CONNECT_ERROR, NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_COPY,
     NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_BAD_CLIENT_MAGIC,
     NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_NOMEM, NGHTTP2_ERR_PAUSE,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY,
-    NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_NV_FLAG_NONE, NGHTTP2_PING,
+    NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PING,
     NGHTTP2_PRIORITY_UPDATE, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS,
     NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED,
     NGHTTP2_WINDOW_UPDATE, nghttp2_data_provider, nghttp2_data_source, nghttp2_ext_priority_update, nghttp2_frame,
@@ -31,17 +30,14 @@ from pingora_c.lib.nghttp2 cimport (
     nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
     nghttp2_session_want_write, nghttp2_submit_goaway, nghttp2_submit_headers, nghttp2_submit_ping,
     nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_shutdown_notice,
-    nghttp2_submit_trailer,
 )
 from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push, queue_push_kept
 
 cdef enum:
     SECTION_OVER_TIMES = 4         # past so many times the limit the connection ends
     RESET_GRACE_MS = 10000         # after a RST_STREAM of ours frames of streams that are gone may be on their way
-    TRAILERS_MAX = 256
 
 cdef nghttp2_session_callbacks* callbacks = NULL     # of all sessions
-cdef nghttp2_nv[TRAILERS_MAX] trailer_fields
 
 CODE_NAMES = (
     "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
@@ -112,6 +108,10 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
     cdef bint is_end = frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
     if frame.hd.type == NGHTTP2_DATA:
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
+        if frame.data.padlen and self.is_server and not is_end:
+            self.guarded = guard_padded(&self.guard, &self.limits.guard, frame.hd.length > frame.data.padlen)
+            if self.guarded:
+                return NGHTTP2_ERR_CALLBACK_FAILURE
         if frame.data.padlen and stream != NULL:
             self.on_padding(stream)
         if is_end and stream != NULL:
@@ -150,11 +150,15 @@ cdef int data_came(nghttp2_session* of, uint8_t flags, int32_t stream_id, const 
                    void* user) noexcept:
     cdef H2Session self = <H2Session>user
     cdef H2Stream* stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, stream_id)
-    nghttp2_session_consume_connection(of, size)
     if stream == NULL:
+        nghttp2_session_consume_connection(of, size)
         nghttp2_session_consume_stream(of, stream_id, size)
     elif size:
+        self.owed += size
+        self.unread += size
+        stream.unread += size
         self.on_data(stream, <const char*>data, size)
+        self.open_window()
     return 0
 
 
@@ -196,22 +200,6 @@ cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user)
                 self.widen(stream, stream.wider)
                 stream.wider = 0
     return 0
-
-
-cdef int submit_trailers(nghttp2_session* of, int32_t stream_id, const HeaderBlock* block) noexcept:
-    cdef uint32_t i
-    cdef size_t n = 0
-    cdef const Field* field
-    for i in range(block.n):
-        field = block_field(block, i)
-        if is_live(field) and n < TRAILERS_MAX:
-            trailer_fields[n].name = <uint8_t*>block.base + field.name_at
-            trailer_fields[n].namelen = field.name_size
-            trailer_fields[n].value = <uint8_t*>block.base + field.value_at
-            trailer_fields[n].valuelen = field.value_size
-            trailer_fields[n].flags = NGHTTP2_NV_FLAG_NONE
-            n += 1
-    return nghttp2_submit_trailer(of, stream_id, trailer_fields, n) if n else -1
 
 
 cdef ssize_t body_wanted(nghttp2_session* of, int32_t stream_id, uint8_t* out, size_t room, uint32_t* flags,
@@ -490,6 +478,7 @@ cdef class H2Session:
         return code
 
     cdef void drop_waiting(self, H2Stream* stream) noexcept:
+        self.drop_data(stream, stream.unread)
         self.held_bytes -= stream.out.held
         queue_free(&stream.out)
 
@@ -510,8 +499,23 @@ cdef class H2Session:
             nghttp2_submit_rst_stream(self.session, NGHTTP2_FLAG_NONE, stream.id, code)
 
     cdef void consume(self, H2Stream* stream, size_t size) noexcept:
+        self.drop_data(stream, size)
         if stream.id:
             nghttp2_session_consume_stream(self.session, stream.id, size)
+
+    cdef void drop_data(self, H2Stream* stream, size_t size) noexcept:
+        size = min(size, stream.unread)      # a stream gives back what it promised, too
+        stream.unread -= size
+        self.unread -= size
+        self.open_window()
+
+    cdef bint is_shut(self) noexcept:
+        return self.is_server and self.unread > self.limits.unread
+
+    cdef void open_window(self) noexcept:
+        if self.owed and not self.is_shut():
+            nghttp2_session_consume_connection(self.session, self.owed)
+            self.owed = 0
 
     cdef void widen(self, H2Stream* stream, size_t size) noexcept:
         cdef int32_t now

@@ -122,6 +122,7 @@ cdef class Attempts(Phases):
         self.spoken = self.up.protocol
         tally.count_connected(self.asked, self.is_reused, self.connected_us - self.connect_at_us)
         if self.down.is_shared:
+            self.down.is_call = self.up.is_shared and is_grpc(self.request_head)
             self.up.ask_room()
         elif not self.plan.has_response_hooks:
             self.up.read_largely()

@@ -483,6 +483,7 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     cdef int code
     stream.owner = owner
     stream.protocol = b"h2"
+    stream.is_shared = True
     stream.peer = peer
     stream.asks_websocket = asks_websocket
     stream.allowance = owner.allowance()

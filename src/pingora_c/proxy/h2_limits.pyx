@@ -5,12 +5,13 @@ from pingora_c.h2.section cimport SECTION_BYTES_MAX
 from pingora_c.proxy.failure cimport (
     CLIENT_READS_SLOWLY, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, OK, TUNNEL_TIMEOUT,
 )
-from pingora_c.proxy.pace cimport STALL_NONE, STALL_WHOLE, came_too_slowly, is_still, stalls
+from pingora_c.proxy.pace cimport STALL_NONE, STALL_WHOLE, came_too_slowly, is_still, pace_asked, stalls
 
 cdef enum:
     SWEEP_LEAST_MS = 10
     SWEEP_MOST_MS = 1000
     CONNECTION_WINDOW = 1048576
+    UNREAD = 393216            # with a whole window on its way 1.4 MiB of bodies wait, in less than 2 MiB of buffers
     STREAMS = 128              # where the limit says only that plain connections have none
     RESETS_PER_SECOND = 33
 
@@ -21,6 +22,7 @@ cdef void session_limits(H2Limits* made, const ServerLimits* limits) noexcept no
     made.fields = limits.fields
     made.window = limits.http2_window
     made.connection_window = max(<uint32_t>CONNECTION_WINDOW, limits.http2_window)
+    made.unread = max(<uint32_t>UNREAD, limits.http2_window)     # or one stream could shut it
     made.streams = limits.http2_streams if limits.http2_streams else STREAMS
     made.connects = True
     made.resets = limits.http2_resets
@@ -46,6 +48,9 @@ cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t now
     if stream.is_tunnel:
         return TUNNEL_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
+        return OK
+    if stream.server.session.is_shut():
+        pace_asked(&stream.pace, now_ms)       # it may have no window
         return OK
     if stream.is_call:       # whose client sends when it has something to say
         return CLIENT_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK

@@ -17,7 +17,7 @@ from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.failure cimport (
     CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_status,
 )
-from pingora_c.proxy.grpc cimport as_grpc, holds_grpc, is_grpc
+from pingora_c.proxy.grpc cimport as_grpc, holds_grpc
 from pingora_c.proxy.h2_incoming cimport read_request
 from pingora_c.proxy.h2_limits cimport overdue, session_limits, sweep_ms
 from pingora_c.proxy.h2_stream cimport ROOM, H2Carrier, H2ServerStream
@@ -259,6 +259,10 @@ cdef class H2Server(H2Carrier):
         if self.n_sessions >= self.session.limits.streams:
             self.drop(stream, H2_REFUSED_STREAM)      # it has reset streams whose sessions have not ended yet
             return
+        self.n_requests += 1
+        if self.n_requests == self.application.limits.requests:
+            self.reactor.counted[<int>CLOSED_REQUESTS] += 1
+            self.drain()
         if refusal == 0:
             refusal = read_request(&self.session.section, is_end, is_https, self.application.takes_connect,
                                    self.application.limits.target_bytes, head, &stream.framing)
@@ -276,13 +280,8 @@ cdef class H2Server(H2Carrier):
         stream.to_head = head.method_id == METHOD_HEAD
         stream.body_done = stream.framing.kind == BODY_NONE
         stream.awaits_continue = stream.framing.expects
-        stream.is_call = is_grpc(head)
         pace_begin(&stream.pace, self.reactor.now_ms)
         self.n_sessions += 1
-        self.n_requests += 1
-        if self.n_requests == self.application.limits.requests:
-            self.reactor.counted[<int>CLOSED_REQUESTS] += 1
-            self.drain()
         if not self.is_sweeping:
             self.sweep()
         if self.application.begin(self, stream, head) < 0:
@@ -348,7 +347,8 @@ cdef class H2Server(H2Carrier):
 
     cdef void take_data(self, H2ServerStream stream, const char* data, size_t size) noexcept:
         if stream.owner is None:
-            return                # no window is given back: RST_STREAM follows the answer
+            self.session.drop_data(&stream.h2, size)      # RST_STREAM follows the answer
+            return
         if stream.body_paused or stream.waiting.size or stream.body_done:
             if queue_push(&stream.waiting, data, size) < 0:
                 stream.owner.on_failure(True, CLIENT_GONE)

@@ -47,7 +47,6 @@ cdef class H2ServerStream(Stream):
     cdef bint end_waits            # behind `waiting`
     cdef bint is_gone              # closed, reset or forgotten: nothing is sent any more
     cdef bint is_connect           # an extended CONNECT
-    cdef bint is_call              # of gRPC
     cdef bint head_sent
     cdef bint is_ended_here        # send_end was called
     cdef bint was_full             # the owner waits for room

@@ -70,6 +70,7 @@ cdef class Stream:
     cdef bint awaits_continue   # of a client: it may wait for 100 Continue, of which nobody told it
     cdef bint was_told       # that it may go on, by us: the upstream's 100 Continue would be a second one
     cdef bint is_shared      # other streams use the same connection: one takes no more than its part
+    cdef bint is_call        # of a client, over HTTP/2 on both sides: of gRPC
     cdef bint is_tunnel      # raw bytes both ways, each side ends on its own
     cdef str trouble         # why it failed, for logs; None: nothing is known
     cdef int send_body(self, const char* data, size_t size) noexcept  # 0, -1 without memory

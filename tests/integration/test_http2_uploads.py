@@ -1,0 +1,135 @@
+"""Uploads over one connection of HTTP/2 that wait: how much may wait, and what becomes of the others."""
+
+import asyncio
+
+from conversations import wait_until
+from http2_frames import POST, FrameClient, replaced
+from hyperframe.frame import DataFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
+from unread_answers import held
+
+from pingora import Limits, ProxyHttp, Response
+
+STREAM_WINDOW = 65536
+HOLDS_MOST = (384 << 10) + (1 << 20)
+N_HELD = 40
+LATE = 2 * N_HELD + 1  # the stream that comes when the window is shut
+
+
+class Gate(ProxyHttp):
+    """Takes the bodies of /held once it is opened, others at once; answers with their length."""
+
+    def __init__(self):
+        self.opened = asyncio.Event()
+
+    async def request_filter(self, session, ctx):
+        if session.request.path == "/held":
+            await self.opened.wait()
+        body = await session.read_body(1 << 20)
+        return Response(200, {}, b"%d" % len(body))
+
+    def upstream_peer(self, session, ctx):
+        raise AssertionError
+
+    async def open(self):
+        self.opened.set()
+
+
+class Uploader(FrameClient):
+    """Sends bodies as far as the windows allow."""
+
+    def __init__(self, proxy):
+        super().__init__(proxy)
+        self.windows = {0: 65535}
+        self.answers = {}
+        self.settle()
+
+    def settle(self):
+        """Take what came: windows and answers."""
+        self.send(PingFrame(opaque_data=b"all seen"))
+        for frame in self.frames():
+            if isinstance(frame, PingFrame) and "ACK" in frame.flags:
+                return
+            if isinstance(frame, WindowUpdateFrame):
+                self.windows[frame.stream_id] = self.windows.get(frame.stream_id, 0) + frame.window_increment
+            elif isinstance(frame, DataFrame):
+                self.answers[frame.stream_id] = self.answers.get(frame.stream_id, b"") + frame.data
+        raise AssertionError("the connection ended")
+
+    def begin(self, stream_id, path):
+        self.windows[stream_id] = STREAM_WINDOW
+        self.send(self.head(replaced(POST, path=path), stream_id, end=False))
+
+    def push(self, stream_id, size, is_last):
+        """Send part of a body, as much as may be; how much that was."""
+        size = min(size, self.windows[0], self.windows[stream_id])
+        for place in (0, stream_id):
+            self.windows[place] -= size
+        for at in range(0, size, 16384):
+            part = min(16384, size - at)
+            ends = is_last and at + part == size
+            self.send(DataFrame(stream_id, data=b"x" * part, flags=["END_STREAM"] * ends))
+        return size
+
+
+def test_uploads_that_wait_hold_no_more_than_the_connections_window_allows(proxy_factory):
+    gate = Gate()
+    proxy = proxy_factory(gate, Limits(body_timeout=0.4))
+    before = held()
+    with Uploader(proxy) as client:
+        sent = {}
+        for stream_id in range(1, LATE, 2):
+            client.begin(stream_id, "/held")
+            sent[stream_id] = client.push(stream_id, STREAM_WINDOW, is_last=False)
+            client.settle()
+        assert 384 << 10 < sum(sent.values()) <= HOLDS_MOST
+        assert client.windows[0] == 0
+        assert held() - before < 2 << 20
+
+        client.begin(LATE, "/free")  # it may send nothing, and is not too slow for that
+        proxy.call(asyncio.sleep(1))
+        client.settle()
+        assert client.windows[0] == 0
+        assert LATE not in client.answers
+
+        proxy.call(gate.open())
+        assert wait_until(lambda: client.settle() or client.windows[0] > 0)
+        assert client.push(LATE, 1000, is_last=True) == 1000
+        for stream_id in sent:
+            client.settle()
+            assert client.push(stream_id, 10, is_last=True) == 10
+        assert wait_until(lambda: client.settle() or len(client.answers) == N_HELD + 1)
+    assert client.answers == {LATE: b"1000"} | {stream_id: b"%d" % (size + 10) for stream_id, size in sent.items()}
+    assert wait_until(lambda: held() == before)
+
+
+def test_what_streams_that_end_have_left_waiting_opens_the_window_again(proxy_factory):
+    gate = Gate()
+    proxy = proxy_factory(gate)
+    with Uploader(proxy) as client:
+        for stream_id in range(1, LATE, 2):
+            client.begin(stream_id, "/held")
+            client.push(stream_id, STREAM_WINDOW, is_last=False)
+            client.settle()
+        assert client.windows[0] == 0
+        client.send(*[RstStreamFrame(stream_id, error_code=8) for stream_id in range(1, LATE, 2)])
+        client.begin(LATE, "/free")
+        assert wait_until(lambda: client.settle() or client.windows[0] >= STREAM_WINDOW)
+        assert client.push(LATE, STREAM_WINDOW, is_last=True) == STREAM_WINDOW
+        assert wait_until(lambda: client.settle() or client.answers.get(LATE))
+        assert client.answers[LATE] == b"%d" % STREAM_WINDOW
+
+
+def test_one_upload_that_waits_stops_no_other(proxy_factory):
+    gate = Gate()
+    proxy = proxy_factory(gate, Limits(http2_window=1 << 20))
+    with Uploader(proxy) as client:
+        client.settle()
+        client.begin(1, "/held")
+        client.windows[1] = 1 << 20
+        while client.push(1, 1 << 18, is_last=False):
+            client.settle()
+        client.begin(3, "/free")
+        assert client.push(3, 1000, is_last=True) == 1000
+        assert wait_until(lambda: client.settle() or client.answers.get(3))
+        assert client.answers[3] == b"1000"
+        proxy.call(gate.open())
