@@ -1,7 +1,9 @@
 """Finds mistakes in the classes of proxies and modules before anything is served: what cannot be, or has no effect."""
 
 import inspect
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pingora.limits import RULES
 from pingora.load_balancing import FnvHash, Ketama, LoadBalancer
@@ -13,6 +15,14 @@ from pingora.usage import UsageError
 from pingora_c.proxy.plan import PHASES
 from pingora_c.proxy.tcp_session import TCP_PHASES
 from pingora_c.upstream.balancer import KEY_KINDS
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    # Annotations are not evaluated: they may have names that only type checkers know.
+    UNEVALUATED: dict[str, Any] = {"annotation_format": annotationlib.Format.STRING}
+else:
+    UNEVALUATED: dict[str, Any] = {}
 
 
 def hooks_of(base: type) -> list[str]:
@@ -34,14 +44,16 @@ OF_THE_OBJECT = {"close", "worker_start", "worker_stop"}  # which are found ther
 
 def ineffective_names(proxy: ProxyHttp | TcpProxy) -> Iterator[str]:
     """Say what of `proxy` and its modules has no effect, but is named almost like a hook or stands elsewhere."""
-    for part, base in ((proxy, base_of(proxy)), *((module, HttpModule) for module in modules_of(proxy))):
+    for part, base in parts_of(proxy):
         yield from near_misses(type(part), base)
         yield from misplaced_hooks(part, base)
 
 
-def base_of(proxy: ProxyHttp | TcpProxy) -> type:
-    """Give the class that declares the hooks of a proxy."""
-    return TcpProxy if isinstance(proxy, TcpProxy) else ProxyHttp
+def parts_of(proxy: ProxyHttp | TcpProxy) -> Iterator[tuple[ProxyHttp | TcpProxy | HttpModule, type]]:
+    """Give a proxy and its modules, each with the class that declares its hooks."""
+    yield proxy, TcpProxy if isinstance(proxy, TcpProxy) else ProxyHttp
+    for module in modules_of(proxy):
+        yield module, HttpModule
 
 
 def near_misses(kind: type, base: type) -> Iterator[str]:
@@ -80,6 +92,8 @@ def check_proxy(proxy: ProxyHttp | TcpProxy) -> None:
     """Find what a proxy's attributes have that cannot be served. Raises UsageError."""
     name = type(proxy).__name__
     check_modules(proxy)
+    for part, base in parts_of(proxy):
+        check_signatures(part, base)
     check_hook_timeouts(proxy)
     if not isinstance(proxy.retry, RetryPolicy):
         raise UsageError(f"{name}.retry: expected a RetryPolicy, got {proxy.retry!r}: RetryPolicy(attempts=2)")
@@ -128,6 +142,37 @@ def check_module(module: HttpModule) -> None:
                 f"{name}.{hook} would never run, put it into the proxy's class or give it another name: the hooks of "
                 f"a module are {', '.join(MODULE_HOOKS)}"
             )
+
+
+def check_signatures(part: ProxyHttp | TcpProxy | HttpModule, base: type) -> None:
+    """Refuse a hook that cannot be called with what it is given, before a request meets it. Raises UsageError."""
+    kind = type(part)
+    for name in hooks_of(base):
+        is_of_the_object = name in OF_THE_OBJECT and name in vars(part)
+        if getattr(kind, name) is getattr(base, name) and not is_of_the_object:
+            continue
+        hook = getattr(part, name)
+        function = getattr(hook, "__func__", hook)
+        given = signature_of(function)
+        names = [*inspect.signature(getattr(base, name)).parameters]
+        expected = names[1:] if function is hook else names  # a static method, or an object that is called, has no self
+        try:
+            if given is not None:
+                given.bind(*expected)
+        except TypeError:
+            raise UsageError(f"{kind.__name__}.{name}: takes {given}, expected ({', '.join(expected)})") from None
+
+
+def signature_of(function: Any) -> inspect.Signature | None:
+    """Give what a function takes, as names alone; None if that cannot be known."""
+    if hasattr(function, "__signature__"):
+        return None  # which is told of another function, as a rule
+    try:
+        # Of a decorator's wrapper what it takes itself: it may call the function below with more or less.
+        found = inspect.signature(function, follow_wrapped=False, **UNEVALUATED)
+    except (TypeError, ValueError):
+        return None
+    return inspect.Signature([one.replace(annotation=one.empty) for one in found.parameters.values()])
 
 
 def check_hook_timeouts(proxy: ProxyHttp | TcpProxy) -> None:

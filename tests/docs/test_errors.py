@@ -43,7 +43,7 @@ COMMANDS = {
     "cannot listen on '8080': address '8080': expected 'host:port'…; write :8080": ["run", "--from", "8080", *PLAIN],
     "not 'localhost'; write 127.0.0.1": ["run", "--from", "localhost:8080", *PLAIN],
     "port 80800 is outside …": ["run", "--from", ":80800", *PLAIN],
-    "cannot resolve '…'": ["run", "--from", ":0", "--to", "http://app.invalid:80"],
+    "cannot resolve '…': …; correct the name": ["run", "--from", ":0", "--to", "http://app.invalid:80"],
     "certificate …: No such file or directory; give the path of a PEM file": [
         *("run", "--from", "tls://:0?cert=chain.pem&key=key.pem", *PLAIN)
     ],
@@ -94,6 +94,10 @@ PROGRAMS = {
         "        def early_request_filter(self, session, ctx): ...\n"
         "    modules = [Guard()]\n" + SERVED
     ),
+    "Gateway.request_filter: takes (self, session), expected (self, session, ctx)": CLASS
+    + UPSTREAM
+    + "    def request_filter(self, session): ...\n"
+    + SERVED,
     "server.run() belongs under": HEAD + "Server().run()\n",
 }
 FILES = {
@@ -147,6 +151,14 @@ class WritesLength(Proxy):
         response.headers["content-length"] = "3"
 
 
+class ForgetsOwnAwait(Proxy):
+    async def note(self):
+        pass
+
+    async def request_filter(self, session, ctx):
+        self.note()
+
+
 class Misspelt(Proxy):
     def requst_filter(self, session, ctx):
         pass
@@ -159,11 +171,6 @@ class Misplaced(Proxy):
     def __init__(self, origin):
         super().__init__(origin)
         self.request_filter = lambda session, ctx: Response(403)
-
-
-class LacksArgument(Proxy):
-    def request_filter(self, session):
-        pass
 
 
 class Gateway(Proxy):
@@ -191,11 +198,16 @@ HOOKS = {
     "header 'content-length' cannot be written": WritesLength,
     "Misspelt.requst_filter is no hook, did you mean request_filter?": Misspelt,
     "Misplaced.request_filter was set on the object and is not called, write it as a method of the class": Misplaced,
-    "takes 2 positional arguments but 3 were given": LacksArgument,
     "hook Gateway.request_filter has blocked the event loop for … s (await, or use asyncio.to_thread), at …": Gateway,
     "connect_failed, status 502": Nobody,
     "hook_raised, status 500": ReturnsText,
 }
+# The end of the line that says which hook raised.
+REMEDIES = {
+    "; give it a text, such as str(number)": WritesNumber,
+    "; leave it to the proxy: take this line out of the hook": WritesLength,
+}
+NEVER_AWAITED = "RuntimeWarning: coroutine '…' was never awaited"
 # Number of workers, by the message of a `worker_start` that raises.
 STARTS = {
     "no worker became ready in 5 tries, correct what stops it: the last one …": "1",
@@ -233,7 +245,7 @@ def drop_right_to_privileged_ports():
 
 
 def test_the_document_explains_what_is_tested_here_and_no_more():
-    assert sorted(ROWS) == sorted([*COMMANDS, *PROGRAMS, *FILES, *HOOKS, *STARTS, SLOW_START, NO_HOST])
+    assert sorted(ROWS) == sorted([*COMMANDS, *PROGRAMS, *FILES, *HOOKS, *STARTS, SLOW_START, NO_HOST, NEVER_AWAITED])
 
 
 @pytest.mark.parametrize("message", STARTS)
@@ -270,12 +282,16 @@ def test_a_command_that_cannot_be_done_says_why_in_a_line(tmp_path, message):
 
 
 @pytest.mark.parametrize("message", [*PROGRAMS, *FILES])
-def test_a_file_that_cannot_be_served_says_why(tmp_path, message):
+def test_a_file_that_cannot_be_served_says_each_fault_in_a_line(tmp_path, message):
     name = "gateway.py" if message in PROGRAMS else "pingora.toml"
     (tmp_path / name).write_text({**PROGRAMS, **FILES}[message])
     ended = run(tmp_path, "check", name)
     assert ended.returncode == 2
     assert says(ended.stderr, message), ended.stderr
+    lines = ended.stderr.splitlines()
+    if message in PROGRAMS:
+        assert len(lines) == 1, ended.stderr
+    assert [line for line in lines if message in FILES and not re.match(r"pingora\.toml:\d+:\d+: \S", line)] == []
 
 
 @pytest.mark.parametrize("message", HOOKS)
@@ -288,13 +304,25 @@ def test_a_mistake_in_a_hook_is_told_in_the_error_log(proxy_factory, origin_fact
     assert caplog.text.count(" is no hook") == isinstance(proxy, Misspelt)
 
 
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_a_header_that_cannot_be_written_is_told_with_what_to_do(proxy_factory, origin_factory, caplog, remedy):
+    proxy_factory(REMEDIES[remedy](origin_factory(OK).address)).exchange(GET)
+    wait_until(lambda: "hook_raised" in caplog.text)
+    assert re.search(rf"hook response_filter raised for .*{re.escape(remedy)}\n", caplog.text)
+
+
+def test_a_coroutine_that_a_hook_does_not_await_is_told_by_python(recwarn, proxy_factory, origin_factory):
+    assert b" 200 " in proxy_factory(ForgetsOwnAwait(origin_factory(OK).address)).exchange(GET)
+    [warning] = [warning for warning in recwarn if warning.category is RuntimeWarning]
+    assert says(f"RuntimeWarning: {warning.message}", NEVER_AWAITED)
+
+
 def test_a_result_that_will_not_do_is_told_in_one_line_and_a_traceback_begins_in_the_hook(proxy_factory, caplog):
     proxy_factory(ReturnsText("127.0.0.1:1")).exchange(GET)
     wait_until(lambda: "hook_raised" in caplog.text)
     assert "Traceback" not in caplog.text
-    proxy_factory(LacksArgument("127.0.0.1:1")).exchange(GET)
     proxy_factory(ForgetsAwait("127.0.0.1:1")).exchange(GET)
-    wait_until(lambda: caplog.text.count("hook_raised") == 3)
+    wait_until(lambda: caplog.text.count("hook_raised") == 2)
     [record] = [record for record in caplog.records if record.exc_info]
     assert record.exc_info[2].tb_frame.f_code.co_name == "request_filter"
 

@@ -1,7 +1,10 @@
 """checks: hooks that would never run are found before anything is served."""
 
 import functools
+import inspect
 import logging
+import re
+import sys
 import unittest.mock
 
 import pytest
@@ -195,6 +198,112 @@ def test_what_is_awaited_may_be_wrapped_or_set_on_the_object():
 
     proxy = type("Edge", (Plain,), {"worker_start": wrapped})()
     proxy.worker_stop = unittest.mock.AsyncMock()
+    served(proxy).check()
+
+
+def takes_session(self, session):
+    """A hook without `ctx`."""
+
+
+def adding_an_argument(hook):
+    @functools.wraps(hook)
+    def wrapped(self, session, ctx):
+        return hook(self, session, ctx, "user")
+
+    return wrapped
+
+
+def with_signature_of_another(self, *arguments, strict):
+    """A hook that says what it takes by `__signature__`."""
+
+
+with_signature_of_another.__signature__ = inspect.signature(takes_session)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("base", "signature", "expected"),
+    [
+        (ProxyHttp, "request_filter(self, session)", "(self, session, ctx)"),
+        (ProxyHttp, "request_filter(session, ctx)", "(self, session, ctx)"),
+        (ProxyHttp, "request_filter()", "(self, session, ctx)"),
+        (ProxyHttp, "request_filter(self, session, ctx, user)", "(self, session, ctx)"),
+        (ProxyHttp, "request_filter(self, session, ctx, *, strict)", "(self, session, ctx)"),
+        (ProxyHttp, "new_ctx(self, session)", "(self)"),
+        (ProxyHttp, "response_body_filter(self, session, chunk, ctx)", "(self, session, chunk, end, ctx)"),
+        (ProxyHttp, "logging(self, session, ctx)", "(self, session, error, ctx)"),
+        (ProxyHttp, "certificate(self)", "(self, client_hello)"),
+        (ProxyHttp, "close(self, code)", "(self)"),
+        (ProxyHttp, "worker_start(self, worker)", "(self)"),
+        (HttpModule, "request_filter(self, session)", "(self, session, ctx)"),
+        (HttpModule, "logging(self, session, ctx)", "(self, session, error, ctx)"),
+        (TcpProxy, "connection_filter(self, session, ctx)", "(self, session)"),
+        (TcpProxy, "upstream_peer(self)", "(self, session)"),
+    ],
+)
+def test_a_hook_with_a_wrong_signature_is_refused(base, signature, expected, is_async):
+    scope = {"base": base}
+    exec(f"class Edge(base):\n    {'async ' * is_async}def {signature}: ...", scope)
+    part = scope["Edge"]()
+    name, takes = re.match(r"(\w+)(.+)", signature).groups()
+    if base is TcpProxy:
+        part.upstreams = Plain.upstreams
+    server = served(with_modules(part) if base is HttpModule else part)
+    with pytest.raises(UsageError) as raised:
+        server.check()
+    assert str(raised.value) == f"Edge.{name}: takes {takes}, expected {expected}"
+
+
+@pytest.mark.parametrize(
+    ("hook", "takes", "expected"),
+    [
+        (staticmethod(takes_session), "(self, session)", None),
+        (staticmethod(lambda self, session, ctx: None), "(self, session, ctx)", "(session, ctx)"),
+        (classmethod(lambda cls, session: None), "(cls, session)", "(self, session, ctx)"),
+        (functools.partialmethod(lambda self, user, session: None, "user"), "(session)", "(session, ctx)"),
+    ],
+)
+def test_a_hook_that_is_no_plain_method_is_judged_as_it_is_called(hook, takes, expected):
+    server = served(type("Edge", (Plain,), {"request_filter": hook})())
+    if expected is None:
+        server.check()
+        return
+    with pytest.raises(UsageError, match=re.escape(f"Edge.request_filter: takes {takes}, expected {expected}")):
+        server.check()
+
+
+CALLABLE = {
+    "any number": lambda self, *arguments: None,
+    "other names": lambda self, session, context: None,
+    "more with defaults": lambda self, session, ctx, user=None, *, strict=False: None,
+    "decorated with one that adds an argument": adding_an_argument(lambda self, session, ctx, user: None),
+    "with the signature of another": with_signature_of_another,
+    "a mock": unittest.mock.Mock(),
+    "a mock that is awaited": unittest.mock.AsyncMock(),
+    "a builtin": print,
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("hook", CALLABLE.values(), ids=CALLABLE)
+def test_a_hook_that_can_be_called_is_taken(hook):
+    served(type("Edge", (Plain,), {"request_filter": hook})()).check()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated where they stand")
+def test_annotations_of_hooks_are_not_evaluated():
+    scope = {"Plain": Plain}
+    exec("class Edge(Plain):\n    def request_filter(self, session: Unknown, ctx: Unknown) -> Unknown: ...", scope)
+    served(scope["Edge"]()).check()
+
+
+def test_a_hook_of_the_object_is_judged_too():
+    proxy = Plain()
+    proxy.close = lambda code: None
+    with pytest.raises(UsageError, match=r"^Plain\.close: takes \(code\), expected \(\)$"):
+        served(proxy).check()
+    proxy = Plain()
+    proxy.request_filter = lambda: None  # not called, which is told
     served(proxy).check()
 
 

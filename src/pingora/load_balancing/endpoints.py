@@ -51,7 +51,8 @@ def resolve(text: str) -> list[Address]:
         rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"address {text!r}: cannot resolve {host!r}: {reason}") from error
+        remedy = f"correct the name: `getent hosts {host}` has to find it"
+        raise ValueError(f"address {text!r}: cannot resolve {host!r}: {reason}; {remedy}") from error
     hosts = [f"[{row[4][0]}]" if row[0] == socket.AF_INET6 else row[4][0] for row in rows]
     return [parse_address(f"{host}:{port}") for host in dict.fromkeys(hosts)]
 

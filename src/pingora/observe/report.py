@@ -8,11 +8,13 @@ from pingora_c.proxy.failure import ProxyError
 log = logging.getLogger("pingora")
 
 
-# What to do about a result of a hook, by what was expected.
+# What to do about a result of a hook, or about what it gave to the core, by the message.
 REMEDIES = {
     "expected None or a Response": "return a Response to answer, nothing to go on",
     "expected an HttpPeer": 'return HttpPeer("127.0.0.1:9001"), or an endpoint in it',
     "expected None or bytes": "return bytes in its place (.encode() makes them of text), nothing to leave it as it is",
+    "must be str or bytes, not": "give it a text, such as str(number)",
+    "it frames the message or belongs to the connection": "leave it to the proxy: take this line out of the hook",
 }
 
 
@@ -29,7 +31,7 @@ def remedy_for(error: BaseException) -> str:
     if is_awaitable_misused(error):
         return "; is an await missing?"
     text = str(error)
-    return next((f"; {remedy}" for expected, remedy in REMEDIES.items() if expected in text), "")
+    return next((f"; {remedy}" for said, remedy in REMEDIES.items() if said in text), "")
 
 
 def from_the_hook_on(trace: TracebackType | None) -> TracebackType | None:

@@ -49,7 +49,11 @@ ENTRIES = {
 }
 
 REFUSED = {
-    "name that does not resolve": ("three:80", r"'three:80': cannot resolve 'three': Name or service not known"),
+    "name that does not resolve": (
+        "three:80",
+        r"'three:80': cannot resolve 'three': Name or service not known; "
+        r"correct the name: `getent hosts three` has to find it",
+    ),
     "label that is too long": ("x" * 64 + ".example:80", "cannot resolve"),
     "no port": ("one", "host:port"),
     "port 0": ("one:0", "port 0"),
