@@ -1,7 +1,7 @@
 """The reference of the public names as Markdown: signatures from the sources and stubs, descriptions from docstrings.
 
-Attributes that cannot have a docstring are described by the comment behind them, in the source, the `.pyi` or the
-`.pxd`. Nothing is written by hand but the groups.
+Attributes that cannot have a docstring are described by the comment or the text behind them, in the source, the `.pyi`
+or the `.pxd`. Nothing is written by hand but the groups.
 """
 
 import ast
@@ -102,6 +102,8 @@ class Source:
         source = cls(text.splitlines(), tree, pxd.read_text() if path.suffix == ".pyi" and pxd.exists() else "")
         source.aliases |= HOOK_TYPES
         for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and any(one.name.startswith("_") for one in node.names):
+                source.aliases |= cls.of(importlib.import_module(str(node.module))).aliases
             if isinstance(node, ast.ClassDef) and node.name.startswith("_"):
                 source.aliases[node.name] = ast.Name(node.name[1:])
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("_"):
@@ -216,12 +218,12 @@ def declared(kind: type, node: ast.ClassDef, source: Source) -> list[Entry]:
     """Describe what the body of a class declares."""
     found: dict[str, Entry] = {}
     comments = dict(READ.findall(source.declared))
-    for one in node.body:
+    for one, after in zip(node.body, [*node.body[1:], None], strict=True):
         name = getattr(one, "name", None) or ast.unparse(getattr(one, "target", ast.Constant("_")))
         if name.startswith("_") or name in HIDDEN:
             continue
         text = description(getattr(kind, name, None)) if not isinstance(one, ast.AnnAssign) else ""
-        beside = source.comment(one.lineno) or comments.get(name, "")
+        beside = source.comment(one.lineno) or written(one, after) or comments.get(name, "")
         if isinstance(one, ast.AnnAssign):
             attribute = getattr(kind, name, None)
             text = description(attribute) if inspect.isdatadescriptor(attribute) else ""
@@ -237,6 +239,14 @@ def declared(kind: type, node: ast.ClassDef, source: Source) -> list[Entry]:
                 entry = found.setdefault(name, Entry(name, "method", text=text or beside))
                 entry.signatures.append(signature(name, one, source, "staticmethod" not in kinds))
     return list(found.values())
+
+
+def written(node: ast.stmt, after: ast.stmt | None) -> str:
+    """Return the docstring of a function in a stub, or the text that stands behind an attribute there."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return ast.get_docstring(node) or ""
+    is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    return str(after.value.value) if is_text else ""
 
 
 def entry_of(place: str, public: set[type]) -> Entry:

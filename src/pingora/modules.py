@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from types import CoroutineType
-from typing import Any
+from typing import Any, Generic
 
-from pingora.hook_types import Answer, FilteredChunk, FilteredRequestChunk, MaybeAsync
+from pingora.hook_types import Answer, Ctx, FilteredChunk, FilteredRequestChunk, MaybeAsync
 from pingora_c.http.header_map import HeaderMap
 from pingora_c.http.message import ResponseHead
 from pingora_c.proxy.body_filter import LastChunk
@@ -15,7 +15,7 @@ from pingora_c.proxy.session import Session
 Hook = Callable[..., Any]
 
 
-class HttpModule:
+class HttpModule(Generic[Ctx]):
     """Filters to put into `ProxyHttp.modules`, shared by all requests. Override what you need, `def` or `async def`.
 
     Modules of a higher `order` run first, equal ones as they stand in the list. On the way in they run before the
@@ -26,28 +26,28 @@ class HttpModule:
 
     order: int = 0
 
-    def request_filter(self, session: Session, ctx: Any) -> Answer:
+    def request_filter(self, session: Session, ctx: Ctx) -> Answer:
         """Check a request, or answer it. Returns: None or a Response."""
 
-    def request_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> FilteredRequestChunk:
+    def request_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Ctx) -> FilteredRequestChunk:
         """Change the request's body. Returns: None, bytes, a LastChunk or a Response."""
 
-    def response_filter(self, session: Session, response: ResponseHead, ctx: Any) -> Answer:
+    def response_filter(self, session: Session, response: ResponseHead, ctx: Ctx) -> Answer:
         """Change the answer that the client gets. Returns: None or a Response."""
 
-    def answer_filter(self, session: Session, response: ResponseHead, ctx: Any) -> None:
+    def answer_filter(self, session: Session, response: ResponseHead, ctx: Ctx) -> None:
         """Change the head of an answer that is made here: an error page, or the Response of a hook. No `async def`.
 
         Its body is not to be had. What it raises is logged, and the answer goes out as far as it was changed.
         """
 
-    def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Any) -> FilteredChunk:
+    def response_body_filter(self, session: Session, chunk: bytes, end: bool, ctx: Ctx) -> FilteredChunk:
         """Change the answer's body. Returns: None, bytes or a LastChunk."""
 
-    def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Any) -> FilteredChunk:
+    def response_trailer_filter(self, session: Session, trailers: HeaderMap, ctx: Ctx) -> FilteredChunk:
         """Change the answer's trailer fields. Returns: None."""
 
-    def logging(self, session: Session, error: ProxyError | None, ctx: Any) -> MaybeAsync[None]:
+    def logging(self, session: Session, error: ProxyError | None, ctx: Ctx) -> MaybeAsync[None]:
         """Log a finished request. Returns: nothing."""
 
 

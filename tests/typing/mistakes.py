@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from pingora import (
+    Endpoint,
+    HttpModule,
     HttpPeer,
     Limits,
     ProxyError,
@@ -73,6 +75,14 @@ class Forgets(ProxyHttp):
         return Response(200, body=len(body))  # no body
 
 
+class Shared(HttpModule[State]):
+    def request_filter(self, session: Session, ctx: dict[str, str]) -> None:  # not the ctx of the class
+        pass
+
+    def answer_filter(self, session: Session, response: ResponseHead, ctx: State) -> None:
+        response.headers["x-user"] = ctx.usr  # no such attribute
+
+
 class Lines(TcpProxy):
     def connection_filter(self, session: TcpSession) -> Response:  # bytes
         return Response(200)
@@ -81,6 +91,9 @@ class Lines(TcpProxy):
         return HttpPeer("127.0.0.1:9001", read_timeout="20s")  # seconds
 
 
+HttpPeer("127.0.0.1:9001", protocol="h3")  # not spoken
+HttpPeer("127.0.0.1:9001", proxy_protocol="2")  # v2
+Endpoint("127.0.0.1:9001", tls=True)  # an UpstreamTls
 Mistaken.retry = RetryPolicy(attempts="2")  # no number
 limits = Limits(head_timeout="10s")  # seconds
 server = Server(limits=limits)

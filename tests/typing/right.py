@@ -8,6 +8,7 @@ from pingora import (
     DROP,
     Certificate,
     ClientHello,
+    Endpoint,
     HeaderMap,
     HttpModule,
     HttpPeer,
@@ -22,6 +23,7 @@ from pingora import (
     Session,
     TcpProxy,
     TcpSession,
+    UpstreamTls,
     WebSocketClose,
 )
 
@@ -109,12 +111,38 @@ class Named(HttpModule):
         response.headers["server"] = "pingora"
 
 
+class Counted(HttpModule[State]):
+    """Shared by proxies of one ctx, which it names."""
+
+    def request_filter(self, session: Session, ctx: State) -> Response | None:
+        return Response(402) if ctx.is_paid else None
+
+    async def logging(self, session: Session, error: ProxyError | None, ctx: State) -> None:
+        print(ctx.user)
+
+
+class Marked(Counted):
+    """Adds to another module."""
+
+    def answer_filter(self, session: Session, response: ResponseHead, ctx: State) -> None:
+        response.headers["x-user"] = ctx.user
+
+
+def peers(balancer: LoadBalancer) -> HttpPeer:
+    endpoint = Endpoint("127.0.0.1:9001", tls=UpstreamTls(verify=False), protocol="h2h1")
+    balancer.update([endpoint])
+    assert balancer.peer_options is not None
+    assert_type(balancer.peer_options.connect_timeout, float)
+    return HttpPeer(endpoint, protocol="h2", proxy_protocol="v2")
+
+
 class Lines(TcpProxy):
     def connection_filter(self, session: TcpSession) -> bytes | None:
         return b"220 no\r\n" if session.client_address.startswith("203.") else None
 
 
 server = Server()
+Typed.modules = [Named(), Counted(), Marked()]
 server.add_proxy(Typed(), listen="127.0.0.1:0")
 server.add_proxy(Plain(), listen="127.0.0.1:0")
 server.add_proxy(Lines(), listen="127.0.0.1:0")

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pingora.config.hook import ProxyClass, construct, find_hook
 from pingora.config.model import Config, HealthTable, ListenerTable, UpstreamsTable
@@ -32,6 +32,7 @@ from pingora.retry import RetryPolicy
 from pingora.server import Server
 from pingora.tcp import TcpProxy
 from pingora.tls.server import TlsSettings
+from pingora.tls.upstream import UpstreamTls
 from pingora.usage import ConfigError
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.endpoint import Endpoint
@@ -265,7 +266,7 @@ def equip_balancer(balancer: LoadBalancer, upstreams: UpstreamsTable, endpoints:
             for entry in upstreams.endpoints
         ]
         balancer.discovery = DnsDiscovery(entries, interval=upstreams.resolve_interval)
-        balancer.discovery.tls = tls
+        balancer.discovery.tls = cast("UpstreamTls | None", tls)  # as it was given to the endpoints
 
 
 def new_health(table: HealthTable) -> HealthCheck:

@@ -5,8 +5,10 @@ import contextlib
 import re
 import ssl
 from collections.abc import Iterable
+from typing import cast
 
 from pingora.tls.probing import ssl_context
+from pingora.tls.upstream import UpstreamTls
 from pingora_c.upstream.endpoint import Endpoint
 from pingora_c.upstream.peer import HttpPeer
 
@@ -157,8 +159,9 @@ async def connect(endpoint: Endpoint, port: int | None) -> tuple[asyncio.StreamR
 
 def tls_of(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
     """Give what its TLS takes: the context, and the name to ask for."""
-    name: str | None = endpoint.tls.names_for(endpoint.server_name)[0]
-    return ssl_context(endpoint.tls), name or ("localhost" if endpoint.address.is_unix else endpoint.address.host)
+    tls = cast("UpstreamTls", endpoint.tls)  # of which the core knows less
+    name = tls.names_for(endpoint.server_name)[0]
+    return ssl_context(tls), name or ("localhost" if endpoint.address.is_unix else endpoint.address.host)
 
 
 async def open_connection(

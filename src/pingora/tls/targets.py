@@ -3,6 +3,7 @@
 import dataclasses
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
 
 from pingora.tls.certificate import Certificate
 from pingora.tls.options import options_of
@@ -14,6 +15,8 @@ PORTS = {"http": "80", "https": "443", "h2c": "80", "grpc": "80", "grpcs": "443"
 ENCRYPTED = ("https", "grpcs")
 HTTP2 = ("h2c", "grpc", "grpcs")
 
+UpstreamProtocol: TypeAlias = Literal["h1", "h2", "h2h1"]
+
 
 @dataclass(frozen=True)
 class Target:
@@ -22,7 +25,7 @@ class Target:
     address: str  # "host:port", "[ipv6]:port" or "unix:/path"
     tls: UpstreamTls | None
     server_name: str | None  # of a host that is a name
-    protocol: str | None = None  # h1, h2, h2h1; None: nothing is said
+    protocol: UpstreamProtocol | None = None  # None: nothing is said
 
 
 def parse_target(text: str, tls: UpstreamTls | None = None) -> Target:
@@ -45,7 +48,7 @@ def parse_target(text: str, tls: UpstreamTls | None = None) -> Target:
         raise ValueError(f"upstream {text!r}: expected no path behind host:port")
     if scheme and not address.startswith("unix:") and not has_port(address):
         address = f"{address}:{PORTS[scheme]}"
-    protocol = "h2" if scheme in HTTP2 else None
+    protocol: UpstreamProtocol | None = "h2" if scheme in HTTP2 else None
     if scheme not in ENCRYPTED and (scheme or tls is None):
         if query:
             raise ValueError(f"upstream {text!r}: options are for https:// only")
@@ -55,7 +58,9 @@ def parse_target(text: str, tls: UpstreamTls | None = None) -> Target:
     if asked not in (None, *PROTOCOLS) or (protocol is not None and asked != protocol):
         raise ValueError(f"upstream {text!r}: expected protocol={protocol or 'h1, h2 or h2h1'}")
     settings = with_options(text, options, tls or UpstreamTls()) if options else tls or UpstreamTls()
-    return Target(address, settings, None if settings.server_name else name_in(address), asked)
+    return Target(
+        address, settings, None if settings.server_name else name_in(address), cast("UpstreamProtocol | None", asked)
+    )
 
 
 def has_port(address: str) -> bool:

@@ -11,27 +11,51 @@ TCP_PHASES: tuple[str, ...]
 
 @final
 class TcpSession(TcpOwner):
+    """One connection of a client and what passes over it, as hooks see it. Made by the core."""
+
     ctx: Any
+    """Whatever the hooks keep there."""
     def on_task_done(self, task: asyncio.Future[Any]) -> None: ...
     @property
-    def client_address(self) -> str: ...
+    def client_address(self) -> str:
+        """Address of the client, "ip:port", "[ip]:port" or "unix"."""
+
     @property
-    def server_name(self) -> str | None: ...
+    def server_name(self) -> str | None:
+        """The name that the client asks for (SNI), None: none, or its hello was not read."""
+
     @property
-    def alpn(self) -> tuple[str, ...]: ...
+    def alpn(self) -> tuple[str, ...]:
+        """The protocols that the client offers in a hello that was read; with TLS here, the one that was chosen."""
+
     @property
-    def tls(self) -> TlsInfo | None: ...
+    def tls(self) -> TlsInfo | None:
+        """The TlsInfo of the client's connection, None if it is not decrypted here."""
+
     @property
-    def proxy_protocol(self) -> ProxyProtocol | None: ...
+    def proxy_protocol(self) -> ProxyProtocol | None:
+        """How a proxy in front introduced the client, by the PROXY protocol; None if it did not."""
+
     @property
-    def peer(self) -> HttpPeer | None: ...
+    def peer(self) -> HttpPeer | None:
+        """The HttpPeer of the last attempt, None before the first."""
+
     @property
-    def attempts(self) -> int: ...
+    def attempts(self) -> int:
+        """Upstreams tried so far."""
+
     @property
-    def bytes_received(self) -> int: ...
+    def bytes_received(self) -> int:
+        """Bytes from the client so far."""
+
     @property
-    def bytes_sent(self) -> int: ...
+    def bytes_sent(self) -> int:
+        """Bytes to the client so far."""
+
     @property
-    def duration(self) -> float: ...
+    def duration(self) -> float:
+        """Seconds since the connection was open, up to its end."""
+
     @property
-    def error(self) -> ProxyError | None: ...
+    def error(self) -> ProxyError | None:
+        """The ProxyError of a session that failed, else None."""

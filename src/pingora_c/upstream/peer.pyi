@@ -1,15 +1,11 @@
 from collections.abc import Hashable
-from typing import Protocol, final
+from typing import Literal, Protocol, final
 
-from pingora_c.net.tls_client import ClientContext
 from pingora_c.net.transport import Tie
 from pingora_c.upstream.address import Address
-from pingora_c.upstream.endpoint import Endpoint
+from pingora_c.upstream.endpoint import Endpoint, _UpstreamProtocol, _UpstreamTls
 
-class _UpstreamTls(Protocol):
-    @property
-    def context(self) -> ClientContext: ...
-    def names_for(self, server_name: str | None) -> tuple[str | None, tuple[str, ...]]: ...
+_HeaderVersion = Literal["v1", "v2"]
 
 class _Transport(Protocol):
     def dial(self, address: str) -> int: ...
@@ -26,6 +22,8 @@ class PeerKey:
 
 @final
 class HttpPeer:
+    """An origin server: an `Endpoint` chosen by a balancer, or "ip:port", "[ipv6]:port", "unix:/path"."""
+
     def __init__(
         self,
         target: Endpoint | str,
@@ -39,8 +37,8 @@ class HttpPeer:
         group: Hashable = None,
         tls: _UpstreamTls | None = None,
         server_name: str | None = None,
-        proxy_protocol: str | None = None,
-        protocol: str | None = None,
+        proxy_protocol: _HeaderVersion | None = None,
+        protocol: _UpstreamProtocol | None = None,
         max_h2_streams: int | None = None,
         max_h2_connections: int | None = None,
         h2_ping_interval: float | None = None,
@@ -50,42 +48,81 @@ class HttpPeer:
         head_timeout: float | None = None,
     ) -> None: ...
     @property
-    def protocol(self) -> str: ...
+    def protocol(self) -> _UpstreamProtocol:
+        """What is spoken: h1, h2 or h2h1 (the upstream chooses by ALPN)."""
+
     @property
-    def max_h2_streams(self) -> int: ...
+    def max_h2_streams(self) -> int:
+        """Requests that share a connection; the upstream may allow fewer."""
+
     @property
-    def max_h2_connections(self) -> int: ...
+    def max_h2_connections(self) -> int:
+        """Connections of HTTP/2 that are open or being opened, at most."""
+
     @property
-    def h2_ping_interval_ms(self) -> int: ...
+    def h2_ping_interval_ms(self) -> int:
+        """After so long without a byte a PING is sent; 0: only where an answer is overdue."""
+
     @property
-    def h2_ping_timeout_ms(self) -> int: ...
+    def h2_ping_timeout_ms(self) -> int:
+        """For the answer to a PING."""
+
     @property
-    def h2_window(self) -> int: ...
+    def h2_window(self) -> int:
+        """Most bytes of an answer that may wait for a slow client."""
+
     @property
-    def address(self) -> Address: ...  # where it is
+    def address(self) -> Address:
+        """Where it is."""
+
     @property
-    def endpoint(self) -> Endpoint | None: ...
+    def endpoint(self) -> Endpoint | None:
+        """The balancer's endpoint, None for a peer made from an address."""
+
     @property
-    def connect_timeout_ms(self) -> int: ...  # of the connect, a TLS handshake included
+    def connect_timeout_ms(self) -> int:
+        """Of the connect, a TLS handshake included."""
+
     @property
-    def first_byte_timeout_ms(self) -> int: ...  # from the request to the first byte of the answer
+    def first_byte_timeout_ms(self) -> int:
+        """From the request to the first byte of the answer."""
+
     @property
-    def head_timeout_ms(self) -> int: ...  # from the first byte of an answer's head to its last
+    def head_timeout_ms(self) -> int:
+        """From the first byte of an answer's head to its last."""
+
     @property
-    def read_timeout_ms(self) -> int: ...
+    def read_timeout_ms(self) -> int:
+        """Between two reads of the answer."""
+
     @property
-    def write_timeout_ms(self) -> int: ...  # without progress in sending the request
+    def write_timeout_ms(self) -> int:
+        """Without progress in sending the request."""
+
     @property
-    def total_timeout_ms(self) -> int: ...
+    def total_timeout_ms(self) -> int:
+        """From the connect to the end of the answer; 0: no limit."""
+
     @property
-    def idle_timeout_ms(self) -> int: ...
+    def idle_timeout_ms(self) -> int:
+        """Unused in the pool."""
+
     @property
-    def tls(self) -> _UpstreamTls | None: ...
+    def tls(self) -> _UpstreamTls | None:
+        """The UpstreamTls that it was given, None: plain."""
+
     @property
-    def server_name(self) -> str | None: ...
+    def server_name(self) -> str | None:
+        """Sent as SNI, and what the certificate must be for; None: the IP address."""
+
     @property
-    def proxy_protocol(self) -> str | None: ...
+    def proxy_protocol(self) -> _HeaderVersion | None:
+        """The PROXY protocol by which each connection begins with who the client is, None: without."""
+
     @property
-    def transport(self) -> _Transport | None: ...
+    def transport(self) -> _Transport | None:
+        """What opens the connections in place of the kernel, None: nothing."""
+
     @property
-    def group(self) -> Hashable: ...
+    def group(self) -> Hashable:
+        """Peers of different groups share no connection."""
