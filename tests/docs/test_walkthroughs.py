@@ -12,6 +12,7 @@ import pytest
 import walkthrough
 from walkthrough import PORTS, Failed, Reader, blocks_of, is_as_shown
 
+from pingora import ProxyHttp, Response
 from pingora.cli.demo import GATEWAY
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,17 @@ def test_outputs_are_compared(shown, output, is_right):
 def test_a_command_that_does_something_else_is_told(reader):
     with pytest.raises(Failed, match="shown is:\nhi\n\nwhat came:\nho"):
         reader.follow("```console\n$ echo ho\nhi\n```\n")
+
+
+def test_an_error_that_curl_is_answered_is_told_where_no_output_is_shown(reader, proxy_factory):
+    class Closed(ProxyHttp):
+        def upstream_peer(self, session, ctx):
+            return Response(403)
+
+    url = f"http://{proxy_factory(Closed()).address}/"
+    reader.follow(f"```console\n$ curl -i {url}\nHTTP/1.1 403 Forbidden\n…\n```\n")
+    with pytest.raises(Failed, match="ended with 22"):
+        reader.follow(f"```console\n$ curl {url}\n```\n")
 
 
 def test_who_listens_on_a_port_of_the_page_is_told_before_anything_is_typed(tmp_path, capsys, monkeypatch):

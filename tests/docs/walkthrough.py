@@ -54,6 +54,11 @@ def commands_of(block: Block) -> Iterator[tuple[str, str]]:
         yield command, shown
 
 
+def telling_by_code(command: str) -> str:
+    """Let curl fail where it is answered an error: its exit code is all that is looked at if no output is shown."""
+    return re.sub(r"\bcurl ", "curl --fail ", command)
+
+
 def is_as_shown(shown: str, output: str) -> bool:
     """Say whether an output is what the page shows."""
     pattern = ".*".join(map(re.escape, shown.strip().split("…")))
@@ -113,7 +118,7 @@ class Reader:
             self.background.append(self.start(command.rstrip().removesuffix("&"), shown or "…Serving…"))
         else:
             ended = subprocess.run(
-                ["bash", "-c", command],
+                ["bash", "-c", command if shown else telling_by_code(command)],
                 cwd=self.directory,
                 env=self.environment,
                 stdout=subprocess.PIPE,
