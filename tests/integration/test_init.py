@@ -2,13 +2,17 @@
 
 import contextlib
 import http.client
+import importlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conversations import wait_until
 
 from pingora.cli.init import CURLS, KINDS, STARTERS
@@ -81,9 +85,25 @@ def running(*command, **options):
         process.wait(20)
 
 
+@pytest.fixture
+def unit_of(monkeypatch):
+    """Make a project where `home` is one; give its unit, the commands that stand in it, and what is told."""
+    module = importlib.import_module("pingora.cli.init")
+
+    def make(directory, home):
+        monkeypatch.setattr(module, "HOMES", [Path(home)])
+        made = CliRunner().invoke(module.init, [str(directory)])
+        assert made.exit_code == 0, made.output
+        unit = (directory / "pingora.service").read_text()
+        return unit, re.findall(r"^#   (.+)$", unit, re.MULTILINE), made.output
+
+    return make
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_the_unit_is_valid(starter):
-    _, directory = starter
+def test_the_unit_is_valid(unit_of, tmp_path):
+    directory = tmp_path / "my-proxy"
+    unit_of(directory, tmp_path / "home")
     checked = run("systemd-analyze", "verify", str(directory / "pingora.service"))
     assert "pingora.service" not in checked.stderr, checked.stderr
 
@@ -107,8 +127,48 @@ def test_a_percent_sign_is_no_specifier_in_the_unit(tmp_path):
     assert f"WorkingDirectory={tmp_path}/a%%n\n" in unit
 
 
-def test_the_unit_names_the_directory_and_the_interpreter(starter):
-    _, directory = starter
-    unit = (directory / "pingora.service").read_text()
+def test_the_unit_names_the_directory_and_the_interpreter(unit_of, tmp_path):
+    directory = tmp_path / "my-proxy"
+    unit, commands, told = unit_of(directory, tmp_path / "home")
     assert f"WorkingDirectory={directory}\n" in unit
     assert f"ExecStart={sys.executable} -m pingora run pingora.toml" in unit
+    assert commands == [
+        "useradd --system my-proxy",
+        f"chown -R my-proxy: {directory}",
+        f"cp {directory}/pingora.service /etc/systemd/system/my-proxy.service",
+        "systemctl enable --now my-proxy",
+    ]
+    assert f"the commands to install it in {directory}." in told
+
+
+def test_the_unit_of_a_project_in_a_home_is_for_a_place_that_its_user_can_enter(unit_of, tmp_path):
+    directory = tmp_path / "my-proxy"
+    unit, commands, told = unit_of(directory, tmp_path)
+    assert "WorkingDirectory=/srv/my-proxy\n" in unit
+    assert f"ExecStart={sys.executable} -m pingora run pingora.toml" in unit
+    assert commands == [
+        f"cp -r {directory} /srv/my-proxy",
+        "useradd --system my-proxy",
+        "chown -R my-proxy: /srv/my-proxy",
+        "cp /srv/my-proxy/pingora.service /etc/systemd/system/my-proxy.service",
+        "systemctl enable --now my-proxy",
+    ]
+    assert "the commands to install it in /srv/my-proxy." in told
+
+
+@pytest.mark.parametrize("home", [sys.prefix, os.path.realpath(sys.base_prefix)])
+def test_the_unit_of_an_interpreter_in_a_home_is_for_one_beside_the_project(unit_of, tmp_path, home):
+    directory = tmp_path / "my-proxy"
+    unit, commands, _ = unit_of(directory, home)
+    assert f"WorkingDirectory={directory}\n" in unit
+    assert f"ExecStart={directory}/venv/bin/python -m pingora run pingora.toml" in unit
+    assert f"ExecReload={directory}/venv/bin/python -m pingora reload" in unit
+    assert commands[:2] == [f"python3 -m venv {directory}/venv", f"{directory}/venv/bin/pip install pingora"]
+
+
+def test_the_service_is_asked_where_it_runs(starter):
+    _, directory = starter
+    unit = (directory / "pingora.service").read_text()
+    assert "RuntimeDirectory=%N\n" in unit
+    sockets = re.findall(r"^Exec\w+=.* (?:run|reload)\b.* --control (\S+)$", unit, re.MULTILINE)
+    assert sockets == ["%t/%N/pingora.sock"] * 2

@@ -1,15 +1,21 @@
 """`pingora init`: a folder to start from."""
 
+import os
 import shlex
 import string
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+import pingora
+
 STARTERS = Path(__file__).parent.parent / "starters"
 COMMON = STARTERS / "common"  # what all of them have
 KINDS = sorted(path.name for path in STARTERS.iterdir() if path.is_dir() and path != COMMON)
+# Other users may not enter them, and a service has a user of its own (systemd would say 200/CHDIR, 203/EXEC).
+HOMES = [Path(home) for home in ("/home", "/root", os.path.expanduser("~")) if home != "/"]
 
 NEXT_STEPS = """
 {name} is ready:
@@ -19,7 +25,7 @@ NEXT_STEPS = """
   pingora run             then: curl -i {curl}
   pytest                  what it promises (pip install pytest)
 
-pingora.service is for systemd, once it works.
+pingora.service is for systemd, once it works: it begins with the commands to install it in {place}.
 """
 CURLS = {
     "api-gateway": "-H 'x-api-key: secret-of-alice' http://127.0.0.1:8080/users/1",
@@ -48,12 +54,18 @@ def init(directory: Path, starter: str) -> None:
     if existing:
         click.echo(f"pingora: {directory} has {', '.join(existing)} already; name another directory", err=True)
         sys.exit(2)
+    place = Path("/srv", directory.name) if is_in_home(directory) else directory
+    # Of a virtual environment the interpreter that it was made of counts, too.
+    needed = (Path(sys.executable), Path(sys.executable).resolve(), Path(pingora.__file__))
+    needs_python = any(is_in_home(path) for path in needed)
+    python = place / "venv" / "bin" / "python" if needs_python else Path(sys.executable)
     unit = string.Template(contents["pingora.service"])
     contents["pingora.service"] = unit.substitute(
         name=directory.name,
+        commands="\n".join(f"#   {command}" for command in commands_to_install(directory, place, needs_python)),
         described=without_specifiers(directory.name),
-        directory=without_specifiers(str(directory)),
-        python=without_specifiers(shlex.quote(sys.executable)),
+        directory=without_specifiers(str(place)),
+        python=without_specifiers(shlex.quote(str(python))),
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +76,26 @@ def init(directory: Path, starter: str) -> None:
         click.echo(f"pingora: {error.filename}: {error.strerror}", err=True)
         sys.exit(2)
     shown = shlex.quote(str(directory))
-    click.echo(NEXT_STEPS.format(name=directory.name, directory=shown, curl=CURLS[starter]).rstrip())
+    click.echo(NEXT_STEPS.format(name=directory.name, directory=shown, curl=CURLS[starter], place=place).rstrip())
+
+
+def is_in_home(path: Path) -> bool:
+    """Whether a path lies in a home."""
+    return any(path.is_relative_to(home) for home in HOMES)
+
+
+def commands_to_install(directory: Path, place: Path, needs_python: bool) -> Iterator[str]:
+    """Give the commands that make a service of a project, for root; it is copied to `place`, if that is elsewhere."""
+    name, there = shlex.quote(directory.name), shlex.quote(str(place))
+    if place != directory:
+        yield f"cp -r {shlex.quote(str(directory))} {there}"
+    if needs_python:
+        yield f"python3 -m venv {there}/venv"
+        yield f"{there}/venv/bin/pip install pingora"
+    yield f"useradd --system {name}"
+    yield f"chown -R {name}: {there}"
+    yield f"cp {there}/pingora.service /etc/systemd/system/{name}.service"
+    yield f"systemctl enable --now {name}"
 
 
 def without_specifiers(text: str) -> str:
