@@ -12,11 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text()
 KEPT = sorted((ROOT / "benches" / "results").glob("*.json"))
 # The columns of the table and the picture of each.
-SHOWN = {
-    "2026-11-29_pingora_rs.json": (("relay", "haproxy", "pingora-rs", "pingora"), "benchmarks_cpu.svg"),
-    "2026-11-29_all.json": (("relay", "haproxy", "pingora"), "benchmarks_all.svg"),
-    "2026-11-30_profiled.json": (("relay", "haproxy", "pingora"), "benchmarks_profiled.svg"),
-}
+SHOWN = {"2026-11-30_all.json": (("relay", "haproxy", "pingora-rs", "pingora"), "benchmarks_all.svg")}
 
 
 def cell(ratio):
