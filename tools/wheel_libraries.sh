@@ -5,6 +5,9 @@
 # may have no bash.
 set -eu
 
+# Those of the core, in pyproject.toml: OpenSSL and nghttp2 would take them in place of their own -O3 and -O2.
+unset CFLAGS LDFLAGS
+
 OPENSSL_SERIES=3.5  # long-term support until April 2030
 NGHTTP2_SERIES=1
 PREFIX=${PREFIX:-/usr/local}
@@ -37,6 +40,7 @@ tar -xzf "$openssl.tar.gz"
     cd "$openssl"
     # The directory of the system's authorities and configuration is the distribution's, not one below /usr/local.
     ./config --prefix="$PREFIX" --libdir=lib --openssldir=/etc/ssl no-shared no-apps no-tests no-docs no-legacy no-engine
+    grep -q '^CFLAGS=.*-O3' Makefile || { echo "$openssl would be compiled without -O3" >&2; exit 1; }
     make -j"$(nproc)" >/dev/null
     make install_sw >/dev/null
 )
