@@ -34,10 +34,10 @@ build_wheel() {
         # The same Cython for both: counts are of the lines that it writes.
         PINGORA_BUILD=profiled quietly "$builder/bin/python" -m build --wheel --no-isolation --outdir "$work/raw" .
     ) || fail "the wheel could not be built"
-    quietly "$builder/bin/python" tools/sbom.py "$work"/raw/*.whl || fail "what is inside the core could not be listed"
     # The libraries it is linked with go into the wheel, under names of their own.
     PATH=$builder/bin:$PATH quietly "$builder/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/*.whl ||
         fail "the wheel could not be repaired"
+    quietly "$builder/bin/python" tools/sbom.py "$work"/repaired/*.whl || fail "what the wheel carries could not be listed"
     mkdir -p dist
     cp "$work"/repaired/*.whl dist
     say "dist/$(basename "$work"/repaired/*.whl)"

@@ -22,6 +22,12 @@ fetch() {
     curl --fail --location --silent --show-error --output "$2" "https://github.com/$1/$2"
 }
 
+# For tools/sbom.py, which puts it into the wheel.
+keep_licence() {
+    mkdir -p "$PREFIX/share/licenses/$1"
+    cp "$2" "$PREFIX/share/licenses/$1"
+}
+
 # Perl's modules that OpenSSL's configuration asks for; Alpine's perl has them.
 if command -v dnf >/dev/null; then
     dnf install -y perl-IPC-Cmd perl-Time-Piece zlib-devel
@@ -43,6 +49,7 @@ tar -xzf "$openssl.tar.gz"
     grep -q '^CFLAGS=.*-O3' Makefile || { echo "$openssl would be compiled without -O3" >&2; exit 1; }
     make -j"$(nproc)" >/dev/null
     make install_sw >/dev/null
+    keep_licence openssl LICENSE.txt
 )
 
 version=$(newest nghttp2/nghttp2 v $NGHTTP2_SERIES)
@@ -55,4 +62,5 @@ tar -xzf "$nghttp2.tar.gz"
     cd "$nghttp2"
     ./configure --prefix="$PREFIX" --libdir="$PREFIX/lib" --enable-lib-only --disable-shared --with-pic >/dev/null
     make -j"$(nproc)" install >/dev/null
+    keep_licence nghttp2 COPYING
 )
