@@ -26,7 +26,9 @@ copy_tree() {
     local package
     rm -rf "$TREE"
     mkdir -p "$TREE/src/pingora_c"
-    cp pyproject.toml README.md LICENSE "$TREE"
+    cp README.md LICENSE "$TREE"
+    # The version stands in the Python package, which is not there.
+    sed 's/^dynamic = \["version"\]/version = "0"/' pyproject.toml >"$TREE/pyproject.toml"
     sed -E "/^    \"($(IFS='|' && echo "${PACKAGES[*]}"))\./! { /^    \"[a-z0-9_.]+\",\$/d }" setup.py >"$TREE/setup.py"
     cp src/pingora_c/{__init__,core}.* "$TREE/src/pingora_c"
     for package in "${PACKAGES[@]}"; do
