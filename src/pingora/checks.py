@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 from pingora.limits import RULES
@@ -152,7 +153,9 @@ def check_signatures(part: ProxyHttp | TcpProxy | HttpModule, base: type) -> Non
         if getattr(kind, name) is getattr(base, name) and not is_of_the_object:
             continue
         hook = getattr(part, name)
-        function = getattr(hook, "__func__", hook)
+        if type(hook) is not MethodType and isinstance(hook, MethodType):
+            continue  # an object that passes for a method: what it calls it with, it knows alone
+        function = hook.__func__ if type(hook) is MethodType else hook
         given = signature_of(function)
         names = [*inspect.signature(getattr(base, name)).parameters]
         expected = names[1:] if function is hook else names  # a static method, or an object that is called, has no self
@@ -165,8 +168,8 @@ def check_signatures(part: ProxyHttp | TcpProxy | HttpModule, base: type) -> Non
 
 def signature_of(function: Any) -> inspect.Signature | None:
     """Give what a function takes, as names alone; None if that cannot be known."""
-    if hasattr(function, "__signature__"):
-        return None  # which is told of another function, as a rule
+    if hasattr(function, "__signature__") or (hasattr(function, "__code__") and type(function) is not FunctionType):
+        return None  # which are another function's, as a rule
     try:
         # Of a decorator's wrapper what it takes itself: it may call the function below with more or less.
         found = inspect.signature(function, follow_wrapped=False, **UNEVALUATED)

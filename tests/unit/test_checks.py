@@ -5,6 +5,7 @@ import inspect
 import logging
 import re
 import sys
+import types
 import unittest.mock
 
 import pytest
@@ -272,7 +273,29 @@ def test_a_hook_that_is_no_plain_method_is_judged_as_it_is_called(hook, takes, e
         server.check()
 
 
+class Passing:
+    """In place of a method: passes one argument more, and has what the method has."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __get__(self, instance, owner):
+        return self if instance is None else Passing(self.function.__get__(instance, owner))
+
+    def __call__(self, *arguments):
+        return self.function(*arguments, "user")
+
+    def __getattr__(self, name):
+        return getattr(self.function, name)
+
+
+class Disguised(Passing):
+    __class__ = types.MethodType
+
+
 CALLABLE = {
+    "an object that passes an argument more": Passing(lambda self, session, ctx, user: None),
+    "one that says that it is a method": Disguised(lambda self, session, ctx, user: None),
     "any number": lambda self, *arguments: None,
     "other names": lambda self, session, context: None,
     "more with defaults": lambda self, session, ctx, user=None, *, strict=False: None,
