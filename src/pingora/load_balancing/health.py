@@ -148,12 +148,17 @@ class HttpHealthCheck(HealthCheck):
 async def connect(endpoint: Endpoint, port: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to an endpoint, with TLS and the PROXY protocol as its requests do, the latter only on its own port."""
     header = None if port is not None else OWN.get(HttpPeer(endpoint).proxy_protocol or "")
-    reader, writer = await open_connection(endpoint, port, is_plain=header is not None)
-    if header is not None:
+    context, server_name = (None, None) if endpoint.tls is None else tls_of(endpoint)
+    if header is None:
+        return await open_connection(endpoint, port, context, server_name)
+    reader, writer = await open_connection(endpoint, port, None, None)
+    try:
         writer.write(header)
-        if endpoint.tls is not None:
-            context, server_name = tls_of(endpoint)
+        if context is not None:
             await writer.start_tls(context, server_hostname=server_name)
+    except BaseException:
+        writer.transport.abort()
+        raise
     return reader, writer
 
 
@@ -165,12 +170,9 @@ def tls_of(endpoint: Endpoint) -> tuple[ssl.SSLContext, str]:
 
 
 async def open_connection(
-    endpoint: Endpoint, port: int | None, *, is_plain: bool
+    endpoint: Endpoint, port: int | None, context: ssl.SSLContext | None, server_name: str | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a connection, with the endpoint's TLS unless `is_plain`."""
-    context, server_name = None, None
-    if endpoint.tls is not None and not is_plain:
-        context, server_name = tls_of(endpoint)
+    """Open a connection, with TLS if there is a context."""
     address = endpoint.address
     if address.is_unix:
         path = address.text.removeprefix("unix:")
