@@ -3,8 +3,8 @@
 import asyncio
 
 from conversations import wait_until
-from http2_frames import POST, FrameClient, replaced
-from hyperframe.frame import DataFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
+from http2_frames import POST, FrameClient, continuation, replaced
+from hyperframe.frame import DataFrame, HeadersFrame, PingFrame, RstStreamFrame, WindowUpdateFrame
 from unread_answers import held
 
 from pingora import Limits, ProxyHttp, Response
@@ -41,7 +41,7 @@ class Uploader(FrameClient):
         super().__init__(proxy)
         self.windows = {0: 65535}
         self.answers = {}
-        self.settle()
+        assert wait_until(lambda: self.settle() or self.windows[0] > 65535)
 
     def settle(self):
         """Take what came: windows and answers."""
@@ -69,6 +69,25 @@ class Uploader(FrameClient):
             ends = is_last and at + part == size
             self.send(DataFrame(stream_id, data=b"x" * part, flags=["END_STREAM"] * ends))
         return size
+
+
+class Answering(Gate):
+    """Answers while the request's body is on its way, and goes on with the answer until it is opened."""
+
+    async def request_filter(self, session, ctx):
+        if session.request.path != "/held":
+            return await super().request_filter(session, ctx)
+
+        async def parts():
+            yield b"x"
+            await self.opened.wait()
+
+        return Response(200, {}, parts())
+
+
+class LateLog(Gate):
+    async def logging(self, session, error, ctx):
+        await self.opened.wait()
 
 
 def test_uploads_that_wait_hold_no_more_than_the_connections_window_allows(proxy_factory):
@@ -133,3 +152,75 @@ def test_one_upload_that_waits_stops_no_other(proxy_factory):
         assert wait_until(lambda: client.settle() or client.answers.get(3))
         assert client.answers[3] == b"1000"
         proxy.call(gate.open())
+
+
+def test_bodies_that_nobody_wants_shut_no_window(proxy_factory):
+    gate = Answering()
+    proxy = proxy_factory(gate)
+    with Uploader(proxy) as client:
+        for stream_id in range(1, LATE, 2):
+            client.begin(stream_id, "/held")
+            assert client.push(stream_id, STREAM_WINDOW, is_last=stream_id % 4 == 1) == STREAM_WINDOW
+            assert wait_until(lambda: client.settle() or client.windows[0] >= STREAM_WINDOW)
+        client.begin(LATE, "/free")
+        assert client.push(LATE, 1000, is_last=True) == 1000
+        assert wait_until(lambda: client.settle() or client.answers.get(LATE))
+        proxy.call(gate.open())
+
+
+def test_what_waited_for_a_stream_that_ended_is_given_back_before_its_session_ends(proxy_factory):
+    gate = LateLog()
+    proxy = proxy_factory(gate)
+    before = held()
+    with Uploader(proxy) as client:
+        stream_id = 1
+        for _ in range(6):
+            begun = range(stream_id, stream_id + 20, 2)
+            for stream_id in begun:
+                client.begin(stream_id, "/held")
+                client.push(stream_id, STREAM_WINDOW, is_last=False)
+                client.settle()
+            client.send(*[RstStreamFrame(stream_id, error_code=8) for stream_id in begun])
+            stream_id += 2
+            assert wait_until(lambda: client.settle() or client.windows[0] >= STREAM_WINDOW)
+        assert held() - before < 1 << 20
+        proxy.call(gate.open())
+
+
+class Pausing(Gate):
+    async def request_filter(self, session, ctx):
+        if session.request.path == "/held":
+            await asyncio.sleep(0.5)
+        return Response(200, {}, b"%d" % len(await session.read_body(1 << 20)))
+
+
+def test_a_window_that_is_shut_now_and_then_keeps_no_silent_upload(proxy_factory):
+    proxy = proxy_factory(Pausing(), Limits(body_timeout=0.8))
+    with Uploader(proxy) as client:
+        client.begin(1, "/silent")
+        timeouts = 'pingora_failures_total{reason="client_timeout"}'
+        for first in range(3, 150, 14):
+            for stream_id in range(first, first + 14, 2):
+                client.begin(stream_id, "/held")
+                assert client.push(stream_id, STREAM_WINDOW, is_last=True) == STREAM_WINDOW
+                client.settle()
+            assert wait_until(lambda last=stream_id: client.settle() or client.answers.get(last))
+            if proxy.serving.counters[timeouts]:
+                break
+        assert proxy.serving.counters[timeouts] == 1
+
+
+def test_heads_in_pieces_keep_no_silent_upload(proxy_factory):
+    proxy = proxy_factory(Gate(), Limits(body_timeout=0.4))
+    with FrameClient(proxy) as client:
+        client.send(client.head(POST, 1, end=False))
+        timeouts = 'pingora_failures_total{reason="client_timeout"}'
+        for stream_id in range(3, 200, 2):
+            block = client.encoder.encode(replaced(POST, method="TRACE"))
+            client.send(HeadersFrame(stream_id, data=block[:1], flags=["END_STREAM"]))
+            proxy.call(asyncio.sleep(0.04))
+            client.send(continuation(block[1:], stream_id))
+            proxy.call(asyncio.sleep(0.04))
+            if proxy.serving.counters[timeouts]:
+                break
+        assert proxy.serving.counters[timeouts] == 1

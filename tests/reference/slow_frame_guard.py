@@ -55,6 +55,8 @@ def read(data: bytes, is_server: bool, burst: int) -> tuple[int, list[int]]:
             if kind == DATA:
                 if is_server and stream:
                     shown.append(stream)
+                if is_server and flags & 8 and not flags & 1:
+                    continue  # padded: what is in it is not known before it was read
                 if size or flags & 1:
                     empty = 0
                     purse.earn()

@@ -62,6 +62,8 @@ cdef uint32_t guard_read(
     uint32_t* stream_id,
 ) noexcept nogil
 # A client's padded DATA frame that does not end its stream was read whole; 0, or the code to end the connection with.
-cdef uint32_t guard_padded(FrameGuard* guard, const GuardLimits* limits, bint has_data) noexcept nogil
+cdef uint32_t guard_padded(
+    FrameGuard* guard, const GuardLimits* limits, bint has_data, uint64_t now_ms,
+) noexcept nogil
 # We sent a DATA frame.
 cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil

@@ -53,7 +53,7 @@ cdef uint32_t judge(
 ) noexcept nogil:
     """0, or the code that one more frame ends the connection with."""
     if type == FRAME_DATA and flags & FLAG_PADDED and guard.is_server and not flags & FLAG_END_STREAM:
-        return 0 if pay(guard, limits, now_ms) else ENHANCE_YOUR_CALM     # guard_padded knows what is in it
+        return 0       # guard_padded knows what is in it
     if type == FRAME_DATA and (size or flags & FLAG_END_STREAM):
         guard.n_empty = 0
         earn(guard, limits, TOKEN)
@@ -170,13 +170,15 @@ cdef uint32_t guard_read(
     return 0
 
 
-cdef uint32_t guard_padded(FrameGuard* guard, const GuardLimits* limits, bint has_data) noexcept nogil:
+cdef uint32_t guard_padded(
+    FrameGuard* guard, const GuardLimits* limits, bint has_data, uint64_t now_ms,
+) noexcept nogil:
     if has_data:
         guard.n_empty = 0
-        earn(guard, limits, 2 * TOKEN)      # what it cost, and what it earns
+        earn(guard, limits, TOKEN)
         return 0
     guard.n_empty += 1
-    return ENHANCE_YOUR_CALM if guard.n_empty > limits.empty_data else 0
+    return 0 if guard.n_empty <= limits.empty_data and pay(guard, limits, now_ms) else ENHANCE_YOUR_CALM
 
 
 cdef void guard_sent_data(FrameGuard* guard, const GuardLimits* limits) noexcept nogil:

@@ -113,7 +113,7 @@ cdef class H2Session:
     # client: a new stream with these fields, and END_STREAM unless it has a body. 0; -1 without memory, -2: the
     # session takes no further stream
     cdef int submit_request(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept
-    # server: a head. An interim one has no effect on what follows. 0 or -1
+    # server: a head. An interim one has no effect on what follows. 0, or less
     cdef int submit_head(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept
     cdef int submit_interim(self, H2Stream* stream, const nghttp2_nv* fields, size_t n) noexcept
     # Body bytes, copied unless they can be framed at once. 0, -1 without memory
@@ -125,7 +125,7 @@ cdef class H2Session:
     cdef void reset(self, H2Stream* stream, uint32_t code) noexcept        # RST_STREAM
     cdef void consume(self, H2Stream* stream, size_t size) noexcept        # bytes of on_data are dealt with
     cdef void drop_data(self, H2Stream* stream, size_t size) noexcept      # the same, its window stays as it is
-    cdef bint is_shut(self) noexcept           # the connection's window is not given back: who sends nothing may not
+    cdef bint is_shut(self) noexcept           # the connection's window is used up, and not given back
 
     # The peer may send so many bytes more before some are consumed, for as long as the stream is there.
     cdef void widen(self, H2Stream* stream, size_t size) noexcept

@@ -10,31 +10,33 @@ from pingora_c.lib.nghttp2 cimport (
     NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_BAD_CLIENT_MAGIC,
     NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_NOMEM, NGHTTP2_ERR_PAUSE,
     NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY,
-    NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PING,
-    NGHTTP2_PRIORITY_UPDATE, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS,
-    NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED,
-    NGHTTP2_WINDOW_UPDATE, nghttp2_data_provider, nghttp2_data_source, nghttp2_ext_priority_update, nghttp2_frame,
-    nghttp2_frame_hd, nghttp2_nv, nghttp2_option, nghttp2_option_del, nghttp2_session, nghttp2_session_callbacks,
-    nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
-    nghttp2_session_callbacks_set_on_begin_headers_callback, nghttp2_session_callbacks_set_on_data_chunk_recv_callback,
-    nghttp2_session_callbacks_set_on_frame_recv_callback, nghttp2_session_callbacks_set_on_frame_send_callback,
-    nghttp2_session_callbacks_set_on_header_callback, nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
+    NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PING, NGHTTP2_PRIORITY_UPDATE,
+    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL,
+    NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED, NGHTTP2_WINDOW_UPDATE, nghttp2_data_provider,
+    nghttp2_data_source, nghttp2_ext_priority_update, nghttp2_frame, nghttp2_frame_hd, nghttp2_nv, nghttp2_option,
+    nghttp2_option_del, nghttp2_session, nghttp2_session_callbacks, nghttp2_session_callbacks_new,
+    nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
+    nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback,
     nghttp2_session_callbacks_set_on_invalid_header_callback, nghttp2_session_callbacks_set_on_stream_close_callback,
     nghttp2_session_callbacks_set_send_data_callback, nghttp2_session_check_request_allowed,
     nghttp2_session_client_new3, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
-    nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings,
-    nghttp2_session_get_remote_window_size, nghttp2_session_get_stream_remote_window_size,
+    nghttp2_session_del, nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_local_window_size,
+    nghttp2_session_get_remote_settings, nghttp2_session_get_remote_window_size,
     nghttp2_session_get_stream_effective_local_window_size, nghttp2_session_get_stream_remote_close,
-    nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv, nghttp2_session_mem_send,
-    nghttp2_session_resume_data, nghttp2_session_server_new3, nghttp2_session_set_local_window_size,
-    nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session, nghttp2_session_want_read,
-    nghttp2_session_want_write, nghttp2_submit_goaway, nghttp2_submit_headers, nghttp2_submit_ping,
-    nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_shutdown_notice,
+    nghttp2_session_get_stream_remote_window_size, nghttp2_session_get_stream_user_data, nghttp2_session_mem_recv,
+    nghttp2_session_mem_send, nghttp2_session_resume_data, nghttp2_session_server_new3,
+    nghttp2_session_set_local_window_size, nghttp2_session_set_stream_user_data, nghttp2_session_terminate_session,
+    nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_submit_goaway, nghttp2_submit_headers,
+    nghttp2_submit_ping, nghttp2_submit_request, nghttp2_submit_response, nghttp2_submit_rst_stream,
+    nghttp2_submit_shutdown_notice,
 )
 from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front, queue_push, queue_push_kept
 
 cdef enum:
     SECTION_OVER_TIMES = 4         # past so many times the limit the connection ends
+    LITTLE_WINDOW = 16384          # a frame of the usual size is more
     RESET_GRACE_MS = 10000         # after a RST_STREAM of ours frames of streams that are gone may be on their way
 
 cdef nghttp2_session_callbacks* callbacks = NULL     # of all sessions
@@ -109,7 +111,8 @@ cdef int frame_came(nghttp2_session* of, const nghttp2_frame* frame, void* user)
     if frame.hd.type == NGHTTP2_DATA:
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
         if frame.data.padlen and self.is_server and not is_end:
-            self.guarded = guard_padded(&self.guard, &self.limits.guard, frame.hd.length > frame.data.padlen)
+            self.guarded = guard_padded(&self.guard, &self.limits.guard, frame.hd.length > frame.data.padlen,
+                                        self.now_ms)
             if self.guarded:
                 return NGHTTP2_ERR_CALLBACK_FAILURE
         if frame.data.padlen and stream != NULL:
@@ -174,8 +177,7 @@ cdef int stream_closed(nghttp2_session* of, int32_t stream_id, uint32_t code, vo
 
 cdef bint is_our_own(uint32_t code) noexcept nogil:
     """A reset for our own reasons; all others answer a fault of the peer's, and count as if it had sent them."""
-    return code == NGHTTP2_NO_ERROR or code == NGHTTP2_INTERNAL_ERROR or code == NGHTTP2_CANCEL or (
-        code == NGHTTP2_CONNECT_ERROR)
+    return code in (NGHTTP2_NO_ERROR, NGHTTP2_INTERNAL_ERROR, NGHTTP2_CANCEL, NGHTTP2_CONNECT_ERROR)
 
 
 cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user) noexcept:
@@ -439,9 +441,7 @@ cdef class H2Session:
         return 0 if nghttp2_submit_response(self.session, stream_id, fields, n, source) == 0 else -1
 
     cdef int submit_interim(self, H2Stream* stream, const nghttp2_nv* fields, size_t n) noexcept:
-        cdef int32_t stream_id = stream.id
-        cdef int code = nghttp2_submit_headers(self.session, NGHTTP2_FLAG_NONE, stream_id, NULL, fields, n, NULL)
-        return 0 if code >= 0 else -1
+        return min(0, nghttp2_submit_headers(self.session, NGHTTP2_FLAG_NONE, stream.id, NULL, fields, n, NULL))
 
     cdef int send_data(self, H2Stream* stream, const char* data, size_t size) noexcept:
         cdef int code
@@ -510,10 +510,10 @@ cdef class H2Session:
         self.open_window()
 
     cdef bint is_shut(self) noexcept:
-        return self.is_server and self.unread > self.limits.unread
+        return self.owed > 0 and nghttp2_session_get_local_window_size(self.session) < LITTLE_WINDOW
 
     cdef void open_window(self) noexcept:
-        if self.owed and not self.is_shut():
+        if self.owed and not (self.is_server and self.unread > self.limits.unread):
             nghttp2_session_consume_connection(self.session, self.owed)
             self.owed = 0
 

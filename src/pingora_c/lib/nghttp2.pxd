@@ -300,6 +300,7 @@ cdef extern from "<nghttp2/nghttp2.h>":
     int nghttp2_session_consume_connection(nghttp2_session* session, size_t size)
     int nghttp2_session_consume_stream(nghttp2_session* session, int32_t stream_id, size_t size)
     int nghttp2_session_set_local_window_size(nghttp2_session* session, uint8_t flags, int32_t stream_id, int32_t size)
+    int32_t nghttp2_session_get_local_window_size(nghttp2_session* session)
     int32_t nghttp2_session_get_stream_effective_local_window_size(nghttp2_session* session, int32_t stream_id)
     int32_t nghttp2_session_get_stream_remote_window_size(nghttp2_session* session, int32_t stream_id)
     int32_t nghttp2_session_get_remote_window_size(nghttp2_session* session)

@@ -208,7 +208,8 @@ cdef class Exchange(Attempts):
             return
         if self.response_sent and self.up is None and not self.down.is_tunnel and is_client and (
                 is_client_failure(kind) and failure_status(kind)):
-            self.down.pause_body()     # nobody wants the rest of the request, and the answer goes on
+            if not self.down.is_shared:
+                self.down.pause_body()     # nobody wants the rest of the request, and the answer goes on
             return
         if kind == CLIENT_TRUNCATED and self.response_sent:
             self.drop_filters(True)
@@ -324,6 +325,8 @@ cdef class Exchange(Attempts):
         self.response_sent = True
         self.answers_bare = has_no_content(self.down, status)
         if response.stream is not None:
+            if self.down.is_shared:
+                self.down.resume_body()      # to be thrown away: what waits has a part of the connection's window
             self.state = SESSION_RELAYING
             self.phase = ANSWER_BODY
             self.prepare_hooks()

@@ -282,6 +282,8 @@ cdef class H2ClientStream(H2Carried):
             self.hold(data + passed, size - passed)
 
     cdef void give_back(self, size_t size) noexcept:
+        if self.client is None:
+            return           # let go meanwhile
         if self.is_padded or self.framing.kind != BODY_LENGTH or self.framing.length >= self.window:
             self.client.session.consume(&self.h2, size)
         else:

@@ -9,6 +9,7 @@ cdef void session_limits(H2Limits* made, const ServerLimits* limits) noexcept no
 # How long to wait before the streams are looked at again: a quarter of the shortest limit, within bounds.
 cdef uint32_t sweep_ms(const ServerLimits* limits) noexcept nogil
 # The FailureKind of a stream that passed a limit of time, else OK. Ends its present stretch (proxy.pace), so once in a
-# sweep. `is_blocked`: the socket takes nothing, and the limit of the connection counts. Of a stream without an owner
-# only what its client does not take is looked at.
-cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t now_ms, bint is_blocked) noexcept
+# sweep, the last of which was at `before_ms`. `is_blocked`: the socket takes nothing, and the limit of the connection
+# counts. Of a stream without an owner only what its client does not take is looked at.
+cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t before_ms, uint64_t now_ms,
+                 bint is_blocked) noexcept

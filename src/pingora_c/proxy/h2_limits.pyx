@@ -5,7 +5,7 @@ from pingora_c.h2.section cimport SECTION_BYTES_MAX
 from pingora_c.proxy.failure cimport (
     CLIENT_READS_SLOWLY, CLIENT_STALLED, CLIENT_TIMEOUT, CLIENT_TOO_SLOW, OK, TUNNEL_TIMEOUT,
 )
-from pingora_c.proxy.pace cimport STALL_NONE, STALL_WHOLE, came_too_slowly, is_still, pace_asked, stalls
+from pingora_c.proxy.pace cimport STALL_NONE, STALL_WHOLE, came_too_slowly, is_still, pace_waited, stalls
 
 cdef enum:
     SWEEP_LEAST_MS = 10
@@ -39,7 +39,8 @@ cdef uint32_t sweep_ms(const ServerLimits* limits) noexcept nogil:
     return min(max(least, <uint32_t>SWEEP_LEAST_MS), <uint32_t>SWEEP_MOST_MS)
 
 
-cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t now_ms, bint is_blocked) noexcept:
+cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t before_ms, uint64_t now_ms,
+                 bint is_blocked) noexcept:
     cdef bint waits = stream.h2.out.size > 0 and not is_blocked
     cdef int stall
     stall = stalls(&stream.pace, now_ms, limits.write_ms, limits.write_rate, waits)
@@ -50,8 +51,8 @@ cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t now
     if stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
         return OK
     if stream.server.session.is_shut():
-        pace_asked(&stream.pace, now_ms)       # it may have no window
-        return OK
+        pace_waited(&stream.pace, now_ms - before_ms, now_ms)      # it may have no window
+        return CLIENT_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if stream.is_call:       # whose client sends when it has something to say
         return CLIENT_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if now_ms - stream.pace.seen_ms >= limits.body_ms:

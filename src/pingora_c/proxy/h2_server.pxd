@@ -32,6 +32,8 @@ cdef class H2Server(H2Carrier):
     cdef bint said_goaway          # the last one
     cdef bint is_ending            # the session is at its end, and why was counted
     cdef bint is_sweeping          # the timer is set to look at the streams, else to the end of idleness
+    cdef uint64_t swept_at_ms      # when they were looked at last, or that began
+    cdef H2ServerStream delivering     # whose waiting body is handed on; None: nobody's
     # Begin on the connection that `old` was: its socket, its client. `data` was read from it. Raises MemoryError.
     cdef int take_over(self, ServerConnection old) except -1
     cdef void show(self, const char* data, size_t size) noexcept

@@ -121,7 +121,8 @@ cdef class H2Server(H2Carrier):
             self.head_since_ms = 0
         elif self.head_since_ms == 0:
             self.head_since_ms = self.reactor.now_ms
-            self.sweep()
+            if not self.is_sweeping:
+                self.sweep()
         if self.session.n_unread:
             self.pause()
             self.reactor.make_ready(self)
@@ -373,6 +374,7 @@ cdef class H2Server(H2Carrier):
         """Hand on what waits, as far as the owner takes it."""
         cdef const char* front
         cdef size_t size = 0
+        self.delivering = stream
         while stream.waiting.size and stream.owner is not None and not stream.body_paused:
             front = queue_front(&stream.waiting, &size)
             pace_came(&stream.pace, size, self.reactor.now_ms)
@@ -381,6 +383,9 @@ cdef class H2Server(H2Carrier):
             queue_drop(&stream.waiting, size)
             self.session.consume(&stream.h2, size)
             self.reactor.make_late(self)
+        self.delivering = None
+        if stream.is_gone:
+            stream.drop_body()
         if stream.end_waits and stream.waiting.size == 0 and not stream.body_paused and stream.owner is not None:
             stream.end_waits = False
             stream.body_done = True
@@ -406,6 +411,8 @@ cdef class H2Server(H2Carrier):
 
     cdef void forget(self, H2ServerStream stream) noexcept:
         stream.is_gone = True
+        if stream is not self.delivering:
+            stream.drop_body()
         self.line_moved = True
         self.reactor.bury(stream)
         try:
@@ -511,6 +518,7 @@ cdef class H2Server(H2Carrier):
     cdef void sweep(self) noexcept:
         """Look at the streams from time to time, while there are any."""
         self.is_sweeping = True
+        self.swept_at_ms = self.reactor.now_ms
         self.arm(sweep_ms(&self.application.limits))
 
     cdef void on_timeout(self) noexcept:
@@ -553,7 +561,8 @@ cdef class H2Server(H2Carrier):
 
     cdef void look_at(self, H2ServerStream stream) noexcept:
         cdef StreamOwner owner
-        cdef int kind = overdue(stream, &self.application.limits, self.reactor.now_ms, self.is_blocked)
+        cdef int kind = overdue(stream, &self.application.limits, self.swept_at_ms, self.reactor.now_ms,
+                                self.is_blocked)
         if kind == OK:
             return
         if kind == CLIENT_TIMEOUT and stream.awaits_continue:

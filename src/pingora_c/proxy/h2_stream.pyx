@@ -224,6 +224,10 @@ cdef class H2ServerStream(Stream):
         except:
             pass   # ignored: without memory its limit ends it
 
+    cdef void drop_body(self) noexcept:
+        queue_free(&self.waiting)
+        self.end_waits = False
+
     cdef bint is_reusable(self, bint is_complete) noexcept:
         return is_complete and not self.server.drain_at_ms and not self.server.is_closed
 

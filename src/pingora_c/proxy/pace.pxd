@@ -25,6 +25,8 @@ cdef void pace_came(Pace* pace, size_t size, uint64_t now_ms) noexcept nogil
 cdef void pace_moved(Pace* pace, size_t size, uint64_t now_ms) noexcept nogil
 # Bytes are taken again after a pause, which does not count.
 cdef void pace_asked(Pace* pace, uint64_t now_ms) noexcept nogil
+# So much of the time until now does not count: the client could send nothing.
+cdef void pace_waited(Pace* pace, uint64_t waited_ms, uint64_t now_ms) noexcept nogil
 # Since `limit_ms` at least fewer than `rate` bytes per second came. Ends the stretch.
 cdef bint came_too_slowly(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate) noexcept nogil
 # The same for bytes to the client; `waits`: there are some that only its window holds back.

@@ -20,6 +20,11 @@ cdef void pace_asked(Pace* pace, uint64_t now_ms) noexcept nogil:
     pace.came_bytes = 0
 
 
+cdef void pace_waited(Pace* pace, uint64_t waited_ms, uint64_t now_ms) noexcept nogil:
+    pace.seen_ms = min(pace.seen_ms + waited_ms, now_ms)
+    pace.came_at_ms = min(pace.came_at_ms + waited_ms, now_ms)
+
+
 cdef bint came_too_slowly(Pace* pace, uint64_t now_ms, uint64_t limit_ms, uint64_t rate) noexcept nogil:
     cdef uint64_t took_ms = now_ms - pace.came_at_ms
     cdef bint is_slow = pace.came_bytes * 1000 < rate * took_ms
