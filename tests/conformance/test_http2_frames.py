@@ -63,6 +63,7 @@ CASES = {
     "a head within a head": ("PROTOCOL_ERROR", lambda c: c.send(head_without_end(c), c.head(GET, 3))),
     "a PING within a head": ("PROTOCOL_ERROR", lambda c: c.send(head_without_end(c), PingFrame())),
     "CONTINUATION of nothing": ("PROTOCOL_ERROR", lambda c: c.send(continuation(b""))),
+    "CONTINUATION of no head": ("PROTOCOL_ERROR", lambda c: c.send(continuation(b"abc"))),
     "a head that HPACK does not know": ("COMPRESSION_ERROR", lambda c: c.send(raw(1, 5, 1, b"\xff\xff\xff\xff\xff"))),
     "a head that depends on itself": (
         "PROTOCOL_ERROR",

@@ -33,7 +33,7 @@ cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_serv
     guard.at_ms = now_ms
     guard.updates_left = limits.updates
     guard.priorities_left = limits.priorities
-    guard.section_left = 0
+    guard.section_left = limits.section_bytes     # a CONTINUATION that comes first is for nghttp2 to refuse
     guard.n_empty = guard.n_continuations = guard.n_head = guard.n_compared = 0
     guard.skip = PREFACE_SIZE if is_server else 0
     guard.is_server = is_server
