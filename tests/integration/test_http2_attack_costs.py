@@ -21,7 +21,7 @@ ATTACKS = 5
 HELD_S = 0.3  # a worker that turns in circles meanwhile needs more than any attack may
 BATCH = 100
 # What an attack may cost, in plain requests: floods need 600 at most.
-REQUESTS = 2000
+REQUESTS = 5000
 # Of answers that nobody reads it is the kernel's work, for a hundred connections to the origin: 5,000 at most.
 REQUESTS_OF = {"unread_answers": 15000}
 HOOKS = f"""

@@ -85,6 +85,7 @@ cdef class H2Server(H2Carrier):
         self.ending = []
         self.relieved = []
         self.resumed = []
+        self.lost = []
         self.line = []
         self.promises = Allowance.__new__(Allowance)
         session.server = <void*>self
@@ -207,6 +208,7 @@ cdef class H2Server(H2Carrier):
                     self.deliver(stream)
             except:
                 pass   # ignored: no memory; the streams time out
+        self.tell_lost()
         if PyList_GET_SIZE(self.line):
             self.reactor.make_late(self)
         Connection.on_ready(self)
@@ -397,6 +399,8 @@ cdef class H2Server(H2Carrier):
         if stream.owner is not None:
             # one that nghttp2 reset is malformed: its length, or what came behind its end
             stream.owner.on_failure(True, CLIENT_BAD_BODY if is_ours else CLIENT_GONE)
+            if is_ours and stream.head_sent and stream.owner is not None:
+                self.list_lost(stream)       # its answer went on, but nobody is left to take it
 
     cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept:
         pace_moved(&stream.pace, size, self.reactor.now_ms)
@@ -494,13 +498,14 @@ cdef class H2Server(H2Carrier):
         ServerConnection.close(self)
         self.session.drop_section()
         try:       # they know us: without this the collector of cycles would have to find us
-            for streams in (self.streams, self.ending, self.relieved, self.resumed, self.line):
+            for streams in (self.streams, self.ending, self.relieved, self.resumed, self.line, self.lost):
                 streams.clear()
         except:
             pass   # ignored: clearing allocates nothing
 
     cdef void fail_streams(self, int kind) noexcept:
         cdef H2ServerStream stream
+        self.tell_lost()
         try:
             for stream in list(self.streams):
                 if stream.owner is not None:

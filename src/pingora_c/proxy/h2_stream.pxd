@@ -24,6 +24,7 @@ cdef class H2Carrier(ServerConnection):
     cdef H2Session session
     cdef list ending               # streams that are answered while their request goes on
     cdef list resumed              # streams that have something to deliver
+    cdef list lost                 # streams that are gone, of which their owners were not told
     cdef list relieved             # streams whose owner is told that there is room
     cdef list line                 # of H2ServerStream, whose upstream is not read for want of room
     cdef Allowance promises        # of upstreams that speak HTTP/2
@@ -32,6 +33,8 @@ cdef class H2Carrier(ServerConnection):
     cdef uint64_t drain_at_ms      # when the first GOAWAY was sent, 0: it was not
     cdef void serve_line(self) noexcept        # have those read on that may
     cdef void relieve(self) noexcept           # tell them, and those that were full
+    cdef void list_lost(self, H2ServerStream stream) noexcept      # that it is gone; tell_lost does it in the next turn
+    cdef void tell_lost(self) noexcept
     # -- overridden
     cdef void drop(self, H2ServerStream stream, uint32_t code) noexcept     # RST_STREAM, and hear no more of it
     cdef void frame(self) noexcept                                          # write what was submitted now

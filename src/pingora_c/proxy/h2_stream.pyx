@@ -10,6 +10,7 @@ from pingora_c.h2.session cimport H2_CANCEL, H2_CONNECT_ERROR, H2_INTERNAL_ERROR
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport ResponseHead
 from pingora_c.mem.byte_queue cimport queue_free
+from pingora_c.proxy.failure cimport CLIENT_GONE
 from pingora_c.proxy.pace cimport pace_asked
 from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
 from pingora_c.stats.counters cimport ANSWERS
@@ -72,6 +73,26 @@ cdef class H2Carrier(ServerConnection):
         except:
             pass   # ignored: without memory it is tried again when more was framed
 
+    cdef void list_lost(self, H2ServerStream stream) noexcept:
+        try:
+            self.lost.append(stream)
+        except:
+            pass   # ignored: without memory the session goes on to its end
+        self.reactor.make_ready(self)
+
+    cdef void tell_lost(self) noexcept:
+        cdef H2ServerStream stream
+        cdef list lost = self.lost
+        if PyList_GET_SIZE(lost) == 0:
+            return
+        try:
+            self.lost = []
+            for stream in lost:
+                if stream.owner is not None:
+                    stream.owner.on_failure(True, CLIENT_GONE)
+        except:
+            pass   # ignored: without memory the sessions go on to their end
+
 
 @cython.final
 cdef class H2ServerStream(Stream):
@@ -87,6 +108,7 @@ cdef class H2ServerStream(Stream):
         self.server.reactor.make_late(self.server)
         if self.is_connect and not is_upgrade and head.status_code < 300:
             self.server.drop(self, H2_CONNECT_ERROR)     # 2xx would open the tunnel that the origin did not
+            self.server.list_lost(self)
             return 0
         self.server.reactor.counted[<int>ANSWERS + head.status_code // 100] += 1
         if is_upgrade:

@@ -147,7 +147,7 @@ cdef class MessageFilter:
             if at < <size_t>PyBytes_GET_SIZE(rest) and self.owner is not None:
                 self.rest = rest
                 self.rest_at = at
-        return self.is_idle()
+        return self.owner is not None and self.is_idle()
 
     cdef size_t read(self, const char* data, size_t size) noexcept:
         """Take messages through the hook until one awaits, or the receiver is full; the bytes that are done."""

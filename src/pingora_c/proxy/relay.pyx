@@ -97,10 +97,11 @@ cdef class Relay(StreamOwner):
             pass   # ignored: without memory for it there is no retry
 
     cdef void send_kept_body(self) noexcept:
+        cdef Stream up = self.up
         if self.replay is not None and self.replay.size:
             self.forward(self.replay.bytes_at(), self.replay.size)
-        if self.up is None:
-            return
+        if self.up is None or self.up is not up:
+            return               # it was lost, or another attempt has begun
         if self.down.body_done:
             self.forward_end(self.request_trailers)
         elif self.request_bodies is None or self.request_bodies.task is None:
@@ -119,11 +120,12 @@ cdef class Relay(StreamOwner):
             self.end_upstream(trailers)
 
     cdef void to_upstream(self, const char* data, size_t size) noexcept:
-        if self.up is None:
+        cdef Stream up = self.up
+        if up is None:
             return
-        if self.up.send_body(data, size) < 0:
+        if up.send_body(data, size) < 0:
             self.fail(NO_MEMORY)
-        elif self.up.is_full():
+        elif self.up is up and up.is_full():     # else it was lost, or another attempt has begun
             self.down.pause_body()
 
     cdef void end_upstream(self, Trailers trailers) noexcept:

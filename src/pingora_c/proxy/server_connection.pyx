@@ -47,7 +47,8 @@ cdef class Application:
 
 cdef class ServerConnection(Connection):
     cdef void arm(self, uint32_t delay_ms) noexcept:
-        self.reactor.set_timer(&self.timer, delay_ms)
+        if not self.is_closed:
+            self.reactor.set_timer(&self.timer, delay_ms)
 
     def __cinit__(self):
         timer_init(&self.write_timer, fire_write_timeout, <void*>self)
