@@ -426,7 +426,7 @@ cdef class Exchange(Attempts):
         return make_error(self.failure, self.cause, detail) if self.failure else None
 
     cdef void write_error_log(self, object summary) noexcept:
-        cdef bint is_cut = self.response_sent and not self.upstream_ended
+        cdef bint is_cut = self.response_sent and self.response_head is not None and not self.upstream_ended
         try:
             if summary is None:
                 summary = f"{request_line(self.request_head)}, Host: {self.request_head.headers.get('host', '')}"

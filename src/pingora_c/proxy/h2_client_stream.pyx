@@ -379,6 +379,7 @@ cdef class H2ClientStream(H2Carried):
         self.h2.out_ended = True
         if self.is_response_ended:
             if self.body_done and client is not None:
+                timer_clear(&self.timer)     # all has come, and hooks may be at work on it still
                 client.unlink(self)
             if self.is_tunnel and self.owner is not None:
                 self.owner.on_writable(False)      # all that was for the origin has gone

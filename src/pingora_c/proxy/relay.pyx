@@ -100,6 +100,8 @@ cdef class Relay(StreamOwner):
         cdef Stream up = self.up
         if self.replay is not None and self.replay.size:
             self.forward(self.replay.bytes_at(), self.replay.size)
+            if self.plan.reactor.n_gather:
+                self.plan.reactor.flush_dirty()      # it may point into what grows as more comes
         if self.up is None or self.up is not up:
             return               # it was lost, or another attempt has begun
         if self.down.body_done:
