@@ -59,6 +59,22 @@ class Uploader(FrameClient):
         self.windows[stream_id] = STREAM_WINDOW
         self.send(self.head(replaced(POST, path=path), stream_id, end=False))
 
+    def hold(self, stream_ids):
+        """Begin uploads that wait, each with as much as may be; how much that was, by stream."""
+        sent = {}
+        for stream_id in stream_ids:
+            self.begin(stream_id, "/held")
+            sent[stream_id] = self.push(stream_id, STREAM_WINDOW, is_last=False)
+            self.settle()
+        return sent
+
+    def upload(self, stream_id, size):
+        """Send a whole body that does not wait, and read its answer."""
+        self.begin(stream_id, "/free")
+        assert self.push(stream_id, size, is_last=True) == size
+        assert wait_until(lambda: self.settle() or self.answers.get(stream_id))
+        assert self.answers[stream_id] == b"%d" % size
+
     def push(self, stream_id, size, is_last):
         """Send part of a body, as much as may be; how much that was."""
         size = min(size, self.windows[0], self.windows[stream_id])
@@ -95,11 +111,7 @@ def test_uploads_that_wait_hold_no_more_than_the_connections_window_allows(proxy
     proxy = proxy_factory(gate, Limits(body_timeout=0.4))
     before = held()
     with Uploader(proxy) as client:
-        sent = {}
-        for stream_id in range(1, LATE, 2):
-            client.begin(stream_id, "/held")
-            sent[stream_id] = client.push(stream_id, STREAM_WINDOW, is_last=False)
-            client.settle()
+        sent = client.hold(range(1, LATE, 2))
         assert 384 << 10 < sum(sent.values()) <= HOLDS_MOST
         assert client.windows[0] == 0
         assert held() - before < 2 << 20
@@ -125,32 +137,22 @@ def test_what_streams_that_end_have_left_waiting_opens_the_window_again(proxy_fa
     gate = Gate()
     proxy = proxy_factory(gate)
     with Uploader(proxy) as client:
-        for stream_id in range(1, LATE, 2):
-            client.begin(stream_id, "/held")
-            client.push(stream_id, STREAM_WINDOW, is_last=False)
-            client.settle()
+        sent = client.hold(range(1, LATE, 2))
         assert client.windows[0] == 0
-        client.send(*[RstStreamFrame(stream_id, error_code=8) for stream_id in range(1, LATE, 2)])
-        client.begin(LATE, "/free")
+        client.send(*[RstStreamFrame(stream_id, error_code=8) for stream_id in sent])
         assert wait_until(lambda: client.settle() or client.windows[0] >= STREAM_WINDOW)
-        assert client.push(LATE, STREAM_WINDOW, is_last=True) == STREAM_WINDOW
-        assert wait_until(lambda: client.settle() or client.answers.get(LATE))
-        assert client.answers[LATE] == b"%d" % STREAM_WINDOW
+        client.upload(LATE, STREAM_WINDOW)
 
 
 def test_one_upload_that_waits_stops_no_other(proxy_factory):
     gate = Gate()
     proxy = proxy_factory(gate, Limits(http2_window=1 << 20))
     with Uploader(proxy) as client:
-        client.settle()
         client.begin(1, "/held")
         client.windows[1] = 1 << 20
         while client.push(1, 1 << 18, is_last=False):
             client.settle()
-        client.begin(3, "/free")
-        assert client.push(3, 1000, is_last=True) == 1000
-        assert wait_until(lambda: client.settle() or client.answers.get(3))
-        assert client.answers[3] == b"1000"
+        client.upload(3, 1000)
         proxy.call(gate.open())
 
 
@@ -162,9 +164,7 @@ def test_bodies_that_nobody_wants_shut_no_window(proxy_factory):
             client.begin(stream_id, "/held")
             assert client.push(stream_id, STREAM_WINDOW, is_last=stream_id % 4 == 1) == STREAM_WINDOW
             assert wait_until(lambda: client.settle() or client.windows[0] >= STREAM_WINDOW)
-        client.begin(LATE, "/free")
-        assert client.push(LATE, 1000, is_last=True) == 1000
-        assert wait_until(lambda: client.settle() or client.answers.get(LATE))
+        client.upload(LATE, 1000)
         proxy.call(gate.open())
 
 
@@ -173,15 +173,9 @@ def test_what_waited_for_a_stream_that_ended_is_given_back_before_its_session_en
     proxy = proxy_factory(gate)
     before = held()
     with Uploader(proxy) as client:
-        stream_id = 1
-        for _ in range(6):
-            begun = range(stream_id, stream_id + 20, 2)
-            for stream_id in begun:
-                client.begin(stream_id, "/held")
-                client.push(stream_id, STREAM_WINDOW, is_last=False)
-                client.settle()
-            client.send(*[RstStreamFrame(stream_id, error_code=8) for stream_id in begun])
-            stream_id += 2
+        for first in range(1, 121, 20):
+            sent = client.hold(range(first, first + 20, 2))
+            client.send(*[RstStreamFrame(stream_id, error_code=8) for stream_id in sent])
             assert wait_until(lambda: client.settle() or client.windows[0] >= STREAM_WINDOW)
         assert held() - before < 1 << 20
         proxy.call(gate.open())

@@ -42,6 +42,7 @@ cdef uint32_t sweep_ms(const ServerLimits* limits) noexcept nogil:
 cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t before_ms, uint64_t now_ms,
                  bint is_blocked) noexcept:
     cdef bint waits = stream.h2.out.size > 0 and not is_blocked
+    cdef bint is_shut
     cdef int stall
     stall = stalls(&stream.pace, now_ms, limits.write_ms, limits.write_rate, waits)
     if stall != STALL_NONE:
@@ -50,10 +51,10 @@ cdef int overdue(H2ServerStream stream, const ServerLimits* limits, uint64_t bef
         return TUNNEL_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if stream.owner is None or stream.body_done or stream.body_paused or stream.waiting.size:
         return OK
-    if stream.server.session.is_shut():
-        pace_waited(&stream.pace, now_ms - before_ms, now_ms)      # it may have no window
-        return CLIENT_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
-    if stream.is_call:       # whose client sends when it has something to say
+    is_shut = stream.server.session.is_shut()
+    if is_shut:              # it may have no window
+        pace_waited(&stream.pace, now_ms - before_ms, now_ms)
+    if is_shut or stream.is_call:    # whose client sends when it has something to say
         return CLIENT_TIMEOUT if is_still(&stream.pace, now_ms, limits.tunnel_ms) else OK
     if now_ms - stream.pace.seen_ms >= limits.body_ms:
         return CLIENT_TIMEOUT
