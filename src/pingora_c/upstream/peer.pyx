@@ -112,8 +112,6 @@ cdef class HttpPeer:
             self.transport = transport
         if tls is not None:
             self.use_tls(tls, server_name)
-            if self.server_name is None and self.endpoint is not None and self.endpoint.server_name is not None:
-                self.use_tls(tls, self.endpoint.server_name)
         elif self.tls is not None and (server_name is not None or group is not None):
             self.use_tls(self.tls, server_name or self.endpoint.server_name)
         self.set_http2(protocol, max_h2_streams, max_h2_connections, h2_ping_interval, h2_ping_timeout, h2_window)
@@ -183,6 +181,8 @@ cdef class HttpPeer:
         if not hasattr(tls, "names_for"):
             raise TypeError(f"tls: expected an UpstreamTls, got {tls!r}: tls=UpstreamTls()")
         self.server_name, names = tls.names_for(server_name)
+        if self.server_name is None and self.endpoint is not None:
+            self.server_name, names = tls.names_for(self.endpoint.server_name)
         self.tls = tls
         self.context = <ClientContext?>tls.context
         if self.address.is_unix and not names and self.context.verifies:

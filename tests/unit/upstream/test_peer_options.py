@@ -88,6 +88,8 @@ def test_tls_and_its_name_come_from_the_endpoint_unless_the_request_says_otherwi
     assert HttpPeer(endpoint, tls=other, server_name="b.test").tls is other
     assert HttpPeer(endpoint, tls=other).server_name == "localhost"
     assert HttpPeer(endpoint, tls=UpstreamTls(verify=False, server_name="c.test")).server_name == "c.test"
+    local = Endpoint("unix:/a", tls=tls, server_name="d.test")
+    assert HttpPeer(local, tls=UpstreamTls()).server_name == "d.test"
 
 
 @pytest.mark.parametrize("name", TIMES)
