@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import walkthrough
+from free_ports import free_ports
 from walkthrough import PORTS, Failed, Reader, blocks_of, is_as_shown
 
 from pingora import ProxyHttp, Response
@@ -25,15 +26,6 @@ SHOWING = [
 DEMO = "[ $1 = run ] || exit 0\nexec {python} -m pingora.cli.demo --port {8080} --origins {9001} {9002}"
 
 
-def free_ports(numbers):
-    """Find a free port for each of the usual ones."""
-    sockets = {number: socket.create_server(("127.0.0.1", 0)) for number in numbers}
-    ports = {number: one.getsockname()[1] for number, one in sockets.items()}
-    for one in sockets.values():
-        one.close()
-    return ports
-
-
 def program(directory, name, script):
     path = directory / name
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -42,7 +34,8 @@ def program(directory, name, script):
 
 @pytest.fixture
 def reader(tmp_path):
-    ports = free_ports(re.findall(r"\d+", PORTS.pattern))
+    usual = re.findall(r"\d+", PORTS.pattern)
+    ports = dict(zip(usual, free_ports(len(usual)), strict=True))
     programs, home = tmp_path / "bin", tmp_path / "home"
     programs.mkdir()
     home.mkdir()

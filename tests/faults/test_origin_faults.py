@@ -10,6 +10,7 @@ import pytest
 from apart import Apart
 from conversations import echo
 from conversations import post as post_request
+from free_ports import free_port
 from inside import RESET, Gate, settle
 from recovery import assert_recovers
 
@@ -145,8 +146,7 @@ def origin():
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory, origin, blackhole, resetting):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    nobody = f"127.0.0.1:{free_port()}"
     peers = {
         "/F1-refused": nobody,
         "/F3-reset-after-accept": resetting,

@@ -10,6 +10,7 @@ import sys
 import httpx
 import pytest
 from conversations import wait_until
+from free_ports import free_port
 from pki import Authority
 
 from pingora import HttpPeer, ProxyHttp, UpstreamTls
@@ -41,11 +42,6 @@ class To(ProxyHttp):
 
     def upstream_peer(self, session, ctx):
         return self.peer
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import time
 import pytest
 from apart import Apart, descriptors
 from conversations import wait_until
+from free_ports import free_port
 from pki import Authority
 from recovery import most_left
 
@@ -142,14 +143,13 @@ server.add_proxy(Told(), "127.0.0.1:{port}", tls=pingora.TlsSettings(pingora.Cer
 def test_what_encrypted_ones_held_comes_back(tmp_path, origin_factory):
     ca = Authority()
     chain, key = ca.issue("localhost").write(tmp_path, "site")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place = free.getsockname()
-    end = ENCRYPTED.format(port=place[1], chain=str(chain), key=str(key))
+    port = free_port()
+    end = ENCRYPTED.format(port=port, chain=str(chain), key=str(key))
     origin = origin_factory(HELLO)
     trust = ca.trusts()
 
     def connect():
-        client = trust.wrap_socket(socket.create_connection(place, 30), server_hostname="localhost")
+        client = trust.wrap_socket(socket.create_connection(("127.0.0.1", port), 30), server_hostname="localhost")
         client.sendall(GET)
         assert client.recv(4096).endswith(b"hello")
         return client

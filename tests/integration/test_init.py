@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conversations import wait_until
+from free_ports import reserved_ports
 
 from pingora.cli.init import CURLS, KINDS, STARTERS
 
@@ -44,7 +45,7 @@ def test_a_starter_is_right_and_serves(starter, tmp_path):
     kind, directory = starter
     checked = run(*PINGORA, "check", cwd=directory)
     assert checked.returncode == 0, checked.stderr
-    with free_ports(3) as (port, *origins):
+    with reserved_ports(3) as (port, *origins):
         text = (directory / "pingora.toml").read_text().replace(":8080", f":{port}")
         for number, free in zip(ORIGINS, origins, strict=True):
             text = text.replace(f"127.0.0.1:{number}", f"127.0.0.1:{free}")
@@ -65,14 +66,6 @@ def ask(kind, port):
         client.request("GET", path, headers=headers)
         return client.getresponse().status
     return None
-
-
-@contextlib.contextmanager
-def free_ports(count):
-    import socket
-
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conversations import wait_until
+from free_ports import free_port
 from pki import Authority
 from running import Running
 
@@ -72,11 +73,6 @@ def echo_one(connection, context):
             body.seek(0)
             while part := body.read(1 << 20):
                 connection.sendall(part)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

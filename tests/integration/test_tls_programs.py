@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from conversations import wait_until
+from free_ports import free_port
 from pki import Authority
 
 PINGORA = [sys.executable, "-m", "pingora"]
@@ -24,11 +25,6 @@ needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 @pytest.fixture(scope="module")
 def ca():
     return Authority()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

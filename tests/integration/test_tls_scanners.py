@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 from conversations import wait_until
+from free_ports import free_port
 from pki import Authority
 
 GROUPS = {"X25519MLKEM768", "x25519", "secp256r1 (NIST P-256)", "secp384r1 (NIST P-384)"}
@@ -48,8 +49,7 @@ def listener(request, tmp_path, origin_factory):
     kinds = ["EC", "RSA"] if request.param == "both" else [request.param]
     pairs = [ca.issue("localhost", "127.0.0.1", kind=kind).write(tmp_path, kind) for kind in kinds]
     options = "&".join(f"cert={chain}&key={key}" for chain, key in pairs)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     places = ("--from", f"tls://{address}?{options}", "--to", f"http://{origin_factory(OK).address}")
     command = [sys.executable, "-m", "pingora", "run", *places]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from free_ports import free_port
+
 PROGRAM = """
 import os
 import pingora
@@ -48,8 +50,7 @@ class Apart:
         end: str = "",
         **how,
     ) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.host, self.port = free.getsockname()
+        self.host, self.port = "127.0.0.1", free_port()
         self.origin_ports = {int(origin.rpartition(":")[2]) for origin in origins}
         file = directory / "told.py"
         address = f"{self.host}:{self.port}"

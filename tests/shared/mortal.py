@@ -1,9 +1,10 @@
 """An origin that dies and returns on the same port."""
 
 import contextlib
-import socket
 import socketserver
 import threading
+
+from free_ports import free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
@@ -14,8 +15,7 @@ class Mortal:
     def __init__(self, answer=OK):
         self.answer = answer
         self.heads = []
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.server = None
 

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from configured import PINGORA, starting, write
+from free_ports import free_port
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
 
@@ -13,11 +14,6 @@ needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
 def start(tmp_path):
     with starting(tmp_path) as start:
         yield start
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def status(host, port):

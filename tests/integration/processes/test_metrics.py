@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from configured import PINGORA, Connection, starting, write
 from conversations import wait_until
+from free_ports import free_port, free_ports
 from metrics_text import fetch
 from running import TCP_SOURCE
 
@@ -34,11 +35,6 @@ HOOK = """path = session.request.path
         sizes.observe(1.5)
 """
 SOURCE = TCP_SOURCE.replace("\nclass Proxy", COUNTING, 1).replace("path = session.request.path\n", HOOK)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @pytest.fixture
@@ -261,7 +257,7 @@ def test_killing_the_agent_again_and_again_blocks_no_worker_and_loses_no_number(
 
 
 def test_a_configuration_moves_the_metrics_while_it_runs(tmp_path):
-    first, second = free_port(), free_port()
+    first, second = free_ports(2)
     lines = ["listeners = ['unix:DIR/a']", "upstreams.endpoints = ['127.0.0.1:1']"]
     with starting(tmp_path) as start_file:
         running = start_file(write(tmp_path, f"metrics = '127.0.0.1:{first}'", *lines))
@@ -283,7 +279,7 @@ def test_a_configuration_moves_the_metrics_while_it_runs(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_server_run_shows_the_metrics_that_its_server_says(tmp_path, workers):
-    port, mine = free_port(), free_port()
+    port, mine = free_ports(2)
     source = SOURCE.replace("pingora.Server()", f"pingora.Server(metrics='127.0.0.1:{port}')")
     source = source.replace("127.0.0.1:0", f"127.0.0.1:{mine}")
     file = tmp_path / "program.py"

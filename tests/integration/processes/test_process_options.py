@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from configured import Connection, starting, write
 from conversations import wait_until
+from free_ports import free_port, free_ports
 from running import is_running
 
 BLOCKS = """\
@@ -54,11 +55,6 @@ def program(directory, *lines, logs="", hook='"hook_blocks:Blocks"'):
 
 def pingora(*arguments):
     return subprocess.run([sys.executable, "-m", "pingora", *arguments], capture_output=True, text=True, timeout=60)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def probe(port, path="/ready"):
@@ -127,7 +123,7 @@ def test_the_command_line_holds_instead(tmp_path, start):
 
 def test_a_reload_changes_what_can_be_changed(tmp_path, start):
     control = ["--control", str(tmp_path / "control")]
-    first, second = free_port(), free_port()
+    first, second = free_ports(2)
     running = start(program(tmp_path, logs='access_file = "1.log"'), *control)
     running.expect("listening on")
     pid = ask(tmp_path)

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import socket
 
 import pytest
 from conversations import wait_until
+from free_ports import free_port
 from metrics_text import fetch
 from running import TCP_SOURCE
 
@@ -125,8 +125,7 @@ def test_a_killed_agent_blocks_nobody_and_its_successor_reads_on(collected):
 
 def test_what_finds_no_room_is_dropped_counted_and_holds_up_no_request(collected, tmp_path):
     (tmp_path / "pause").touch()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     one = collected("--metrics", f"127.0.0.1:{port}")
     one.ask(60, "x" * 100)
     assert len(one.put) == 4096 // 120

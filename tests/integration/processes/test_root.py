@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from configured import write
 from conversations import wait_until
+from free_ports import free_port
 from pki import Authority
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
@@ -68,11 +69,6 @@ def low_port():
             if sock.connect_ex(("127.0.0.1", port)) != 0:
                 return port
     raise AssertionError
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def test_a_low_port_is_added_and_a_key_of_root_rotated_by_reload(tmp_path, pingora):

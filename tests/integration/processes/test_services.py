@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from conversations import wait_until
+from free_ports import free_port
 from running import TCP_SOURCE, is_running
 
 ANSWER = """return pingora.Response(200, {}, f"{os.getpid()} {self.ticks} {self.snapshot()}")
@@ -91,8 +92,7 @@ def test_a_killed_agent_blocks_nobody_and_is_replaced(proxy):
 
 
 def test_probes_say_live_and_ready_and_not_ready_before_the_end(proxy, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     running = proxy("--health", f"127.0.0.1:{port}", "--ready-delay", "2")
     wait_until(lambda: running.serving() and agent_of(running))
     wait_until(lambda: get(port, "/ready") == (200, "ready\n"))
@@ -117,8 +117,7 @@ server.add_proxy(Proxy(), "127.0.0.1:0")
 
 @pytest.mark.parametrize("source", [WITHOUT_COROUTINES, TCP_SOURCE], ids=["asyncio's loop", "uvloop"])
 def test_an_agent_that_is_stopped_leaves_nothing_in_the_log(proxy, tmp_path, source):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     running = proxy("--health", f"127.0.0.1:{port}", "--metrics", f"unix:{tmp_path}/metrics", source=source)
     wait_until(lambda: agent_of(running) and get(port, "/live") == (200, "live\n"))
     code, _, errors = running.end()
