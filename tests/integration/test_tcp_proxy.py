@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from typing import get_args
 
 import pytest
 from conversations import wait_until
@@ -32,8 +33,10 @@ from pingora import (
     Limits,
     LoadBalancer,
     NoUpstream,
+    ProxyError,
     RetryPolicy,
     TcpProxy,
+    TcpSession,
     TlsSettings,
 )
 from pingora.loading import load
@@ -200,6 +203,28 @@ def test_hooks_see_the_session_from_its_begin_to_its_end(proxy_factory, peer_fac
         assert read_all(client) == b"origin:hello"
     wait_until(lambda: hooks.ended)
     assert hooks.ended == [(f"127.0.0.1:{port}", None, 5, 12, 1)]
+
+
+def test_a_class_that_names_the_type_of_ctx_serves(proxy_factory, peer_factory):
+    class Counted(TcpProxy[list[str]]):
+        def __init__(self, address: str) -> None:
+            self.peer = HttpPeer(address)
+            self.ended: list[list[str]] = []
+
+        def connection_filter(self, session: TcpSession[list[str]]) -> None:
+            session.ctx = ["filter"]
+
+        def upstream_peer(self, session: TcpSession[list[str]]) -> HttpPeer:
+            session.ctx.append("peer")
+            return self.peer
+
+        def logging(self, session: TcpSession[list[str]], error: ProxyError | None) -> None:
+            self.ended.append(session.ctx)
+
+    hooks = Counted(peer_factory(told(b"origin")).address)
+    assert talk(proxy_factory(hooks), b"hello") == b"origin:hello"
+    wait_until(lambda: hooks.ended == [["filter", "peer"]])
+    assert get_args(TcpSession[list[str]]) == (list[str],)
 
 
 @pytest.mark.parametrize("is_async", [False, True])

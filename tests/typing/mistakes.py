@@ -91,6 +91,17 @@ class Lines(TcpProxy):
         return HttpPeer("127.0.0.1:9001", read_timeout="20s")  # seconds
 
 
+class TypedLines(TcpProxy[State]):
+    def connection_filter(self, session: TcpSession[State]) -> None:
+        session.ctx = {"user": "ada"}  # not what the class says
+
+    def upstream_peer(self, session: TcpSession[dict[str, str]]) -> HttpPeer:  # not the ctx of the class
+        return HttpPeer(session.ctx["address"])
+
+    def logging(self, session: TcpSession[State], error: ProxyError | None) -> None:
+        print(session.ctx.usr)  # no such attribute
+
+
 HttpPeer("127.0.0.1:9001", protocol="h3")  # not spoken
 HttpPeer("127.0.0.1:9001", proxy_protocol="2")  # v2
 Endpoint("127.0.0.1:9001", tls=True)  # an UpstreamTls
@@ -99,4 +110,5 @@ limits = Limits(head_timeout="10s")  # seconds
 server = Server(limits=limits)
 server.add_proxy(Mistaken, "127.0.0.1:0")  # the class
 server.add_proxy(Lines(), 8080)  # no address
+server.add_proxy(TypedLines, "127.0.0.1:0")  # the class
 head = RequestHead(method=1)  # no text

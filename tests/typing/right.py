@@ -138,7 +138,22 @@ def peers(balancer: LoadBalancer) -> HttpPeer:
 
 class Lines(TcpProxy):
     def connection_filter(self, session: TcpSession) -> bytes | None:
+        assert_type(session.ctx, Any)
         return b"220 no\r\n" if session.client_address.startswith("203.") else None
+
+
+class TypedLines(TcpProxy[State]):
+    """Names the type of `session.ctx`, and has it in every hook."""
+
+    def connection_filter(self, session: TcpSession[State]) -> None:
+        session.ctx = State(session.client_address)
+
+    async def upstream_peer(self, session: TcpSession[State]) -> HttpPeer:
+        assert_type(session.ctx, State)
+        return HttpPeer(self.upstreams.select(), total_timeout=20.0 if session.ctx.is_paid else 5.0)
+
+    async def logging(self, session: TcpSession[State], error: ProxyError | None) -> None:
+        print(session.ctx.user, session.error)
 
 
 server = Server()
@@ -146,3 +161,4 @@ Typed.modules = [Named(), Counted(), Marked()]
 server.add_proxy(Typed(), listen="127.0.0.1:0")
 server.add_proxy(Plain(), listen="127.0.0.1:0")
 server.add_proxy(Lines(), listen="127.0.0.1:0")
+server.add_proxy(TypedLines(), listen="127.0.0.1:0")

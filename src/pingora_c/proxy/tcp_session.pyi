@@ -1,5 +1,8 @@
 import asyncio
-from typing import Any, final
+import types
+from typing import Any, Generic, final
+
+from typing_extensions import TypeVar
 
 from pingora_c.net.proxy_protocol import ProxyProtocol
 from pingora_c.net.tls_info import TlsInfo
@@ -7,14 +10,19 @@ from pingora_c.proxy.failure import ProxyError
 from pingora_c.proxy.tcp_leg import TcpOwner
 from pingora_c.upstream.peer import HttpPeer
 
+_Ctx = TypeVar("_Ctx", default=Any)
+
 TCP_PHASES: tuple[str, ...]
 
 @final
-class TcpSession(TcpOwner):
+class TcpSession(TcpOwner, Generic[_Ctx]):
     """One connection of a client and what passes over it, as hooks see it. Made by the core."""
 
-    ctx: Any
-    """Whatever the hooks keep there."""
+    ctx: _Ctx
+    """Whatever the hooks keep there, None before they do."""
+    def __class_getitem__(cls, ctx: Any, /) -> types.GenericAlias:
+        """Name the type of `ctx`, for type checkers: TcpSession[State]."""
+
     def on_task_done(self, task: asyncio.Future[Any]) -> None: ...
     @property
     def client_address(self) -> str:

@@ -60,6 +60,11 @@ cdef class TcpSession(TcpOwner):
     def __dealloc__(self):
         timer_unlink(&self.timer)
 
+    @classmethod
+    def __class_getitem__(cls, ctx, /):
+        """Name the type of `ctx`, for type checkers: TcpSession[State]."""
+        return types.GenericAlias(cls, ctx)
+
     cdef void start(self) noexcept:
         self.plan.n_requests += 1
         self.plan.n_active += 1
