@@ -1,6 +1,7 @@
 """PeerOptions: how a balancer's upstreams are connected to."""
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from pingora.transport import Transport
 from pingora_c.upstream.peer import PROTOCOLS
@@ -20,9 +21,9 @@ class PeerOptions:
     total_timeout: float | None = None  # from the connect to the end of the answer; None: no limit
     idle_timeout: float = 60.0  # unused in the pool: closed
     head_timeout: float = 30.0  # from the first byte of the answer's head to its last, over HTTP/1: 504
-    proxy_protocol: str | None = None  # "v1" or "v2": each connection begins with a header that says who the client is
+    proxy_protocol: Literal["v1", "v2"] | None = None  # each connection begins with a header: who the client is
 
-    protocol: str = "h1"  # h1, h2 (by ALPN, without TLS by prior knowledge), h2h1 (as ALPN chooses)
+    protocol: Literal["h1", "h2", "h2h1"] = "h1"  # h2: by ALPN, without TLS by prior knowledge; h2h1: as ALPN chooses
     max_h2_streams: int = 100  # requests that share a connection; the upstream may allow fewer
     max_h2_connections: int = 100  # that are open; requests beyond wait for a stream, up to connect_timeout
     h2_ping_interval: float | None = None  # without a byte for so long: a PING; None: only where an answer is overdue

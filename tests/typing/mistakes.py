@@ -7,6 +7,7 @@ from pingora import (
     HttpModule,
     HttpPeer,
     Limits,
+    PeerOptions,
     ProxyError,
     ProxyHttp,
     RequestHead,
@@ -17,6 +18,8 @@ from pingora import (
     Session,
     TcpProxy,
     TcpSession,
+    TlsSettings,
+    UpstreamTls,
 )
 
 
@@ -104,6 +107,10 @@ class TypedLines(TcpProxy[State]):
 
 HttpPeer("127.0.0.1:9001", protocol="h3")  # not spoken
 HttpPeer("127.0.0.1:9001", proxy_protocol="2")  # v2
+PeerOptions(protocol="h3")  # not spoken
+PeerOptions(proxy_protocol="2")  # v2
+UpstreamTls(min_version="1.1")  # not spoken
+TlsSettings([], max_version="tls1.3")  # 1.3
 Endpoint("127.0.0.1:9001", tls=True)  # an UpstreamTls
 Mistaken.retry = RetryPolicy(attempts="2")  # no number
 limits = Limits(head_timeout="10s")  # seconds

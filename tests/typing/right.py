@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from pingora import (
     DROP,
@@ -14,6 +14,7 @@ from pingora import (
     HttpPeer,
     LastChunk,
     LoadBalancer,
+    PeerOptions,
     ProxyError,
     ProxyHttp,
     RequestHead,
@@ -38,7 +39,7 @@ class Typed(ProxyHttp[State]):
     """Names its ctx once, and has it in every hook."""
 
     def __init__(self) -> None:
-        self.upstreams = LoadBalancer(["127.0.0.1:9001"])
+        self.upstreams = LoadBalancer(["127.0.0.1:9001"], peer=PeerOptions(protocol="h2", proxy_protocol="v1"))
 
     def new_ctx(self) -> State:
         return State()
@@ -133,6 +134,7 @@ def peers(balancer: LoadBalancer) -> HttpPeer:
     balancer.update([endpoint])
     assert balancer.peer_options is not None
     assert_type(balancer.peer_options.connect_timeout, float)
+    assert_type(balancer.peer_options.protocol, Literal["h1", "h2", "h2h1"])
     return HttpPeer(endpoint, protocol="h2", proxy_protocol="v2")
 
 

@@ -6,7 +6,7 @@ Each function takes what TOML gave, or raises ValueError that says what was expe
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Meta
@@ -40,15 +40,19 @@ def parsed(function: Callable[[Any], Any]) -> Meta:
 
 def one_of(*names: str) -> Meta:
     """Mark a field as one of some words."""
-    quoted = [f'"{name}"' for name in names]
-    expected = f"expected {', '.join(quoted[:-1])} or {quoted[-1]}"
 
     def parse(value: Any) -> str:
         if not isinstance(value, str) or value not in names:
-            raise ValueError(expected)
+            raise ValueError(f"expected {words(names)}")
         return value
 
     return parsed(parse)
+
+
+def words(names: Sequence[str]) -> str:
+    """Write some words, of which one is expected."""
+    quoted = [f'"{name}"' for name in names]
+    return f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
 def parse_text(value: Any, expected: str) -> str:

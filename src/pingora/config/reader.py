@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pingora.config.fields import words
 from pingora.config.model import NOT_KEYS, Config, UpstreamsTable
 from pingora.config.positions import Path, Place
 from pingora.config.problems import Source, did_you_mean
@@ -209,8 +210,9 @@ def expected_of(kind: Any, name: str, hint: Any) -> str:
     unit = unit_of(kind, name, hint)
     if unit.startswith(("seconds", "bytes")):
         return TIME if unit == "seconds" else SIZE
-    kinds = [typing.get_origin(part) or part for part in plain_types(hint) if part is not types.NoneType]
-    return EXPECTED.get(kinds[0], "another type")
+    kind = next(part for part in plain_types(hint) if part is not types.NoneType)
+    origin = typing.get_origin(kind) or kind
+    return words(typing.get_args(kind)) if origin is typing.Literal else EXPECTED[origin]
 
 
 def in_toml(message: str, name: str) -> str:

@@ -72,6 +72,6 @@ def settings_of(text: str, options: dict[str, list[str]], alpn: tuple[str, ...])
     return TlsSettings(
         [Certificate(chain, key) for chain, key in pairs],
         client_auth=ClientAuth(client_ca, client_crl or None) if "client_ca" in options else None,
-        min_version=options.get("min_version", ["1.2"])[-1],
+        min_version=options.get("min_version", ["1.2"])[-1],  # type: ignore[arg-type]  # checked there
         alpn=alpn,
     )

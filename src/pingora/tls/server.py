@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
+from typing import Literal
 
 from pingora.tls import files, ticket_store
 from pingora.tls.certificate import Certificate
@@ -71,8 +72,8 @@ class TlsSettings:
     client_auth: ClientAuth | None = None
     hosts: Mapping[str, ClientAuth | None] = field(default_factory=dict)
     strict_host: bool = False
-    min_version: str = "1.2"
-    max_version: str = "1.3"
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    max_version: Literal["1.2", "1.3"] = "1.3"
     ciphers: str = CIPHERS
     cipher_suites: str = CIPHER_SUITES
     groups: str | None = None

@@ -5,7 +5,7 @@ import os
 import ssl
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pingora.tls import files
 from pingora.tls.certificate import Certificate
@@ -40,8 +40,8 @@ class UpstreamTls:
     alternative_name: str | None = None
     certificate: Certificate | None = None
     alpn: tuple[str, ...] = ("http/1.1",)
-    min_version: str = "1.2"
-    max_version: str = "1.3"
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    max_version: Literal["1.2", "1.3"] = "1.3"
     ciphers: str = CIPHERS
     cipher_suites: str = CIPHER_SUITES
     groups: str | None = None

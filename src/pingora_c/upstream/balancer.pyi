@@ -3,8 +3,8 @@ from contextvars import ContextVar
 from typing import Protocol, final
 
 from pingora_c.upstream.address import Address
-from pingora_c.upstream.endpoint import Endpoint, FailureRules
-from pingora_c.upstream.peer import _Transport
+from pingora_c.upstream.endpoint import Endpoint, FailureRules, _UpstreamProtocol
+from pingora_c.upstream.peer import _HeaderVersion, _Transport
 
 class _PeerOptions(Protocol):
     @property
@@ -22,11 +22,11 @@ class _PeerOptions(Protocol):
     @property
     def head_timeout(self) -> float: ...
     @property
-    def proxy_protocol(self) -> str | None: ...
+    def proxy_protocol(self) -> _HeaderVersion | None: ...
     @property
     def transport(self) -> _Transport | None: ...
     @property
-    def protocol(self) -> str: ...
+    def protocol(self) -> _UpstreamProtocol: ...
     @property
     def max_h2_streams(self) -> int: ...
     @property

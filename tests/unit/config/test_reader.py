@@ -257,6 +257,18 @@ def test_every_field_of_limits_and_retry_is_a_key():
             'upstreams.peer.h2_window = "1KiB"',
             '3:28: upstreams.peer.h2_window: expected 65535 to 16777216 bytes, got "1KiB"',
         ),
+        (
+            'upstreams.peer.protocol = "h3"',
+            '3:27: upstreams.peer.protocol: expected "h1", "h2" or "h2h1", got "h3"',
+        ),
+        (
+            "upstreams.peer.protocol = 2",
+            '3:27: upstreams.peer.protocol: expected "h1", "h2" or "h2h1", got 2',
+        ),
+        (
+            'upstreams.peer.proxy_protocol = "2"',
+            '3:33: upstreams.peer.proxy_protocol: expected "v1" or "v2", got "2"',
+        ),
         ("[[upstreams.more]]", "3:13: upstreams.more: unknown key"),
     ],
     ids=lambda value: value.partition(": ")[2] if ": " in value else None,

@@ -1,8 +1,12 @@
-"""The times of a peer: those of its balancer, and what one request sets beside them."""
+"""Options of a peer: those of its balancer, and what one request sets beside them; the words that they may be."""
+
+from typing import get_args, get_type_hints
 
 import pytest
 
-from pingora import Endpoint, HttpPeer, LoadBalancer, PeerOptions, UpstreamTls
+from pingora import Endpoint, HttpPeer, LoadBalancer, PeerOptions, TlsSettings, UpstreamTls
+from pingora.tls.rules import VERSIONS
+from pingora_c.upstream.peer import PROTOCOLS
 
 TIMES = ("connect", "read", "first_byte", "write", "total", "idle", "head")
 
@@ -112,3 +116,13 @@ def test_what_no_option_can_be_is_named(options, message):
     with pytest.raises(TypeError) as caught:
         HttpPeer("127.0.0.1:1", **options)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("kind", [UpstreamTls, TlsSettings], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", ["min_version", "max_version"])
+def test_types_name_the_versions_that_are_taken(kind, name):
+    assert get_args(get_type_hints(kind)[name]) == tuple(VERSIONS)
+
+
+def test_a_type_names_the_protocols_that_are_taken():
+    assert get_args(get_type_hints(PeerOptions)["protocol"]) == PROTOCOLS
