@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conversations import GET
 from pki import Authority
+from walkthrough import PAGES, ROOT
 from walkthrough import blocks_of as fences_of
 
 import pingora_c
@@ -18,8 +19,6 @@ from pingora import LoadBalancer, ProxyHttp, metrics
 from pingora.rings import rings
 from pingora_c.proxy.plan import PHASES
 
-ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ADDRESS = re.compile(r"127\.0\.0\.1:90\d\d")
 ACCOUNT = b'{"user": "ada", "iban": "42"}'
@@ -47,7 +46,7 @@ def blocks_of(path):
             yield Block(path, text.count("\n", 0, match.start()) + 1, match[2])
 
 
-BLOCKS = [block for path in FILES for block in blocks_of(path)]
+BLOCKS = [block for path in PAGES for block in blocks_of(path)]
 TESTS = [block for block in BLOCKS if "def test_" in block.text]
 PROGRAMS = [block for block in BLOCKS if "def test_" not in block.text]
 
@@ -148,7 +147,7 @@ def test_every_reason_of_a_failure_is_in_the_table_with_its_status():
 LOOKED_AT = {"python", "console", "toml", "nginx"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_block_is_run_or_says_why_not(path):
     page = path.read_text()
     others = [block for block in fences_of(page) if block.language not in LOOKED_AT]

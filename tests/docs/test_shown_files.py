@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from walkthrough import PAGES, ROOT
 
 from pingora.config.reader import keys_of, read_config
 
-ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(toml|python|nginx)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 KEY = re.compile(r"`((?:listeners|upstreams|limits|retry|logs)(?:\.[a-z0-9_]+)+)")
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -48,7 +47,7 @@ def test_check_accepts_what_is_shown(tmp_path, name, summary):
 
 SHOWN = [
     pytest.param(text, id=path.name)
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for path in PAGES
     for kind, text in FENCE.findall(path.read_text())
     if kind == "toml"
 ]

@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 import walkthrough
 from free_ports import free_ports
-from walkthrough import PORTS, Failed, Reader, blocks_of, is_as_shown
+from walkthrough import PAGES, PORTS, ROOT, Failed, Reader, blocks_of, is_as_shown
 
 from pingora import ProxyHttp, Response
 from pingora.cli.demo import GATEWAY
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHOWING = [
     page
     for page in PAGES
@@ -60,9 +58,9 @@ def reader(tmp_path):
     reader.close()
 
 
-@pytest.mark.parametrize("page", SHOWING, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", SHOWING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_do_what_is_shown(reader, page):
-    if page.name == "README.md" and not GATEWAY.is_file():
+    if page == ROOT / "README.md" and not GATEWAY.is_file():
         pytest.skip("the demonstration runs from a checkout")
     assert reader.follow(page.read_text()) > 0
 

@@ -18,6 +18,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+PAGES = [  # whose blocks are run, or say why not
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name / "README.md" for name in ("benches", "packaging")),
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 MARK = re.compile(r"<!-- not run: [^>]+ -->\s*\Z")
 PORTS = re.compile(r"\b(8080|8081|8443|9001|9002|9003|9090)\b")
