@@ -409,7 +409,7 @@ cdef class H2Client(Connection):
             if stream.is_drained_next:
                 stream.is_drained_next = False
                 stream.go_on()
-            stream = following
+            stream = following if following is None or following.client is self else self.first
         Connection.on_ready(self)
 
     cdef void on_leave(self) noexcept:
@@ -455,7 +455,7 @@ cdef class H2Client(Connection):
                 self.n_full -= 1
                 if stream.owner is not None:
                     stream.owner.on_writable(False)
-            stream = following
+            stream = following if following is None or following.client is self else self.first
 
     cdef void tell_settled(self) noexcept:
         cdef H2Carried stream = self.first
@@ -465,7 +465,7 @@ cdef class H2Client(Connection):
             if stream.awaits_settings:
                 stream.awaits_settings = False
                 stream.on_settled()
-            stream = following
+            stream = following if following is None or following.client is self else self.first
 
     # -- time
 

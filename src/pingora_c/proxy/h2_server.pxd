@@ -29,6 +29,8 @@ cdef class H2Server(H2Carrier):
     cdef uint64_t n_requests
     cdef uint64_t head_since_ms    # since when a field section is incomplete, 0: none is
     cdef uint64_t idle_since_ms    # since when there is no stream
+    cdef uint32_t heads_given      # requests that may begin in this turn
+    cdef bint has_dialed           # in this turn: one of them opened a connection to its origin
     cdef bint said_goaway          # the last one
     cdef bint is_ending            # the session is at its end, and why was counted
     cdef bint is_sweeping          # the timer is set to look at the streams, else to the end of idleness

@@ -35,7 +35,8 @@ from pingora_c.stats.counters cimport (
 
 cdef enum:
     LOW_WATER = HIGH_WATER // 2
-    HEADS_PER_TURN = 16        # requests that begin before others have their turn
+    HEADS_MOST = 16            # requests that begin before others have their turn
+    HEADS_LEAST = 4            # the same, while they open connections to origins, and at first
     ROUNDS = 4                 # of framing and writing in one entry
     LINGER_MS = 2000
     DRAIN_MS = 1000            # from the first GOAWAY to the last: requests that were on their way have come
@@ -92,7 +93,7 @@ cdef class H2Server(H2Carrier):
         session.now_ms = old.reactor.now_ms
         session_limits(&session.limits, &old.application.limits)
         session.begin(True)
-        session.guard.heads_left = HEADS_PER_TURN
+        self.heads_given = session.guard.heads_left = HEADS_LEAST
         self.session = session
         self.adopt(old)
         self.reactor.counted[<int>HTTP2_CONNECTIONS] += 1
@@ -128,12 +129,17 @@ cdef class H2Server(H2Carrier):
             self.pause()
             self.reactor.make_ready(self)
         if (code < 0 or self.session.wants_pump() or self.session.is_going
-                or self.session.guard.heads_left < HEADS_PER_TURN or PyList_GET_SIZE(self.line)):
+                or self.session.guard.heads_left < self.heads_given or PyList_GET_SIZE(self.line)):
             self.reactor.make_late(self)
         return size - self.session.n_unread
 
     cdef void on_leave(self) noexcept:
-        self.session.guard.heads_left = HEADS_PER_TURN
+        if self.has_dialed:
+            self.has_dialed = False
+            self.heads_given = HEADS_LEAST
+        elif self.session.guard.heads_left == 0:
+            self.heads_given = min(2 * self.heads_given, <uint32_t>HEADS_MOST)
+        self.session.guard.heads_left = self.heads_given
         self.frame()
 
     cdef void frame(self) noexcept:
@@ -278,6 +284,7 @@ cdef class H2Server(H2Carrier):
         self.begin(stream, head)
 
     cdef void begin(self, H2ServerStream stream, RequestHead head) noexcept:
+        cdef uint32_t n_sources = self.reactor.n_sources
         stream.is_client = True
         stream.is_shared = True
         stream.to_head = head.method_id == METHOD_HEAD
@@ -290,6 +297,7 @@ cdef class H2Server(H2Carrier):
         if self.application.begin(self, stream, head) < 0:
             self.n_sessions -= 1
             self.refuse(stream, REFUSED_NO_MEMORY, stream.to_head)
+        self.has_dialed |= self.reactor.n_sources > n_sources
 
     cdef void refuse(self, H2ServerStream stream, int refusal, bint asks_head) noexcept:
         """Answer a message that no session saw."""
@@ -400,7 +408,7 @@ cdef class H2Server(H2Carrier):
             # one that nghttp2 reset is malformed: its length, or what came behind its end
             stream.owner.on_failure(True, CLIENT_BAD_BODY if is_ours else CLIENT_GONE)
             if is_ours and stream.head_sent and stream.owner is not None:
-                self.list_lost(stream)       # its answer went on, but nobody is left to take it
+                self.list_lost(stream, CLIENT_GONE)      # its answer went on, but nobody is left to take it
 
     cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept:
         pace_moved(&stream.pace, size, self.reactor.now_ms)
@@ -498,20 +506,24 @@ cdef class H2Server(H2Carrier):
         ServerConnection.close(self)
         self.session.drop_section()
         try:       # they know us: without this the collector of cycles would have to find us
-            for streams in (self.streams, self.ending, self.relieved, self.resumed, self.line, self.lost):
+            for streams in (self.streams, self.ending, self.relieved, self.resumed, self.line):
                 streams.clear()
         except:
             pass   # ignored: clearing allocates nothing
 
     cdef void fail_streams(self, int kind) noexcept:
+        """Let go of all; their owners hear of it a few in each turn."""
         cdef H2ServerStream stream
-        self.tell_lost()
         try:
             for stream in list(self.streams):
+                self.session.detach(&stream.h2)
+                self.forget(stream)
                 if stream.owner is not None:
-                    stream.owner.on_failure(True, kind)
+                    self.list_lost(stream, kind)
         except:
             pass   # ignored: without memory their limits end them
+        if self.application.is_closed:
+            self.tell_lost()       # there will be no further turn
 
     # -- limits
 

@@ -7,7 +7,7 @@ All streams of a connection hold little together, however many they are: what co
 only while there is room for it. Streams whose upstream is not read for that stand in a line, the longest waiting first.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from pingora_c.h2.session cimport H2Session, H2Stream
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.mem.byte_queue cimport ByteQueue
@@ -33,8 +33,9 @@ cdef class H2Carrier(ServerConnection):
     cdef uint64_t drain_at_ms      # when the first GOAWAY was sent, 0: it was not
     cdef void serve_line(self) noexcept        # have those read on that may
     cdef void relieve(self) noexcept           # tell them, and those that were full
-    cdef void list_lost(self, H2ServerStream stream) noexcept      # that it is gone; tell_lost does it in the next turn
-    cdef void tell_lost(self) noexcept
+    # Its owner is to hear, in one of the next turns, that it failed as `kind`, a FailureKind, says.
+    cdef void list_lost(self, H2ServerStream stream, int kind) noexcept
+    cdef void tell_lost(self) noexcept         # some of them; on_ready follows for the others
     # -- overridden
     cdef void drop(self, H2ServerStream stream, uint32_t code) noexcept     # RST_STREAM, and hear no more of it
     cdef void frame(self) noexcept                                          # write what was submitted now
@@ -48,6 +49,7 @@ cdef class H2ServerStream(Stream):
     cdef Trailers out_trailers     # kept until the stream is closed
     cdef bint has_ended            # END_STREAM came
     cdef bint end_waits            # behind `waiting`
+    cdef uint8_t lost_to           # the FailureKind that its owner is told, while it is in server.lost
     cdef bint is_gone              # closed, reset or forgotten: nothing is sent any more
     cdef bint is_connect           # an extended CONNECT
     cdef bint head_sent

@@ -18,6 +18,7 @@ from pingora_c.stats.counters cimport ANSWERS
 cdef enum:
     LITTLE = 4096
     KEPT_LEAST = 4096
+    TOLD_PER_TURN = 8          # each may close a connection to an origin, which takes as long as a request
     READ_MOST = 61440          # at once, for one stream; fits into one buffer
     # memory that waits on all streams of a connection:
     BODIES_MOST = 262144       # beyond it no more of a body is read that cannot leave at once
@@ -73,7 +74,8 @@ cdef class H2Carrier(ServerConnection):
         except:
             pass   # ignored: without memory it is tried again when more was framed
 
-    cdef void list_lost(self, H2ServerStream stream) noexcept:
+    cdef void list_lost(self, H2ServerStream stream, int kind) noexcept:
+        stream.lost_to = <uint8_t>kind
         try:
             self.lost.append(stream)
         except:
@@ -82,16 +84,17 @@ cdef class H2Carrier(ServerConnection):
 
     cdef void tell_lost(self) noexcept:
         cdef H2ServerStream stream
-        cdef list lost = self.lost
-        if PyList_GET_SIZE(lost) == 0:
-            return
-        try:
-            self.lost = []
-            for stream in lost:
-                if stream.owner is not None:
-                    stream.owner.on_failure(True, CLIENT_GONE)
-        except:
-            pass   # ignored: without memory the sessions go on to their end
+        cdef int n_told = 0
+        while PyList_GET_SIZE(self.lost) and (n_told < TOLD_PER_TURN or self.application.is_closed):
+            try:
+                stream = self.lost.pop()
+            except:
+                return     # ignored: taking the last one allocates nothing
+            if stream.owner is not None:
+                stream.owner.on_failure(True, stream.lost_to)
+                n_told += 1
+        if PyList_GET_SIZE(self.lost):
+            self.reactor.make_ready(self)
 
 
 @cython.final
@@ -108,7 +111,7 @@ cdef class H2ServerStream(Stream):
         self.server.reactor.make_late(self.server)
         if self.is_connect and not is_upgrade and head.status_code < 300:
             self.server.drop(self, H2_CONNECT_ERROR)     # 2xx would open the tunnel that the origin did not
-            self.server.list_lost(self)
+            self.server.list_lost(self, CLIENT_GONE)
             return 0
         self.server.reactor.counted[<int>ANSWERS + head.status_code // 100] += 1
         if is_upgrade:

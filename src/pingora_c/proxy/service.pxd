@@ -26,7 +26,6 @@ cdef class ProxyService(Application):
     cdef uint64_t n_servers      # open client connections
     cdef uint64_t n_servers_most   # the most since `most_connections` was asked
     cdef list listeners
-    cdef bint is_closed
     cdef bytes parting           # what turn_away sends; None: it is made anew
     cdef uint64_t parting_s      # when it was made
     cdef Tie tie                 # of the socket that serve_socket hands in

@@ -485,6 +485,7 @@ cdef class ProxyService(Application):
         self.is_closed = True
         self.stop_listening()
         self.reactor.enter()
+        self.reactor.run_ready()     # sessions of clients that are gone may still have to hear of it
         for server in self.servers():
             server.fail(CLIENT_GONE)
             server.close()
