@@ -6,6 +6,9 @@ import time
 
 import pytest
 from conversations import proxy_to, wait_until
+from h2_origin import RawOrigin
+from hpack import Encoder
+from hyperframe.frame import DataFrame, HeadersFrame
 from pki import Authority
 
 from pingora import Certificate, HttpPeer, Limits, ProxyHttp, Response, TlsSettings, UpstreamTls
@@ -234,6 +237,40 @@ def test_a_hook_refuses_a_call(proxy_factory, service):
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
         assert caught.value.details() == "no token"
         assert unary(b"hi", metadata=(("authorization", "secret"),), timeout=30) == b"hi"
+
+
+def begin_and_die(peer, number):
+    """Send a message and a part of the next one, then end the connection."""
+    stream = peer.start()
+    head = Encoder().encode([(":status", "200"), ("content-type", "application/grpc")])
+    peer.send(HeadersFrame(stream, data=head, flags=["END_HEADERS"]), DataFrame(stream, data=b"\0\0\0\0\x02hi\0\0"))
+    peer.sock.close()
+
+
+class Failing(To):
+    async def response_body_filter(self, session, chunk, end, ctx):
+        if end:
+            raise ValueError("no end")
+        return chunk
+
+
+def test_a_service_that_dies_within_its_answer_is_unavailable(proxy_factory):
+    proxy = proxy_factory(To(RawOrigin(begin_and_die).address))
+    with grpc.insecure_channel(proxy.address) as channel:
+        answers = channel.unary_stream(path("down"))(b"", timeout=30)
+        assert next(answers) == b"hi"
+        with pytest.raises(grpc.RpcError):
+            next(answers)
+    assert answers.code() == grpc.StatusCode.UNAVAILABLE
+    assert answers.details() == "upstream_truncated"
+
+
+def test_a_hook_that_raises_within_an_answer_is_internal(proxy_factory, service):
+    proxy = proxy_factory(Failing(service.address))
+    with grpc.insecure_channel(proxy.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path("unary"))(b"hi", timeout=30)
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "hook_raised"
 
 
 CALL = (

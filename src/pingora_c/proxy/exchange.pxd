@@ -10,6 +10,7 @@ from pingora_c.proxy.response cimport Response
 
 cdef class Exchange(Attempts):
     cdef bytes answer_body            # keeps the bytes of a Response while they are written
+    cdef bint call_ended              # why a call of gRPC breaks off was said in trailers
     cdef uint64_t head_us             # when the head was complete
     cdef uint64_t ended_us
     cdef uint64_t hooks_us            # in_hooks_us() of an exchange that has ended
@@ -24,6 +25,7 @@ cdef class Exchange(Attempts):
     cdef Response filtered(self, Response response)      # by plan.answer_filter
     cdef int answer(self, Response response) except -1    # send what was made here
     cdef int send_answer(self, Response response) except -1
+    cdef void end_call(self) noexcept
     cdef void note_no_answer(self) noexcept
     cdef void conclude(self) noexcept
     cdef int write_access_log(self) except -1

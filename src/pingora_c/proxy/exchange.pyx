@@ -18,7 +18,7 @@ from pingora_c.proxy.failure cimport (
     BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, HOOK_RAISED, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_reason,
     failure_status, is_client_failure, is_upstream_failure, make_error,
 )
-from pingora_c.proxy.grpc cimport as_grpc, is_grpc
+from pingora_c.proxy.grpc cimport as_grpc, call_status, holds_grpc_type, is_grpc
 from pingora_c.proxy.phases cimport SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line
 from pingora_c.proxy.plan cimport (
     ANSWER_BODY, CONNECTED_TO_UPSTREAM, EARLY_REQUEST_FILTER, ERROR_WHILE_PROXY, FAIL_TO_CONNECT, FAIL_TO_PROXY,
@@ -262,6 +262,7 @@ cdef class Exchange(Attempts):
                 self.cancel_task()     # on_task_done comes back here
             return
         if self.response_sent or failure_status(self.failure) == 0:
+            self.end_call()
             self.finish()
             return
         self.let_upstream_go(False, is_upstream_failure(self.failure))
@@ -272,6 +273,17 @@ cdef class Exchange(Attempts):
             if not self.down.body_done:
                 self.down.pause_body()
             self.run(FAIL_TO_PROXY)
+
+    cdef void end_call(self) noexcept:
+        """Tell a client of gRPC why messages break off, where the answer may have trailers."""
+        cdef int status = failure_status(self.failure)
+        if (status == 0 or not self.response_sent or self.upstream_ended or self.call_ended
+                or not self.down.is_shared or not holds_grpc_type(&self.response_head.block)):
+            return
+        try:
+            self.call_ended = self.down.send_end(call_status(status, failure_reason(self.failure))) == 0
+        except:
+            pass   # ignored: without memory for it the answer is reset
 
     cdef void default_page(self) noexcept:
         cdef bint is_sent = False
@@ -395,7 +407,7 @@ cdef class Exchange(Attempts):
         self.attempt_error = None
         self.end_waiting()
         self.plan.reactor.bury(self)
-        down.release(self.response_sent and self.upstream_ended)
+        down.release(self.response_sent and self.upstream_ended or self.call_ended)
 
     cdef int write_access_log(self) except -1:
         cdef AccessRecord record

@@ -2,11 +2,12 @@
 from urllib.parse import quote
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport strlen
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.h2.section cimport FieldSection
 from pingora_c.http.field cimport NAME_CONTENT_TYPE, Field
 from pingora_c.http.header_block cimport (
-    HeaderBlock, block_field, block_find, block_find_known, block_may_hold,
+    BLOCK_OK, HeaderBlock, block_add, block_field, block_find, block_find_known, block_may_hold,
 )
 
 from pingora_c.proxy.response import Response as MakeResponse
@@ -125,6 +126,15 @@ cdef Response as_grpc(bint is_call, Response response, const char* reason):
         *headers,
     ])
     return made
+
+
+cdef Trailers call_status(int http_status, const char* reason):
+    cdef Trailers trailers = Trailers.__new__(Trailers)
+    cdef bytes code = str(STATUSES.get(http_status, UNKNOWN)).encode()
+    if (block_add(&trailers.block, b"grpc-status", 11, code, <uint32_t>len(code)) != BLOCK_OK
+            or block_add(&trailers.block, b"grpc-message", 12, reason, <uint32_t>strlen(reason)) != BLOCK_OK):
+        raise MemoryError
+    return trailers
 
 
 def probe(request_head, response=None, reason=None):

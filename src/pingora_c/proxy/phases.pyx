@@ -153,11 +153,7 @@ cdef class Phases(Relay):
             self.next_answer = None    # its stream may refer to us
             self.after(UPSTREAM_REQUEST_FILTER, answer)
         elif task.cancelled():
-            if phase == ANSWER_BODY:
-                if self.failure == OK:
-                    self.failure = HOOK_RAISED
-                self.finish()
-            elif phase >= SUPPRESS_ERROR_LOG:
+            if phase >= SUPPRESS_ERROR_LOG and phase != ANSWER_BODY:
                 self.after(phase, None)
             else:
                 self.fail(self.failure if self.failure else HOOK_RAISED)
@@ -191,11 +187,7 @@ cdef class Phases(Relay):
         if kind == OK:
             kind = HOOK_RAISED
             self.report(phase, error)
-        if phase == ANSWER_BODY:
-            if self.failure == OK:
-                self.failure = kind      # the answer is cut
-            self.finish()
-        elif phase >= SUPPRESS_ERROR_LOG:
+        if phase >= SUPPRESS_ERROR_LOG and phase != ANSWER_BODY:
             self.after(phase, None)
         elif phase == FAIL_TO_PROXY:
             self.default_page()
