@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conversations import Forwarding, more_of, wait_until
-from inside import RESET, narrow, settle
+from inside import RESET, fill, narrow, settle
 
 from pingora import HttpPeer, Limits, Response
 from pingora.testing import read_all
@@ -209,6 +209,27 @@ def test_a_reset_of_the_origin_is_one_for_the_client(proxy_factory, origin_facto
     proxy = proxy_factory(Forwarding(origin_factory(switching(reset)).address))
     with tunnel_through(proxy) as client, pytest.raises(ConnectionResetError):
         client.recv(1)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_a_reset_of_the_origin_is_one_although_the_client_sends_on_before_it_reads(proxy_factory, origin_factory):
+    """A write is told of the reset before the read is."""
+    is_reset = threading.Event()
+
+    def fill_and_reset(connection):
+        fill(connection)
+        reset(connection)
+        is_reset.set()
+
+    proxy = proxy_factory(Forwarding(origin_factory(switching(fill_and_reset)).address))
+    with tunnel_through(proxy) as client:
+        assert is_reset.wait(30)
+        for _ in range(2):
+            client.sendall(b"x" * 10)
+            settle(proxy)
+        with pytest.raises(ConnectionResetError):
+            while client.recv(65536):
+                pass
     wait_until(lambda: proxy.serving.activity()[1] == 0)
 
 

@@ -59,3 +59,11 @@ def narrow_client(proxy):
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect((proxy.host, proxy.port))
     return client
+
+
+def fill(connection):
+    """Send until nobody has taken anything for a while."""
+    connection.settimeout(0.5)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            connection.sendall(bytes(65536))
