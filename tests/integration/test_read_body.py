@@ -6,7 +6,8 @@ import socket
 import threading
 
 import pytest
-from conversations import Forwarding, echo, more_of, post, wait_until
+from conversations import Forwarding, dechunk, echo, more_of, post, wait_until
+from inside import settle
 
 from pingora import Limits, ProxyError, Response, RetryPolicy, SessionEnded
 from pingora.testing import read_all
@@ -198,9 +199,13 @@ class ReadsThenWaits(Forwarding):
     hook_timeouts = {"request_filter": 0}
 
     async def request_filter(self, session, ctx):
-        await session.read_body()
+        body = await session.read_body()
         await asyncio.sleep(0.15)
-        return Response(200, body="done")
+        return Response(200, body=self.parts(body))
+
+    async def parts(self, body):
+        yield body
+        yield b"done"
 
 
 class ReadsWhileItStreams(Forwarding):
@@ -216,7 +221,7 @@ class ReadsWhileItStreams(Forwarding):
 @pytest.mark.parametrize("kind", [ReadsThenWaits, ReadsWhileItStreams])
 def test_what_has_no_limit_has_none_after_it_read_the_body(proxy_factory, kind):
     proxy = proxy_factory(kind("127.0.0.1:1"), Limits(hook_timeout=0.05))
-    assert b"done" in proxy.exchange(post(b"hello"))
+    assert dechunk(proxy.exchange(post(b"hello")))[0] == b"hellodone"
 
 
 def test_an_empty_body_that_has_ended_may_be_read_in_a_later_attempt(proxy_factory, origin_factory):
@@ -327,3 +332,123 @@ def test_a_task_that_reads_beside_the_hook_is_told_that_nothing_more_comes(proxy
         client.sendall(b"hello")
         assert read_all(client).endswith(b"\r\n\r\nhello")
     assert isinstance(proxy.call(outcome(hooks.reading), 20), SessionEnded | RuntimeError)
+
+
+# -- in fail_to_proxy, and in the iterator of a Response
+
+LENGTH_5 = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+FIN = None
+PARTIAL = [
+    pytest.param(LENGTH_5, [b"he"], "client_timeout", id="stalls"),
+    pytest.param(LENGTH_5, [b"he", FIN], "client_truncated", id="truncates"),
+    pytest.param(CHUNKED, [b"5\r\nhello\r\n", b"zz\r\n"], "client_bad_body", id="bad chunk"),
+    pytest.param(CHUNKED, [b"5\r\nhello\r\n", b"5\r\nworld\r\n0\r\n\r\n"], "body_too_large", id="too large"),
+]
+
+
+def limits_for(reason):
+    return Limits(body_timeout=0.3 if reason == "client_timeout" else 60.0, body_bytes=7)
+
+
+class ReadsLate(Forwarding):
+    """Tells when it reads, and in `told` what it got: a body, or a ProxyError's reason."""
+
+    def __init__(self, address):
+        super().__init__(address)
+        self.reads = threading.Event()
+        self.told = []
+
+    async def read(self, session):
+        self.reads.set()
+        try:
+            body = await session.read_body()
+        except ProxyError as error:
+            self.told.append(error.reason)
+            raise
+        self.told.append(body)
+        return body
+
+    def suppress_error_log(self, session, error, ctx):
+        return True
+
+
+class ReadsForThePage(ReadsLate):
+    async def fail_to_proxy(self, session, error, ctx):
+        return Response(503, body=b"read: " + await self.read(session))
+
+
+class ReadsTwice(ReadsForThePage):
+    async def request_filter(self, session, ctx):
+        self.reads.set()
+        await session.read_body()
+
+
+class ReadsInItsIterator(ReadsLate):
+    def request_filter(self, session, ctx):
+        return Response(200, body=self.parts(session))
+
+    async def parts(self, session):
+        yield b"read: "
+        yield await self.read(session)
+
+
+def send(proxy, client, parts):
+    """Send parts that the proxy reads one by one."""
+    for part in parts:
+        if part is FIN:
+            client.shutdown(socket.SHUT_WR)
+        else:
+            client.sendall(part)
+        settle(proxy)
+
+
+@pytest.mark.parametrize(("head", "parts", "reason"), PARTIAL)
+@pytest.mark.parametrize("kind", [ReadsForThePage, ReadsTwice])
+def test_a_body_that_does_not_come_whole_ends_the_read_of_a_hook_for_the_page(proxy_factory, kind, head, parts, reason):
+    hooks = kind("127.0.0.1:1")
+    proxy = proxy_factory(hooks, limits_for(reason))
+    with proxy.connect(10) as client:
+        client.sendall(head)
+        assert hooks.reads.wait(10)
+        send(proxy, client, parts)
+        wait_until(lambda: hooks.told)
+        wait_until(lambda: proxy.serving.counters["pingora_requests_active"] == 0)
+    assert hooks.told == [reason]
+
+
+@pytest.mark.parametrize(("head", "parts", "reason"), PARTIAL)
+def test_a_body_that_does_not_come_whole_ends_the_iterator_that_reads_it(proxy_factory, head, parts, reason):
+    hooks = ReadsInItsIterator("127.0.0.1:1")
+    proxy = proxy_factory(hooks, limits_for(reason))
+    with proxy.connect(10) as client:
+        client.sendall(head)
+        assert hooks.reads.wait(10)
+        send(proxy, client, parts)
+        answer = read_all(client)
+        wait_until(lambda: proxy.serving.counters["pingora_requests_active"] == 0)
+    assert hooks.told == [reason]
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert not answer.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("is_later", [False, True], ids=["with the head", "later"])
+@pytest.mark.parametrize(
+    ("head", "body"), [(LENGTH_5, b"hello"), (CHUNKED, b"5\r\nhello\r\n0\r\n\r\n")], ids=["length", "chunked"]
+)
+@pytest.mark.parametrize("kind", [ReadsForThePage, ReadsTwice, ReadsInItsIterator])
+def test_a_body_that_is_read_late_is_whole(proxy_factory, kind, head, body, is_later):
+    hooks = kind("127.0.0.1:1")
+    proxy = proxy_factory(hooks)
+    head = head.replace(b"Host", b"Connection: close\r\nHost")
+    with proxy.connect(10) as client:
+        client.sendall(head if is_later else head + body)
+        assert hooks.reads.wait(10)
+        if is_later:
+            send(proxy, client, [body[:2], body[2:]])
+        answer = read_all(client)
+    assert hooks.told == [b"hello"]
+    if kind is ReadsInItsIterator:
+        assert dechunk(answer)[0] == b"read: hello"
+    else:
+        assert answer.endswith(b"\r\n\r\nread: hello")

@@ -212,6 +212,11 @@ def test_a_reset_of_the_origin_is_one_for_the_client(proxy_factory, origin_facto
     wait_until(lambda: proxy.serving.activity()[1] == 0)
 
 
+def read_to_its_end(client):
+    while client.recv(65536):
+        pass
+
+
 def test_a_reset_of_the_origin_is_one_although_the_client_sends_on_before_it_reads(proxy_factory, origin_factory):
     """A write is told of the reset before the read is."""
     is_reset = threading.Event()
@@ -228,8 +233,7 @@ def test_a_reset_of_the_origin_is_one_although_the_client_sends_on_before_it_rea
             client.sendall(b"x" * 10)
             settle(proxy)
         with pytest.raises(ConnectionResetError):
-            while client.recv(65536):
-                pass
+            read_to_its_end(client)
     wait_until(lambda: proxy.serving.activity()[1] == 0)
 
 
