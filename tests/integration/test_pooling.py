@@ -9,7 +9,8 @@ from apart import descriptors
 from conversations import GET, Forwarding, wait_until
 from inside import Gate, narrow, settle
 
-from pingora import HttpPeer
+from pingora import HttpPeer, Response
+from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -103,6 +104,69 @@ def test_an_answer_that_comes_before_the_request_is_none(proxy_factory, origin_f
                 assert upstream.recv(1000) == b"", "the request was not sent here"
             assert client.recv(1000).endswith(b"hello")
     wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+class Blocks(Forwarding):
+    """Holds the loop at /block, so that all that comes meanwhile is one batch of events."""
+
+    def __init__(self, address):
+        super().__init__(address)
+        self.is_blocked, self.may_go_on = threading.Event(), threading.Event()
+
+    def request_filter(self, session, ctx):
+        if session.request.path == "/block":
+            self.is_blocked.set()
+            assert self.may_go_on.wait(10)
+            return Response(200, body="blocked")
+
+
+@contextlib.contextmanager
+def one_batch(proxy, hooks):
+    """Hold the loop; let it go on at the end."""
+    with proxy.connect() as blocking:
+        blocking.sendall(GET.replace(b"/ ", b"/block "))
+        assert hooks.is_blocked.wait(10)
+        yield
+        hooks.may_go_on.set()
+        assert read_all(blocking).endswith(b"blocked")
+
+
+@pytest.mark.parametrize("first", ["client", "origin"])
+@pytest.mark.parametrize("kind", ["bytes", "FIN"])
+def test_what_comes_of_an_idle_connection_in_the_same_batch_as_a_request_is_seen_first(
+    proxy_factory, origin_factory, first, kind
+):
+    """The request is a POST: it would not be sent again."""
+    idle = []
+
+    def script(connection, data):
+        if not idle:
+            idle.append(connection)
+        connection.sendall(HELLO)
+
+    def from_the_origin():
+        if kind == "bytes":
+            idle[0].sendall(HELLO.replace(b"hello", b"wrong"))
+        else:
+            idle[0].shutdown(socket.SHUT_WR)
+
+    def from_the_client():
+        client.sendall(b"POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345")
+
+    origin = origin_factory(script)
+    hooks = Blocks(origin.address)
+    proxy = proxy_factory(hooks)
+    with proxy.connect() as client:
+        client.sendall(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1000).endswith(b"hello")
+        wait_until(lambda: proxy.serving.services[0].n_idle_upstream == 1)
+        with one_batch(proxy, hooks):
+            for send in (from_the_client, from_the_origin)[:: 1 if first == "client" else -1]:
+                send()
+        answer = client.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"hello")
+    assert origin.n_connections == 2
 
 
 N_IDLE = 512  # of one service

@@ -1,5 +1,8 @@
 """Bodies that nobody reads: thrown away within a limit, so that their connection can be used again, else it ends."""
 
+import contextlib
+import threading
+
 import pytest
 from conversations import Forwarding, more_of, wait_until
 
@@ -108,3 +111,87 @@ def test_an_origin_that_answers_before_the_end_of_the_body(proxy_factory, origin
         client.sendall(bytes(1000) + NEXT)
         assert read_all(client).endswith(b"next")
     assert origin.n_connections == 2  # the one with half a request on it is not used again
+
+
+# -- of an answer: the client gets none, whatever the origin sends
+
+
+class Endless:
+    """An origin whose answers do not end, but that to /next; `has_ended` tells that the proxy closed the connection."""
+
+    def __init__(self, sends_on):
+        self.sends_on = sends_on
+        self.has_ended = threading.Event()
+
+    def __call__(self, connection, data):
+        if b"/next" in data:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
+            return
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        connection.settimeout(None)
+        with contextlib.suppress(ConnectionError):
+            while self.sends_on:
+                connection.sendall(b"5\r\nhello\r\n")
+            read_all(connection)
+        self.has_ended.set()
+        connection.close()
+
+
+class NotModified(Forwarding):
+    status = 304
+
+    def response_filter(self, session, response, ctx):
+        if session.request.path != "/next":
+            response.status = self.status
+
+
+class NoContent(NotModified):
+    status = 204
+
+
+class AsksWithGet(Forwarding):
+    def upstream_request_filter(self, session, request, ctx):
+        request.method = "GET"
+
+
+WITHOUT_BODY = pytest.mark.parametrize(
+    ("kind", "method"), [(NotModified, b"GET"), (NoContent, b"GET"), (AsksWithGet, b"HEAD")], ids=["304", "204", "HEAD"]
+)
+SENDS_ON = pytest.mark.parametrize("sends_on", [False, True], ids=["stops", "sends on"])
+
+
+def ask_for_the_head(proxy, method):
+    """Send a request and read the head of its answer, of which there must be no more; the connection."""
+    client = proxy.connect(10)
+    client.sendall(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += more_of(client)
+    assert head.endswith(b"\r\n\r\n")
+    return client
+
+
+@WITHOUT_BODY
+@SENDS_ON
+def test_the_next_request_does_not_wait_for_a_body_that_the_client_does_not_get(
+    proxy_factory, origin_factory, kind, method, sends_on
+):
+    script = Endless(sends_on)
+    proxy = proxy_factory(kind(origin_factory(script).address))
+    with ask_for_the_head(proxy, method) as client:
+        client.sendall(NEXT)
+        assert read_all(client).endswith(b"\r\n\r\nnext")
+        assert script.has_ended.wait(10)
+        wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+@WITHOUT_BODY
+@SENDS_ON
+def test_a_client_that_leaves_with_its_head_leaves_nothing_behind(
+    proxy_factory, origin_factory, kind, method, sends_on
+):
+    script = Endless(sends_on)
+    proxy = proxy_factory(kind(origin_factory(script).address))
+    ask_for_the_head(proxy, method).close()
+    assert script.has_ended.wait(10)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
