@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import h11
 import pytest
-from conversations import Forwarding, more_of, wait_until
+from conversations import Forwarding, dechunk, more_of, wait_until
 from inside import RESET, settle
 from strict_origin import StrictOrigin
 
@@ -20,6 +20,7 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
 CLOSED_LINGERING = 'pingora_connections_closed_total{reason="lingering"}'
+PART = bytes(65536)
 SENT = 400_000  # more than the kernel keeps where nobody reads, less than the whole body
 
 
@@ -82,6 +83,36 @@ def test_an_answer_before_the_body_ends_arrives_1000_times_of_1000(proxy_factory
     whole = [a for a in answers if a.startswith(b"HTTP/1.1 413 ") and a.endswith(b"\r\n\r\nbig")]
     assert len(whole) == 1000
     assert all(b"\r\nConnection: close\r\n" in answer for answer in whole)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+class Streams(Forwarding):
+    def request_filter(self, session, ctx):
+        return Response(200, body=self.parts())
+
+    async def parts(self):
+        for _ in range(200):
+            yield PART
+
+
+class StreamsThePage(Streams):
+    request_filter = Forwarding.request_filter
+
+    def fail_to_proxy(self, session, error, ctx):
+        return Response(200, body=self.parts())
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("kind", [Streams, StreamsThePage])
+def test_a_large_streamed_answer_arrives_at_a_client_that_sends_all_before_it_reads(proxy_factory, kind, is_chunked):
+    proxy = proxy_factory(kind("127.0.0.1:1"))
+    with proxy.connect(10) as client:
+        client.sendall(CHUNKED_POST if is_chunked else POST.replace(b"10000000", b"%d" % (300 * len(PART))))
+        for _ in range(300):
+            client.sendall(b"%x\r\n%b\r\n" % (len(PART), PART) if is_chunked else PART)
+        if is_chunked:
+            client.sendall(b"0\r\n\r\n")
+        assert dechunk(read_all(client))[0] == 200 * PART
     wait_until(lambda: proxy.serving.activity()[1] == 0)
 
 

@@ -455,7 +455,10 @@ CONNECTION = [
         head(b"Max-Forwards: 10", start=b"OPTIONS * HTTP/1.1"),
         head(b"Max-Forwards: 9", start=b"OPTIONS * HTTP/1.1"),
     ),
-    Sent("max-forwards-zero", head(b"Max-Forwards: 0", start=b"OPTIONS /a HTTP/1.1") + OTHER, (OTHER,), ("200", "200")),
+    *(
+        Sent("max-forwards-zero", head(*lines, start=b"OPTIONS /a HTTP/1.1") + OTHER, (OTHER,), ("200", "200"))
+        for lines in ([b"Max-Forwards: 0"], [b"Connection: max-forwards", b"Max-Forwards: 0"])
+    ),
     *refused(
         "max-forwards-bad",
         "400 bad_max_forwards",

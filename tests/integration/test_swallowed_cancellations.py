@@ -1,0 +1,96 @@
+"""A hook that goes on although it was cancelled holds neither the client nor the session up."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+import pytest
+from conversations import GET, Forwarding, more_of, wait_until
+from inside import RESET, Gate, settle
+
+from pingora import HttpPeer, Limits, Response
+from pingora.testing import read_all
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+STUCK = b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def waits_on(gate):
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            return await gate.wait()
+
+
+async def cleans_up(gate):
+    try:
+        await gate.wait()
+    finally:
+        await gate.wait()
+
+
+async def request_filter(self, session, ctx):
+    if session.request.path == "/stuck":
+        await self.go_on(self.gate)
+        return Response(200, body="too late")
+
+
+async def upstream_peer(self, session, ctx):
+    if session.request.path == "/stuck":
+        await self.go_on(self.gate)
+    return HttpPeer(self.peer.address)
+
+
+async def response_filter(self, session, response, ctx):
+    if session.request.path == "/stuck":
+        await self.go_on(self.gate)
+        return Response(200, body="too late")
+
+
+WAYS = pytest.mark.parametrize("go_on", [waits_on, cleans_up])
+HOOKS = pytest.mark.parametrize("hook", [request_filter, upstream_peer, response_filter])
+
+
+@pytest.fixture
+def hooks(origin_factory, hook, go_on):
+    kind = type("GoesOn", (Forwarding,), {hook.__name__: hook, "go_on": staticmethod(go_on), "gate": Gate()})
+    hooks = kind(origin_factory(HELLO).address)
+    yield hooks
+    hooks.gate.open()  # else the loop of the proxy would not end
+
+
+def has_warned(caplog, hook):
+    """Whether a warning names the hook, as the line of the error log does not."""
+    return any(record.levelno == logging.WARNING and hook.__name__ in record.getMessage() for record in caplog.records)
+
+
+@WAYS
+@HOOKS
+def test_the_client_gets_its_504_and_the_connection_goes_on(proxy_factory, hooks, hook, go_on, caplog):
+    proxy = proxy_factory(hooks, Limits(hook_timeout=0.1))
+    with proxy.connect(10) as client:
+        client.sendall(STUCK)
+        answer = b""
+        while b"504 hook_timeout" not in answer:
+            answer += more_of(client)
+        wait_until(lambda: proxy.serving.activity()[1] == 0)
+        wait_until(lambda: has_warned(caplog, hook))
+        hooks.gate.open()  # nothing comes of what the hook does now
+        settle(proxy)
+        client.sendall(GET)
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nhello")
+
+
+@WAYS
+@HOOKS
+def test_a_client_that_leaves_takes_its_session_with_it(proxy_factory, hooks, hook, go_on, caplog):
+    proxy = proxy_factory(hooks)
+    with proxy.connect(10) as client:
+        client.sendall(STUCK)
+        hooks.gate.await_hook()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+    wait_until(lambda: proxy.serving.counters["pingora_connections_open"] == 0)
+    wait_until(lambda: has_warned(caplog, hook))
