@@ -9,7 +9,7 @@ import pytest
 from conversations import GET, Forwarding, more_of, wait_until
 from inside import RESET, Gate, settle
 
-from pingora import HttpPeer, Limits, Response
+from pingora import Limits, Response
 from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -38,7 +38,7 @@ async def request_filter(self, session, ctx):
 async def upstream_peer(self, session, ctx):
     if session.request.path == "/stuck":
         await self.go_on(self.gate)
-    return HttpPeer(self.peer.address)
+    return self.peer
 
 
 async def response_filter(self, session, response, ctx):
