@@ -60,8 +60,8 @@ def hooks(origin_factory, hook, go_on):
 
 
 def has_warned(caplog, hook):
-    """Whether a warning names the hook, as the line of the error log does not."""
-    return any(record.levelno == logging.WARNING and hook.__name__ in record.getMessage() for record in caplog.records)
+    """Whether the error log names the hook."""
+    return any(record.levelno == logging.ERROR and hook.__name__ in record.getMessage() for record in caplog.records)
 
 
 @WAYS

@@ -4,15 +4,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from pingora_c.base.ascii cimport equals_nocase
 from pingora_c.h1.members cimport next_member
 from pingora_c.http.field cimport (
-    NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_FORWARDED, NAME_HOST, NAME_KEEP_ALIVE, NAME_PROXY_CONNECTION,
-    NAME_TE, NAME_TRANSFER_ENCODING, NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST, NAME_X_FORWARDED_PORT,
-    NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field,
+    NAME_CONNECTION, NAME_CONTENT_LENGTH, NAME_DATE, NAME_FORWARDED, NAME_HOST, NAME_KEEP_ALIVE, NAME_MAX_FORWARDS,
+    NAME_PROXY_CONNECTION, NAME_TE, NAME_TRANSFER_ENCODING, NAME_UPGRADE, NAME_X_FORWARDED_FOR, NAME_X_FORWARDED_HOST,
+    NAME_X_FORWARDED_PORT, NAME_X_FORWARDED_PROTO, NAME_X_REAL_IP, Field,
 )
 from pingora_c.http.header_block cimport block_field, block_find_known, is_live, remove_row
 
 cdef uint64_t KEPT = (
     (<uint64_t>1 << <int>NAME_CONNECTION) | (<uint64_t>1 << <int>NAME_CONTENT_LENGTH) | (<uint64_t>1 << <int>NAME_DATE)
     | (<uint64_t>1 << <int>NAME_FORWARDED) | (<uint64_t>1 << <int>NAME_HOST) | (<uint64_t>1 << <int>NAME_KEEP_ALIVE)
+    | (<uint64_t>1 << <int>NAME_MAX_FORWARDS)
     | (<uint64_t>1 << <int>NAME_PROXY_CONNECTION) | (<uint64_t>1 << <int>NAME_TE)
     | (<uint64_t>1 << <int>NAME_TRANSFER_ENCODING) | (<uint64_t>1 << <int>NAME_UPGRADE)
     | (<uint64_t>1 << <int>NAME_X_FORWARDED_FOR) | (<uint64_t>1 << <int>NAME_X_FORWARDED_HOST)

@@ -40,6 +40,7 @@ cdef class EventSource:
     cdef uint32_t slot        # NO_SLOT while not registered
     cdef flag is_ready_listed
     cdef flag is_late_listed
+    cdef flag is_due          # an event of this turn is still to be handled
     # epoll reported `events` for our descriptor.
     cdef void on_event(self, uint32_t events) noexcept
     # our turn from the ready list
@@ -123,6 +124,7 @@ cdef class Reactor:
     cdef void begin_event(self, size_t number) noexcept
     cdef void run_ready(self) noexcept
     cdef void run_late(self) noexcept
+    cdef void announce(self, const epoll_event* events, int n) noexcept
     cdef void dispatch(self, epoll_event* event) noexcept
     cdef void drop_sources(self) noexcept
     cdef void close_in_child(self) noexcept

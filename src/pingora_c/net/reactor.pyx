@@ -340,9 +340,20 @@ cdef class Reactor:
         if self.slots[slot].source == NULL or self.slots[slot].generation != <uint32_t>(event.data.u64 >> 32):
             return   # closed by an earlier event of this batch
         source = <EventSource>self.slots[slot].source
+        source.is_due = False
         source.on_event(event.events)
         if self.dirty is not None:
             self.flush_dirty()
+
+    cdef void announce(self, const epoll_event* events, int n) noexcept:
+        """An idle connection that has an event is none to reuse, though others have their turn before it."""
+        cdef uint32_t slot
+        cdef int i
+        for i in range(n):
+            slot = <uint32_t>events[i].data.u64
+            if (slot < self.slots_size and self.slots[slot].source != NULL
+                    and self.slots[slot].generation == <uint32_t>(events[i].data.u64 >> 32)):
+                (<EventSource>self.slots[slot].source).is_due = True
 
     cdef void turn(self, int timeout_ms) noexcept:
         cdef epoll_event events[EVENTS_PER_WAIT]
@@ -350,6 +361,8 @@ cdef class Reactor:
         with nogil:
             n = epoll_wait(self.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
         self.enter()
+        if n > 1:
+            self.announce(events, n)
         for i in range(n):
             self.begin_event(i)
             self.dispatch(&events[i])

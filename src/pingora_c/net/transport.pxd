@@ -26,6 +26,7 @@ cdef class Transport:
     cdef flag needs_handshake    # nothing is read or written before handshake() gave 0
     cdef flag is_secure  # what goes over the wire is encrypted
     cdef flag checks_host        # requests must pass serves_host()
+    cdef flag was_reset  # a write found the connection reset; no read will tell of that any more
     cdef flag is_last    # nothing follows the next write but the end, whose mark may leave with it
 
     # Go on with the handshake: 0 once it is over, else an IoCode. After IO_WOULD_BLOCK call again at the next event.

@@ -2,7 +2,7 @@
 cimport cython
 
 from libc.string cimport memset
-from pingora_c.lib.errno cimport EAGAIN, EINTR, errno
+from pingora_c.lib.errno cimport EAGAIN, ECONNRESET, EINTR, errno
 from pingora_c.lib.socket cimport (
     MSG_NOSIGNAL, SHUT_WR, SO_LINGER, SOL_SOCKET, msghdr, recv, send, sendmsg, setsockopt, shutdown as shutdown_fd,
 )
@@ -80,6 +80,8 @@ cdef class PlainTransport(Transport):
             if got > 0:
                 return got
             if got == 0:
+                if self.was_reset:
+                    return IO_ERROR
                 return IO_EOF if self.tie is None or self.tie.has_ended else IO_TRUNCATED
             if errno == EINTR:
                 continue
@@ -106,6 +108,7 @@ cdef class PlainTransport(Transport):
             if errno == EAGAIN:
                 return IO_WOULD_BLOCK
             self.error = errno
+            self.was_reset = errno == ECONNRESET
             return IO_ERROR
 
     cdef void shutdown(self) noexcept:

@@ -2,7 +2,7 @@
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from pingora_c.h1.encode cimport VIA_MOST, put_via
 from pingora_c.h1.framing cimport ASKS_TUNNEL, BODY_NONE, BODY_TUNNEL
@@ -176,7 +176,7 @@ cdef class Exchange(Attempts):
                 length = -1      # a hook removed it: the body goes out chunked
         if not is_upgrade and has_body_hooks(self.plan, False) and not self.passes_response:
             length = -1          # also to HEAD: it is not known what GET would give
-            if not self.down.to_head and status != 304 and status != 204:
+            if not self.answers_bare:
                 self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
         if is_upgrade and not self.open_websocket(self.upstream_head, self.response_head):
             return 0
@@ -188,9 +188,12 @@ cdef class Exchange(Attempts):
         self.response_sent = True
         if is_upgrade:
             self.down.resume_body()
-        if not self.upstream_ended:
+        if self.answers_bare and self.response_framing.kind != BODY_NONE:
+            self.end_client(None)        # a hook made an answer without a body of one that has one
+        elif not self.upstream_ended:
             self.up.resume_body()
         elif self.response_bodies is not None:
+            self.upstream_ended = False  # on_filtered_end says when
             self.response_bodies.feed_end(None)
         else:
             self.end_client(None)
@@ -206,9 +209,13 @@ cdef class Exchange(Attempts):
         cdef Stream side
         if self.state >= SESSION_LOGGING:
             return
+        if is_client:
+            self.body_failure = <uint8_t>kind
         if self.response_sent and self.up is None and not self.down.is_tunnel and is_client and (
                 is_client_failure(kind) and failure_status(kind)):
-            if not self.down.is_shared:
+            if self.reader is not None:
+                self.finish_reading(kind)
+            elif not self.down.is_shared:
                 self.down.pause_body()     # nobody wants the rest of the request, and the answer goes on
             return
         if kind == CLIENT_TRUNCATED and self.response_sent:
@@ -260,6 +267,8 @@ cdef class Exchange(Attempts):
         if self.task is not None:
             if self.task_phase != FAIL_TO_PROXY or failure_status(kind) == 0:     # else its answer is on the way
                 self.cancel_task()     # on_task_done comes back here
+            elif self.reader is not None:
+                self.finish_reading(kind)
             return
         if self.response_sent or failure_status(self.failure) == 0:
             self.end_call()
@@ -302,6 +311,7 @@ cdef class Exchange(Attempts):
             self.finish()
             return 0
         self.was_answered = True
+        self.upstream_ended = False      # what ends now is this answer
         self.let_upstream_go(False, False)
         reason = failure_reason(self.failure) if self.failure else NULL
         response = as_grpc(is_grpc(self.request_head), self.plan.pages.with_reason(response, reason), reason)

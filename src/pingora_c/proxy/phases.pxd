@@ -30,6 +30,7 @@ cdef class Phases(Relay):
     cdef uint8_t first_failure        # of an attempt; what is told if no other endpoint is left
     cdef uint8_t attempt_failure      # why the present attempt failed, or the tunnel
     cdef str detail                   # more about it, for logs; None: there is none
+    cdef bint is_cancelled            # `task` is, and has until `timer` to end
     cdef bint lost                    # the attempt failed while a hook ran: decide when it ends
 
     # Run a phase and what follows it.
@@ -45,6 +46,8 @@ cdef class Phases(Relay):
     cdef int wait_for(self, int phase, object task) except -1
     cdef uint32_t hook_limit_ms(self, int phase) except? 1       # 0: none
     cdef void cancel_task(self) noexcept
+    cdef void abandon_task(self) noexcept
+    cdef int go_on_behind(self, object task) except -1
     cdef void report(self, int phase, object error) noexcept      # to the error log, with its traceback
     # -- private
     cdef void go_on(self, int phase, object result, bint is_over) noexcept

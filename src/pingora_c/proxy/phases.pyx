@@ -17,6 +17,9 @@ from pingora_c.proxy.response import Response
 from pingora_c.upstream.balancer import NoUpstream
 
 
+cdef enum:
+    CANCELLING_MS = 1000       # that a hook may take to end when it is cancelled
+
 cdef object CoroutineType = types.CoroutineType
 
 
@@ -30,8 +33,11 @@ cdef str phase_name(int phase):
 
 cdef void fire_hook_timeout(void* owner) noexcept:
     cdef Phases session = <Phases>owner
+    if session.is_cancelled:
+        session.abandon_task()
+        return
     if session.task_phase < FAIL_TO_PROXY and session.failure == OK:
-        session.failure = HOOK_TIMEOUT      # else it is slow to end after a cancellation: the first failure stays
+        session.failure = HOOK_TIMEOUT
     session.cancel_task()
 
 
@@ -133,18 +139,25 @@ cdef class Phases(Relay):
             limit_ms = self.hook_limit_ms(self.task_phase)
         except:
             pass   # ignored: looking up a number in a dict fails only without memory
-        if self.task is not None and limit_ms:
+        if self.task is not None and limit_ms and not self.is_cancelled:
             self.plan.reactor.set_timer(&self.timer, limit_ms)
 
     def on_task_done(self, task):
         """The coroutine of a hook ended. Called by the loop."""
         cdef Reactor reactor = self.plan.reactor
+        if task is self.task:
+            reactor.enter()
+            self.go_on_behind(task)
+            reactor.leave()
+
+    cdef int go_on_behind(self, object task) except -1:
+        """The task has ended, or is not waited for any more after its cancellation."""
         cdef int phase = self.task_phase
-        cdef object error = None if task.cancelled() else task.exception()
+        cdef bint is_cancelled = not task.done() or task.cancelled()
+        cdef object error = None if is_cancelled else task.exception()
         cdef bint lost = self.lost
-        reactor.enter()
         self.task = None
-        self.lost = False
+        self.lost = self.is_cancelled = False
         timer_clear(&self.timer)
         if self.state == SESSION_DONE:
             pass
@@ -152,7 +165,7 @@ cdef class Phases(Relay):
             answer = self.next_answer
             self.next_answer = None    # its stream may refer to us
             self.after(UPSTREAM_REQUEST_FILTER, answer)
-        elif task.cancelled():
+        elif is_cancelled:
             if phase >= SUPPRESS_ERROR_LOG and phase != ANSWER_BODY:
                 self.after(phase, None)
             else:
@@ -165,13 +178,27 @@ cdef class Phases(Relay):
             self.settle()
         else:
             self.after(phase, task.result())
-        reactor.leave()
+        return 0
 
     cdef void cancel_task(self) noexcept:
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self.plan.reactor.set_timer(&self.timer, CANCELLING_MS)
         try:
             self.task.cancel()
         except:
             pass   # ignored: the loop is closing and ends the task itself
+
+    cdef void abandon_task(self) noexcept:
+        """The session goes on without a hook that goes on in spite of its cancellation."""
+        cdef object error
+        try:
+            error = RuntimeError(f"it goes on {CANCELLING_MS // 1000} s after it was cancelled; it must let "
+                                 "asyncio.CancelledError pass")
+            self.report(self.task_phase, error)
+            self.go_on_behind(self.task)
+        except:
+            pass   # ignored: without memory it is waited for
 
     cdef void hook_failed(self, int phase, object error) noexcept:
         """A hook raised: 503 if no upstream was to be had, else 500, with the traceback in the error log."""

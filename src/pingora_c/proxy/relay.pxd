@@ -7,7 +7,7 @@ cycle.
     upstream -> (response filter) -> client
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from pingora_c.http.message cimport RequestHead, ResponseHead
 from pingora_c.http.trailers cimport Trailers
 from pingora_c.proxy.body_filter cimport BodyFilter
@@ -36,6 +36,7 @@ cdef class Relay(StreamOwner):
     cdef bint passes_response
     cdef bint request_sent
     cdef bint response_sent           # a final head went to the client
+    cdef uint8_t body_failure         # FailureKind of what ended the request's body early, OK: nothing did
     cdef bint upstream_ended          # the answer came to its end
     cdef bint answers_bare            # the client gets no body, whatever comes: HEAD, 204, 205, 304
     cdef uint64_t body_limit          # of the request's body, in bytes: 413
@@ -50,7 +51,7 @@ cdef class Relay(StreamOwner):
     cdef void to_upstream(self, const char* data, size_t size) noexcept
     cdef void end_upstream(self, Trailers trailers) noexcept
     cdef bint can_replay(self) noexcept         # the body, as far as it came, can be sent again
-    cdef void finish_reading(self, bint has_overflowed) noexcept
+    cdef void finish_reading(self, int kind) noexcept      # with the body, or as this FailureKind says
     cdef bint has_too_much(self) noexcept       # the body, as far as it came or as its head says, is past body_limit
     # -- the answer's body
     cdef void to_client(self, const char* data, size_t size) noexcept

@@ -1,7 +1,7 @@
 """The relay pump. Owns the kept request body and the body filters of a session; decides nothing about phases."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from pingora_c.h1.framing cimport ASKS_TUNNEL
-from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, UPSTREAM_BAD_HEAD, make_error
+from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, OK, UPSTREAM_BAD_HEAD, make_error
 from pingora_c.stats.counters cimport REPLAYS_GIVEN_UP
 
 from pingora_c.proxy.failure import SessionEnded
@@ -28,14 +28,22 @@ cdef class Relay(StreamOwner):
         if self.websocket is not None:
             self.websocket.take(True, data, size)
             return
-        if self.response_sent and self.up is None and not self.down.is_tunnel:
-            return      # nobody wants the rest of it
+        if self.response_sent and self.up is None and self.reader is None and not self.down.is_tunnel:
+            if self.replay is not None:
+                self.replay.drop()      # nobody wants the rest of it
+            return
         if self.received_bytes > self.body_limit and not self.down.is_tunnel:
-            self.fail(BODY_TOO_LARGE)
+            self.body_failure = BODY_TOO_LARGE
+            if self.replay is not None:
+                self.replay.drop()
+            if self.reader is not None and self.response_sent:
+                self.finish_reading(BODY_TOO_LARGE)
+            else:
+                self.fail(BODY_TOO_LARGE)
             return
         if self.replay is not None and not self.replay.has_overflowed and self.replay.append(data, size) < 0:
             if self.reader is not None:
-                self.finish_reading(True)
+                self.finish_reading(NO_MEMORY if self.replay.lacks_memory else BODY_TOO_LARGE)
             elif not self.replay.lacks_memory:
                 self.plan.reactor.counted[<int>REPLAYS_GIVEN_UP] += 1
         if self.reader is None and self.up is not None:
@@ -47,7 +55,7 @@ cdef class Relay(StreamOwner):
         if is_client:
             self.request_trailers = trailers
             if self.reader is not None:
-                self.finish_reading(False)
+                self.finish_reading(self.body_failure)
             elif self.up is not None:
                 self.forward_end(trailers)
             if self.down.is_tunnel and self.upstream_ended and (self.up is None or not self.up.unsent()):
@@ -140,7 +148,7 @@ cdef class Relay(StreamOwner):
     cdef bint has_too_much(self) noexcept:
         return self.received_bytes > self.body_limit or self.down.framing.length > self.body_limit
 
-    cdef void finish_reading(self, bint has_overflowed) noexcept:
+    cdef void finish_reading(self, int kind) noexcept:
         cdef object reader = self.reader
         self.reader = None
         self.down.pause_body()
@@ -148,8 +156,8 @@ cdef class Relay(StreamOwner):
         try:
             if reader.done():
                 pass
-            elif has_overflowed:
-                reader.set_exception(make_error(NO_MEMORY if self.replay.lacks_memory else BODY_TOO_LARGE, None, None))
+            elif kind != OK:
+                reader.set_exception(make_error(kind, None, self.down.trouble))
             else:
                 reader.set_result(self.replay.complete())
         except:

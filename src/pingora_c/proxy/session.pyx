@@ -16,7 +16,7 @@ from pingora_c.http.header_block cimport block_may_hold
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.phases cimport SESSION_LOGGING
-from pingora_c.proxy.failure cimport BODY_TOO_LARGE, make_error
+from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, make_error
 from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.timings cimport Moments, Timings
 
@@ -96,19 +96,22 @@ cdef class Session:
             future.set_exception(make_error(BODY_TOO_LARGE, None, None))
         elif self.exchange.down.body_done:
             future.set_result(b"" if replay is None else replay.complete())
+        elif self.exchange.body_failure:
+            future.set_exception(make_error(self.exchange.body_failure, None, self.exchange.down.trouble))
         else:
             if replay is None:
                 self.exchange.replay = replay = Replay.new(limit)
             replay.limit = limit
             self.exchange.reader = future
             reactor.enter()
-            timer_clear(&self.exchange.timer)
+            if not self.exchange.is_cancelled:
+                timer_clear(&self.exchange.timer)
             if block_may_hold(&self.exchange.request_head.block, NAME_EXPECT) and not self.exchange.sent_continue:
                 self.exchange.sent_continue = True
                 # ignored: without memory for it the client sends its body after a while (RFC 9110 §10.1.1)
                 self.exchange.down.send_continue()
             if replay.size > limit:
-                self.exchange.finish_reading(True)
+                self.exchange.finish_reading(NO_MEMORY if replay.lacks_memory else BODY_TOO_LARGE)
             else:
                 self.exchange.down.resume_body()
             reactor.leave()
@@ -157,7 +160,12 @@ cdef class Session:
         return self.exchange.state < SESSION_LOGGING and self.exchange.down.is_full()
 
     def _room(self):
-        # a future that is done when the client has taken what waits
+        # a future that is done when the client has taken what waits; it may be busy sending what nobody wants
+        cdef Reactor reactor = self.exchange.plan.reactor
+        if self.exchange.reader is None and not self.exchange.down.body_done:
+            reactor.enter()
+            self.exchange.down.resume_body()
+            reactor.leave()
         self.exchange.drained = self.exchange.plan.loop.create_future()
         return self.exchange.drained
 

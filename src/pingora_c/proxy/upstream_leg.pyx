@@ -409,7 +409,8 @@ cdef H1Client take_idle(Pool pool, object key):
     cdef H1Client client
     while True:
         client = <H1Client>pool.take(key)
-        if client is None or not (client.is_closed or client.saw_hangup or client.is_broken or client.can_read):
+        if client is None or not (client.is_closed or client.saw_hangup or client.is_broken or client.can_read
+                                  or client.is_due):
             return client
 
 

@@ -57,6 +57,19 @@ def test_what_runs_is_answered_when_the_group_is_told_to_end(start, arguments, t
     assert (proxy.process.returncode, without_greeting(errors)) == (0, "")
 
 
+def test_a_request_whose_head_has_begun_to_come_is_answered(start):
+    proxy = start("--workers", "1")
+    with proxy.send("/", headers="X-More: comes") as client:
+        proxy.get()  # what was sent before that is read, too
+        proxy.process.send_signal(signal.SIGTERM)
+        wait_until(proxy.is_refusing)
+        client.sendall(b"\r\n")
+        answer = b"".join(iter(lambda: client.recv(1000), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert proxy.process.wait(60) == 0
+
+
 def test_a_child_that_a_hook_forks_ends_on_sigterm(start):
     assert start("--workers", "1").get("/fork") == -signal.SIGTERM
 
