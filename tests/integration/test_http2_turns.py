@@ -25,6 +25,7 @@ class Turns(ProxyHttp):
         self.peer = address and HttpPeer(address)
         self.began, self.ended = Counter(), Counter()
         self.serving = None
+        self.addresses = set()  # where clients connected to
 
     def request_filter(self, session, ctx):
         self.began[self.serving.reactor.n_ticks] += 1
@@ -35,6 +36,7 @@ class Turns(ProxyHttp):
 
     def logging(self, session, error, ctx):
         self.ended[self.serving.reactor.n_ticks] += 1
+        self.addresses.add(session.server_address)
 
 
 @pytest.fixture
@@ -88,6 +90,7 @@ def test_requests_of_a_client_that_is_gone_end_few_at_a_time(proxy_factory, sile
         assert wait_until(lambda: proxy.serving.counters[ACTIVE] == N)
     assert wait_until(lambda: hooks.ended.total() == N)
     assert max(hooks.ended.values()) == END_MOST
+    assert hooks.addresses == {f"127.0.0.1:{proxy.port}"}
     assert proxy.serving.counters[ACTIVE] == 0
 
 

@@ -1,5 +1,6 @@
 """Upstreams that are told the client by the PROXY protocol: what is sent, and that no connection serves two clients."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -10,6 +11,8 @@ import threading
 import pytest
 from conversations import GET, more_of, wait_until
 from h2_upstream import n_groups
+from http2_frames import GET as GET_OF_HTTP2
+from http2_frames import FrameClient
 from pki import Authority
 
 from pingora import HttpPeer, LoadBalancer, PeerOptions, ProxyHttp, TcpProxy, UpstreamTls
@@ -291,3 +294,37 @@ def test_nginx_as_upstream_reads_what_is_sent(proxy_factory, program, tmp_path, 
             client.sendall(LINE + GET)
             assert read_all(client).endswith(b"192.0.2.1 443")
     wait_until(lambda: proxy.serving.counters["pingora_connections_open"] == 0)
+
+
+class WaitsForTheEnd(ProxyHttp):
+    """Hooks that go on as soon as the first of their sessions has ended."""
+
+    def __init__(self, address):
+        self.peer = HttpPeer(address, proxy_protocol="v1")
+        self.n_waiting = 0
+        self.reasons = []
+        self.has_ended = None
+
+    def upstream_peer(self, session, ctx):
+        return self.peer
+
+    async def request_filter(self, session, ctx):
+        self.has_ended = self.has_ended or asyncio.Event()
+        self.n_waiting += 1
+        await self.has_ended.wait()
+
+    def logging(self, session, error, ctx):
+        self.reasons.append(error.reason)
+        self.has_ended.set()
+
+
+def test_nobody_is_asked_in_the_name_of_a_client_that_is_gone(proxy_factory, origin):
+    """Its sessions end a few in a turn: hooks of the others may end before they hear of it."""
+    hooks = WaitsForTheEnd(origin.address)
+    proxy = proxy_factory(hooks)
+    with FrameClient(proxy) as client:
+        client.send(*[client.head(GET_OF_HTTP2, i) for i in range(1, 200, 2)])
+        wait_until(lambda: hooks.n_waiting == 100)
+    wait_until(lambda: len(hooks.reasons) == 100)
+    assert set(hooks.reasons) == {"client_gone"}
+    assert origin.headers == []

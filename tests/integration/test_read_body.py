@@ -7,6 +7,8 @@ import threading
 
 import pytest
 from conversations import Forwarding, dechunk, echo, more_of, post, wait_until
+from http2_frames import POST, FrameClient
+from hyperframe.frame import DataFrame, PingFrame, WindowUpdateFrame
 from inside import settle
 
 from pingora import Limits, ProxyError, Response, RetryPolicy, SessionEnded
@@ -452,3 +454,53 @@ def test_a_body_that_is_read_late_is_whole(proxy_factory, kind, head, body, is_l
         assert dechunk(answer)[0] == b"read: hello"
     else:
         assert answer.endswith(b"\r\n\r\nread: hello")
+
+
+class ReadsBehindAChunk(ReadsLate):
+    def __init__(self, size):
+        super().__init__("127.0.0.1:1")
+        self.size = size
+        self.may_read = threading.Event()
+
+    def request_filter(self, session, ctx):
+        return Response(body=self.parts(session))
+
+    async def parts(self, session):
+        yield bytes(self.size)
+        while not self.may_read.is_set():  # noqa: ASYNC110 - the test sets it
+            await asyncio.sleep(0.01)
+        yield await self.read(session)
+
+
+@pytest.mark.parametrize("size", [1, 16 << 20], ids=["little", "more than the client takes at once"])
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_a_body_that_came_while_the_answer_is_streamed_is_kept(proxy_factory, protocol, size):
+    hooks = ReadsBehindAChunk(size)
+    proxy = proxy_factory(hooks)
+    if protocol == "h1":
+        with proxy.connect(10) as client:
+            client.sendall(LENGTH_5.replace(b"Host", b"Connection: close\r\nHost") + b"hello")
+            settle(proxy)
+            hooks.may_read.set()
+            body = dechunk(read_all(client))[0]
+    else:
+        with FrameClient(proxy) as client:
+            client.request(POST, body=b"hello")
+            settle(proxy)
+            hooks.may_read.set()
+            body = client.answer()["body"]
+    assert hooks.told == [b"hello"]
+    assert body == bytes(size) + b"hello"
+
+
+def test_a_body_of_which_more_came_than_is_kept_cannot_be_read_any_more(proxy_factory):
+    hooks = ReadsBehindAChunk(1)
+    part = bytes(16000)
+    with FrameClient(proxy_factory(hooks)) as client:
+        client.send(client.head(POST, end=False), *[DataFrame(1, data=part)] * 4)
+        client.until(lambda frame: isinstance(frame, WindowUpdateFrame) and frame.stream_id == 1)
+        client.send(DataFrame(1, data=part, flags=["END_STREAM"]), PingFrame(opaque_data=b"are read"))
+        client.until(lambda frame: isinstance(frame, PingFrame))
+        hooks.may_read.set()
+        client.answer()
+    assert hooks.told == ["body_too_large"]

@@ -5,10 +5,14 @@ import asyncio
 import pytest
 from conversations import GET, Forwarding, dechunk, more_of
 from http2_frames import GET as GET_OF_HTTP2
+from http2_frames import POST as POST_OF_HTTP2
 from http2_frames import FrameClient, replaced
+from hyperframe.frame import SettingsFrame, WindowUpdateFrame
 
 from pingora import Limits, Response
 from pingora.testing import read_all
+
+LARGE = 2500 << 10
 
 
 def streaming(chunks, ended=None):
@@ -169,3 +173,23 @@ def test_a_body_that_nobody_wants_is_closed(proxy_factory, version):
         assert proxy.exchange(GET.replace(b"GET", b"HEAD")).startswith(b"HTTP/1.1 200 ")
     proxy.close()
     assert body.seen == ["closed"]
+
+
+class Large(Forwarding):
+    """Streams chunks of which more waits than leaves at once."""
+
+    def request_filter(self, session, ctx):
+        return Response(body=self.parts())
+
+    async def parts(self):
+        for _ in range(4):
+            await asyncio.sleep(0)
+            yield bytes(LARGE)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["the request has ended", "the request goes on"])
+def test_chunks_larger_than_what_leaves_in_a_turn_all_come(proxy_factory, ends):
+    windows = {SettingsFrame.INITIAL_WINDOW_SIZE: 1 << 30}
+    with FrameClient(proxy_factory(Large("127.0.0.1:1")), settings=windows) as client:
+        client.send(WindowUpdateFrame(0, window_increment=1 << 30), client.head(POST_OF_HTTP2, end=ends))
+        assert len(client.answer(gives_window=False)["body"]) == 4 * LARGE

@@ -9,7 +9,7 @@ import pytest
 from conversations import GET, Forwarding, more_of, wait_until
 from inside import RESET, Gate, settle
 
-from pingora import Limits, Response
+from pingora import Limits, Response, SessionEnded
 from pingora.testing import read_all
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -94,3 +94,22 @@ def test_a_client_that_leaves_takes_its_session_with_it(proxy_factory, hooks, ho
     wait_until(lambda: proxy.serving.activity()[1] == 0)
     wait_until(lambda: proxy.serving.counters["pingora_connections_open"] == 0)
     wait_until(lambda: has_warned(caplog, hook))
+
+
+class ReadsOn(Forwarding):
+    async def request_filter(self, session, ctx):
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            with contextlib.suppress(SessionEnded):
+                await session.read_body()
+
+    async def fail_to_proxy(self, session, error, ctx):
+        await asyncio.sleep(3600)
+
+
+def test_one_that_reads_the_body_takes_no_limit_from_the_next_hook(proxy_factory):
+    proxy = proxy_factory(ReadsOn("127.0.0.1:1"), Limits(hook_timeout=0.1))
+    with proxy.connect(30) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+        assert more_of(client).startswith(b"HTTP/1.1 504 ")

@@ -136,8 +136,9 @@ cdef bytes introduce(int fd, ProxyProtocol given, int version):
     if given is not None and (given.header.family == PROXY_INET or given.header.family == PROXY_INET6):
         header = given.header
     elif given is None or given.header.family == PROXY_NONE:
-        if getpeername(fd, <sockaddr*>&address, &size) == 0:
-            header.family = <uint8_t>read_address(&address, header.source, &header.source_port)
+        if getpeername(fd, <sockaddr*>&address, &size) != 0:
+            raise ConnectionError("the client is gone")      # else whoever reads it would take us for the client
+        header.family = <uint8_t>read_address(&address, header.source, &header.source_port)
         size = sizeof(address)
         if getsockname(fd, <sockaddr*>&address, &size) != 0 or (
                 read_address(&address, header.destination, &header.destination_port) != header.family):

@@ -10,8 +10,8 @@ from pingora_c.net.timer cimport timer_clear, timer_init, timer_unlink
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.connector cimport open_stream, switch_of
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CALL_TIMEOUT, CLIENT_STALLED, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPGRADE, NO_UPSTREAM,
-    OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT,
+    BODY_TOO_LARGE, CALL_TIMEOUT, CLIENT_GONE, CLIENT_STALLED, CONNECT_REFUSED, NO_DESCRIPTORS, NO_MEMORY, NO_UPGRADE,
+    NO_UPSTREAM, OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TOTAL_TIMEOUT,
     is_upstream_failure, make_error,
 )
 from pingora_c.proxy.grpc cimport grpc_timeout_ms, is_grpc
@@ -88,6 +88,12 @@ cdef class Attempts(Phases):
         cdef bint may_reuse = not self.reuse_failed
         cdef int switch = switch_of(self.request_head, self.down.framing.upgrade)
         cdef uint64_t limit_ms
+        cdef int code = CLIENT_GONE if self.server.is_closed else OK      # and its session has not heard of that yet
+        if code == OK and (self.chosen.proxy_protocol is not None or self.greeting is not None):
+            code = self.server.introduce_to(self.chosen, self)
+        if code != OK:
+            self.fail(code)
+            return
         self.watch_call()      # a hook may have made one of it
         self.n_attempts += 1
         self.is_connected = self.is_bad_answer = self.request_sent = False
@@ -99,8 +105,6 @@ cdef class Attempts(Phases):
         limit_ms = attempt_ms(&self.plan.retry, self.started_us, self.chosen.total_timeout_ms, &self.deadline_kind)
         if limit_ms:
             self.plan.reactor.set_timer(&self.deadline, limit_ms)
-        if self.chosen.proxy_protocol is not None or self.greeting is not None:
-            self.server.introduce_to(self.chosen, self)
         if (self.chosen.spoken != PEER_H1 and self.replay is None and self.received_bytes == 0
                 and self.down.framing.kind != BODY_NONE):
             self.keep_body()     # the upstream may say that it did not process the request, whatever its method

@@ -394,7 +394,7 @@ cdef class H1Server(ServerConnection):
         return self.stream is None
 
     cdef void close_if_idle(self) noexcept:
-        if self.stream is None and self.state < SERVER_FLUSHING and self.state != SERVER_HEAD:
+        if self.stream is None and self.state < SERVER_FLUSHING and self.state != SERVER_HEAD and not self.pending_size:
             if self.unsent() or self.state == SERVER_DRAINING:
                 self.begin_close()     # a client that still sends has time to read its answer
             else:

@@ -347,8 +347,11 @@ cdef class Exchange(Attempts):
         self.response_sent = True
         self.answers_bare = has_no_content(self.down, status)
         if response.stream is not None:
+            self.may_be_read = True
+            if self.replay is None and not self.down.body_done:
+                self.keep_body()
             if self.down.is_shared:
-                self.down.resume_body()      # to be thrown away: what waits has a part of the connection's window
+                self.down.resume_body()      # what waits has a part of the connection's window
             self.state = SESSION_RELAYING
             self.phase = ANSWER_BODY
             self.prepare_hooks()
@@ -412,7 +415,7 @@ cdef class Exchange(Attempts):
             tally.count_hooks(self.plan, self.hooks_us)
             self.hooks = None        # its session refers to us
         tally.count_ended(self.plan, status, self.ended_us - self.started_us, self.sent_bytes, self.received_bytes)
-        self.scope = None
+        self.scope = self.abandoned = None
         self.cause = None            # an exception refers to frames that refer to us
         self.attempt_error = None
         self.end_waiting()

@@ -514,6 +514,8 @@ cdef class H2Server(H2Carrier):
     cdef void fail_streams(self, int kind) noexcept:
         """Let go of all; their owners hear of it a few in each turn."""
         cdef H2ServerStream stream
+        if PySet_GET_SIZE(self.streams):
+            self.note_local()
         try:
             for stream in list(self.streams):
                 self.session.detach(&stream.h2)

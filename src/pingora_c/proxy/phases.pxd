@@ -20,6 +20,7 @@ cdef class Phases(Relay):
     cdef RequestHead request_head
     cdef SelectionScope scope         # None until something was tried
     cdef object task                  # the running coroutine, None if none
+    cdef object abandoned             # a coroutine that went on after its cancellation, until the session ends
     cdef object cause                 # exception of a hook that failed
     cdef Timer timer                  # limit of the running hook
     cdef uint8_t state                # SessionState

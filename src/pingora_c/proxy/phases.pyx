@@ -12,6 +12,7 @@ from pingora_c.proxy.plan cimport (
 )
 from pingora_c.upstream.balancer cimport SelectionScope, selection_scope
 
+from pingora_c.proxy.failure import SessionEnded
 from pingora_c.proxy.plan import PHASES as _PHASES
 from pingora_c.proxy.response import Response
 from pingora_c.upstream.balancer import NoUpstream
@@ -181,9 +182,10 @@ cdef class Phases(Relay):
         return 0
 
     cdef void cancel_task(self) noexcept:
-        if not self.is_cancelled:
-            self.is_cancelled = True
-            self.plan.reactor.set_timer(&self.timer, CANCELLING_MS)
+        if self.is_cancelled:
+            return
+        self.is_cancelled = True
+        self.plan.reactor.set_timer(&self.timer, CANCELLING_MS)
         try:
             self.task.cancel()
         except:
@@ -196,6 +198,8 @@ cdef class Phases(Relay):
             error = RuntimeError(f"it goes on {CANCELLING_MS // 1000} s after it was cancelled; it must let "
                                  "asyncio.CancelledError pass")
             self.report(self.task_phase, error)
+            self.abandoned = self.task
+            self.end_reading(SessionEnded("the hook was cancelled"))
             self.go_on_behind(self.task)
         except:
             pass   # ignored: without memory it is waited for

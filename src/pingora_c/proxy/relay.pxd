@@ -36,6 +36,7 @@ cdef class Relay(StreamOwner):
     cdef bint passes_response
     cdef bint request_sent
     cdef bint response_sent           # a final head went to the client
+    cdef bint may_be_read             # what streams the answer may still ask for the request's body
     cdef uint8_t body_failure         # FailureKind of what ended the request's body early, OK: nothing did
     cdef bint upstream_ended          # the answer came to its end
     cdef bint answers_bare            # the client gets no body, whatever comes: HEAD, 204, 205, 304

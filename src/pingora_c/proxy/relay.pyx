@@ -28,18 +28,23 @@ cdef class Relay(StreamOwner):
         if self.websocket is not None:
             self.websocket.take(True, data, size)
             return
-        if self.response_sent and self.up is None and self.reader is None and not self.down.is_tunnel:
-            if self.replay is not None:
-                self.replay.drop()      # nobody wants the rest of it
-            return
+        cdef bint is_answered = self.response_sent and self.up is None
         if self.received_bytes > self.body_limit and not self.down.is_tunnel:
             self.body_failure = BODY_TOO_LARGE
             if self.replay is not None:
                 self.replay.drop()
-            if self.reader is not None and self.response_sent:
-                self.finish_reading(BODY_TOO_LARGE)
-            else:
+            if not is_answered:
                 self.fail(BODY_TOO_LARGE)
+            elif self.reader is not None:
+                self.finish_reading(BODY_TOO_LARGE)
+            return
+        if is_answered and self.reader is None and not self.down.is_tunnel:
+            if self.replay is None:
+                pass
+            elif self.may_be_read:
+                self.replay.append(data, size)
+            else:
+                self.replay.drop()
             return
         if self.replay is not None and not self.replay.has_overflowed and self.replay.append(data, size) < 0:
             if self.reader is not None:

@@ -75,8 +75,12 @@ cdef class ServerConnection(Connection):
     cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
     cdef object plan               # the service's, when it last saw a request here
     cdef object client_key         # of Admission
+    cdef str local_noted           # local_text() of a connection that ends before its sessions hear of it
     cdef object persisted          # what persist_connection_context gave, for the next request; None: nothing
     cdef void note_client(self, const sockaddr_storage* address) noexcept
+    # What the client connected to, "ip:port" or "unix:/path"; None: it is closed, and that was not noted before.
+    cdef str local_text(self)
+    cdef void note_local(self) noexcept
     cdef str client_text(self)     # "ip:port", "[ip]:port" or "unix"
     cdef void arm(self, uint32_t delay_ms) noexcept         # on_timeout comes then, and not as it was armed before
     # Take over the socket and the client of `old`, which is dead afterwards.
@@ -85,8 +89,8 @@ cdef class ServerConnection(Connection):
     cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
     # What a connection to `peer` begins with, if it is to be told who the client is; None: nothing.
     cdef bytes greeting_to(self, HttpPeer peer)
-    # Give it to whoever opens a stream to `peer` next.
-    cdef void introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept
+    # Give it to whoever opens a stream to `peer` next: OK, or the FailureKind of who can not be introduced.
+    cdef int introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept
     # Say in a request that goes upstream who the client is, and how he came.
     cdef void describe_to(self, Outgoing* how) noexcept
     # -- overridden

@@ -1,4 +1,7 @@
 """Client connections of any protocol. Own the socket; know sessions only as owners of their streams."""
+import os
+import socket
+
 from libc.string cimport memcpy, strlen
 from pingora_c.base.ascii cimport put_decimal
 from pingora_c.h1.max_forwards cimport max_forwards
@@ -10,7 +13,7 @@ from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_
 from pingora_c.mem.buffer_pool cimport pool_held
 from pingora_c.mem.byte_queue cimport queue_free
 from pingora_c.net.timer cimport timer_init, timer_unlink
-from pingora_c.proxy.failure cimport CLIENT_READS_SLOWLY, CLIENT_STALLED
+from pingora_c.proxy.failure cimport CLIENT_GONE, CLIENT_READS_SLOWLY, CLIENT_STALLED, OK
 from pingora_c.proxy.refusal cimport (
     REFUSED_BUFFERS, REFUSED_CONNECT, REFUSED_FRAMING, REFUSED_MISDIRECTED, REFUSED_TRACE,
 )
@@ -115,6 +118,21 @@ cdef class ServerConnection(Connection):
             return f"[{ip}]:{self.client_port}"
         return f"{ip}:{self.client_port}" if self.client_port else ip
 
+    cdef str local_text(self):
+        if self.is_closed:
+            return self.local_noted
+        with socket.socket(fileno=os.dup(self.transport.fd)) as sock:
+            name = sock.getsockname()
+        if isinstance(name, tuple):
+            return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        return "unix:" + os.fsdecode(name).replace("\0", "@")
+
+    cdef void note_local(self) noexcept:
+        try:
+            self.local_noted = self.local_text()
+        except:
+            pass   # ignored: without memory hooks do not get it
+
     cdef void note_client(self, const sockaddr_storage* address) noexcept:
         cdef const void* host = NULL
         if address.ss_family == AF_INET:
@@ -177,11 +195,14 @@ cdef class ServerConnection(Connection):
         cdef ProxyProtocol introduction = self.introduction
         return peer.greeting(fd, introduction)
 
-    cdef void introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept:
+    cdef int introduce_to(self, HttpPeer peer, StreamOwner owner) noexcept:
+        cdef int code = CLIENT_GONE
         try:
             owner.greeting = self.greeting_to(peer)
+            code = OK
         except:
-            owner.greeting = b""     # ignored: no memory, and an empty one introduces nobody
+            pass   # ignored: the client's address is gone, or there is no memory: the caller tells it
+        return code
 
     cdef void describe_to(self, Outgoing* how) noexcept:
         how.client = self.client_ip

@@ -3,8 +3,6 @@ cimport cython
 
 import asyncio
 import logging
-import os
-import socket
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
@@ -79,7 +77,8 @@ cdef class Session:
         """Wait for the whole body of the request and give it; it is still sent upstream.
 
         `limit` is in bytes; a longer body raises ProxyError (`body_too_large`), which answers 413 if the hook lets it
-        pass. May be awaited until the request is sent upstream. Raises RuntimeError later, SessionEnded at the end.
+        pass. May be awaited until the request is sent upstream, and in the iterator of a Response, at best first: what
+        comes before is kept up to `RetryPolicy.replay_bytes`. Raises RuntimeError later, SessionEnded at the end.
         """
         cdef Reactor reactor = self.exchange.plan.reactor
         cdef Replay replay = self.exchange.replay
@@ -88,6 +87,8 @@ cdef class Session:
             raise SessionEnded("read_body: the session has ended")
         if self.exchange.reader is not None and not self.exchange.reader.done():
             raise RuntimeError("read_body: somebody else waits for the body of this request")
+        if self.exchange.abandoned is not None and asyncio.current_task() is self.exchange.abandoned:
+            raise SessionEnded("read_body: the hook was cancelled")
         if self.exchange.request_sent:
             raise RuntimeError("read_body: the body is on its way upstream; call it in request_filter")
         future = _BodyFuture(self.exchange.plan.loop, f"{head.method} {head.target}")
@@ -160,14 +161,14 @@ cdef class Session:
         return self.exchange.state < SESSION_LOGGING and self.exchange.down.is_full()
 
     def _room(self):
-        # a future that is done when the client has taken what waits; it may be busy sending what nobody wants
+        # a future that is done when the client has taken what waits; it may be busy sending its body
         cdef Reactor reactor = self.exchange.plan.reactor
+        future = self.exchange.drained = self.exchange.plan.loop.create_future()
         if self.exchange.reader is None and not self.exchange.down.body_done:
             reactor.enter()
             self.exchange.down.resume_body()
-            reactor.leave()
-        self.exchange.drained = self.exchange.plan.loop.create_future()
-        return self.exchange.drained
+            reactor.leave()      # what waits may leave here, and end `drained`
+        return future
 
     @property
     def request(self):
@@ -213,13 +214,10 @@ cdef class Session:
     @property
     def server_address(self):
         """The address that the client connected to, "ip:port" or "unix:/path". Raises SessionEnded if it is gone."""
-        if self.exchange.server.is_closed:
+        cdef str text = self.exchange.server.local_text()
+        if text is None:
             raise SessionEnded("server_address: the connection is closed")
-        with socket.socket(fileno=os.dup(self.exchange.server.transport.fd)) as sock:
-            name = sock.getsockname()
-        if isinstance(name, tuple):
-            return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-        return "unix:" + os.fsdecode(name).replace("\0", "@")
+        return text
 
     @property
     def proxy_protocol(self):

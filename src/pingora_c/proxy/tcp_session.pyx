@@ -282,7 +282,9 @@ cdef class TcpSession(TcpOwner):
 
     cdef int open_upstream(self) except -2:
         cdef TcpUpstream upstream = TcpUpstream.__new__(TcpUpstream)
-        cdef int fd = self.chosen.dial()
+        cdef int fd
+        upstream.greeting = self.client.greeting_to(self.chosen)
+        fd = self.chosen.dial()
         if fd < 0:
             return -3 if errno == EMFILE or errno == ENFILE else -1
         try:
@@ -296,7 +298,6 @@ cdef class TcpSession(TcpOwner):
         upstream.is_blocked = True     # the first OUT edge tells the end of the connect
         if upstream.open(self.plan.reactor, upstream.transport) < 0:
             return -1
-        upstream.greeting = self.client.greeting_to(self.chosen)
         upstream.session = self
         self.upstream = upstream
         self.plan.reactor.set_timer(&upstream.timer, self.chosen.connect_timeout_ms)

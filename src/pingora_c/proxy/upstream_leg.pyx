@@ -412,6 +412,7 @@ cdef H1Client take_idle(Pool pool, object key):
         if client is None or not (client.is_closed or client.saw_hangup or client.is_broken or client.can_read
                                   or client.is_due):
             return client
+        client.close()
 
 
 cdef int bind_or_close(H1Client client, StreamOwner owner) except -2:

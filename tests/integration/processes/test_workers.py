@@ -59,10 +59,10 @@ def test_what_runs_is_answered_when_the_group_is_told_to_end(start, arguments, t
 
 def test_a_request_whose_head_has_begun_to_come_is_answered(start):
     proxy = start("--workers", "1")
-    with proxy.send("/", headers="X-More: comes") as client:
-        proxy.get()  # what was sent before that is read, too
+    with proxy.send("/", headers="X-More: comes") as client, proxy.send("/", headers="") as idle:
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200 ")  # what was sent before that is read, too
         proxy.process.send_signal(signal.SIGTERM)
-        wait_until(proxy.is_refusing)
+        assert idle.recv(1000) == b""  # idle connections are closed
         client.sendall(b"\r\n")
         answer = b"".join(iter(lambda: client.recv(1000), b""))
     assert answer.startswith(b"HTTP/1.1 200 ")
