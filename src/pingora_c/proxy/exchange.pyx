@@ -176,7 +176,7 @@ cdef class Exchange(Attempts):
                 length = -1      # a hook removed it: the body goes out chunked
         if not is_upgrade and has_body_hooks(self.plan, False) and not self.passes_response:
             length = -1          # also to HEAD: it is not known what GET would give
-            if not self.answers_bare:
+            if not self.answers_bare or status == 205 and not self.down.to_head:
                 self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
         if is_upgrade and not self.open_websocket(self.upstream_head, self.response_head):
             return 0
@@ -188,7 +188,7 @@ cdef class Exchange(Attempts):
         self.response_sent = True
         if is_upgrade:
             self.down.resume_body()
-        if self.answers_bare and self.response_framing.kind != BODY_NONE:
+        if self.answers_bare and status != 205 and self.response_framing.kind != BODY_NONE:
             self.end_client(None)        # a hook made an answer without a body of one that has one
         elif not self.upstream_ended:
             self.up.resume_body()
