@@ -28,11 +28,14 @@ class Call:
         self.is_text = is_text
         self.is_answered = False  # by gRPC; an answer of another type is left as it is
         self._of_request = b""
+        self._attempt = 0
 
-    def decode(self, chunk: bytes, end: bool) -> bytes:
-        """Give the bytes of a piece of the request. Raises ValueError for what is no base64."""
+    def decode(self, chunk: bytes, end: bool, attempt: int) -> bytes:
+        """Give the bytes of a piece of the request, which begins anew with each attempt. Raises ValueError for others."""
         if not self.is_text:
             return chunk
+        if attempt != self._attempt:
+            self._attempt, self._of_request = attempt, b""
         data = self._of_request + chunk
         whole = len(data) - len(data) % 4
         self._of_request = data[whole:]
@@ -81,7 +84,7 @@ class GrpcWeb(HttpModule):
         if call is None or not call.is_text:
             return None
         try:
-            return call.decode(chunk, end)
+            return call.decode(chunk, end, session.attempts)
         except ValueError:
             return Response(400, None, "the body is not base64")
 

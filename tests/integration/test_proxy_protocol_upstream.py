@@ -13,6 +13,7 @@ from conversations import GET, more_of, wait_until
 from h2_upstream import n_groups
 from http2_frames import GET as GET_OF_HTTP2
 from http2_frames import FrameClient
+from inside import RESET
 from pki import Authority
 
 from pingora import HttpPeer, LoadBalancer, PeerOptions, ProxyHttp, TcpProxy, UpstreamTls
@@ -327,4 +328,29 @@ def test_nobody_is_asked_in_the_name_of_a_client_that_is_gone(proxy_factory, ori
         wait_until(lambda: hooks.n_waiting == 100)
     wait_until(lambda: len(hooks.reasons) == 100)
     assert set(hooks.reasons) == {"client_gone"}
+    assert origin.headers == []
+
+
+class Held(TcpProxy):
+    """Chooses when the test lets it."""
+
+    def __init__(self, address):
+        self.peer = HttpPeer(address, proxy_protocol="v1")
+        self.is_asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def upstream_peer(self, session):
+        self.is_asked.set()
+        self.may_go_on.wait(10)
+        return self.peer
+
+
+def test_a_client_of_tcp_that_has_reset_is_no_failure_of_the_upstream(proxy_factory, origin):
+    hooks = Held(origin.address)
+    proxy = proxy_factory(hooks)
+    with proxy.connect() as client:
+        assert hooks.is_asked.wait(10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    hooks.may_go_on.set()
+    wait_until(lambda: proxy.serving.counters['pingora_failures_total{reason="client_gone"}'] == 1)
+    assert proxy.serving.counters["pingora_upstream_attempts_total"] == 0
     assert origin.headers == []

@@ -193,3 +193,26 @@ def test_chunks_larger_than_what_leaves_in_a_turn_all_come(proxy_factory, ends):
     with FrameClient(proxy_factory(Large("127.0.0.1:1")), settings=windows) as client:
         client.send(WindowUpdateFrame(0, window_increment=1 << 30), client.head(POST_OF_HTTP2, end=ends))
         assert len(client.answer(gives_window=False)["body"]) == 4 * LARGE
+
+
+class Hurried(Forwarding):
+    """A stream that waits for nothing and nobody."""
+
+    serving = None
+
+    def request_filter(self, session, ctx):
+        self.turns = set()
+        return Response(body=self.parts())
+
+    async def parts(self):
+        for _ in range(200):
+            self.turns.add(self.serving.reactor.n_ticks)
+            yield b"x"
+
+
+def test_a_stream_that_never_waits_leaves_others_their_turns(proxy_factory):
+    hooks = Hurried("127.0.0.1:1")
+    proxy = proxy_factory(hooks)
+    hooks.serving = proxy.serving
+    assert dechunk(proxy.exchange(GET))[0] == b"x" * 200
+    assert len(hooks.turns) > 10

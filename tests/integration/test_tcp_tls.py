@@ -184,3 +184,51 @@ def test_a_handshake_that_fails_ends_the_connection(proxy_factory, peer_factory)
         assert b"HTTP" not in read_all(client)
     wait_until(lambda: counted(proxy, "pingora_tls_handshake_failures_total") == 1)
     assert counted(proxy, "pingora_tcp_sessions_total") == 0
+
+
+def shake_hands(connection, context):
+    """Take a handshake over two buffers, so that records can be cut; the end, whose `outgoing` is sent by hand."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secure = context.wrap_bio(incoming, outgoing, server_side=True)
+    while True:
+        try:
+            secure.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            connection.sendall(outgoing.read())
+            incoming.write(connection.recv(65536))
+    connection.sendall(outgoing.read())
+    return secure, outgoing
+
+
+def test_an_end_that_comes_with_a_part_of_a_record_is_seen(proxy_factory, peer_factory, tmp_path):
+    """TLS gives nothing for such bytes, and the event that brings them is the last."""
+    ca = Authority()
+    chain, key = ca.issue("a.example").write(tmp_path, "a")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+
+    def end_within_a_record(connection):
+        secure, outgoing = shake_hands(connection, context)
+        secure.write(b"hello")
+        connection.sendall(outgoing.read())
+        assert connection.recv(65536)  # the client's answer to it: what follows is one event
+        secure.write(bytes(2000))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        connection.sendall(outgoing.read()[:700])
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)
+
+    class Trusting(TcpProxy):
+        peer = HttpPeer(
+            peer_factory(end_within_a_record).address, tls=UpstreamTls(ca=ca.chain), server_name="a.example"
+        )
+
+        def upstream_peer(self, session):
+            return self.peer
+
+    with proxy_factory(Trusting()).connect(10) as client:
+        assert client.recv(5) == b"hello"
+        client.sendall(b"thanks")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)

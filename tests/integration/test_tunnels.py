@@ -237,17 +237,23 @@ def test_a_reset_of_the_origin_is_one_although_the_client_sends_on_before_it_rea
     wait_until(lambda: proxy.serving.activity()[1] == 0)
 
 
-def test_a_reset_of_the_client_is_one_for_the_origin(proxy_factory, origin_factory):
+@pytest.mark.parametrize("has_ended", [False, True], ids=["the origin goes on", "the origin has ended its side"])
+def test_a_reset_of_the_client_is_one_for_the_origin(proxy_factory, origin_factory, has_ended):
     ends = []
 
     def note_the_end(connection):
+        if has_ended:
+            connection.shutdown(socket.SHUT_WR)
         try:
             ends.append(connection.recv(1))
         except ConnectionResetError:
             ends.append("reset")
 
     proxy = proxy_factory(Forwarding(origin_factory(switching(note_the_end)).address))
-    reset(tunnel_through(proxy))
+    client = tunnel_through(proxy)
+    if has_ended:
+        assert client.recv(1) == b""
+    reset(client)
     wait_until(lambda: ends)
     assert ends == ["reset"]
     wait_until(lambda: proxy.serving.activity()[1] == 0)

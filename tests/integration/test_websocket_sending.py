@@ -1,5 +1,7 @@
 """What hooks say themselves in a WebSocket, with the `websockets` library as client and as origin."""
 
+import asyncio
+
 import pytest
 from conversations import wait_until
 from websocket_ends import client_of, echo, origins, proxy_before
@@ -123,3 +125,32 @@ def test_without_the_hook_there_is_no_websocket_to_speak_to(origin, proxy_to):
         assert client.recv(timeout=10) == "hello"
     wait_until(lambda: len(found) == 2)
     assert found == [None, None]
+
+
+class Hurried(ProxyHttp):
+    """Sends without a pause, and counts how often others have their turn meanwhile."""
+
+    n_turns = 0
+
+    async def websocket_message(self, session, ctx, direction, message):
+        if direction == "upstream":
+            others = asyncio.create_task(self.others())
+            for number in range(200):
+                await session.websocket.send("downstream", str(number))
+            others.cancel()
+        return DROP
+
+    async def others(self):
+        while True:
+            self.n_turns += 1
+            await asyncio.sleep(0)
+
+
+def test_sending_without_a_pause_leaves_others_their_turns(origin, proxy_to):
+    address, _ends = origin(echo)
+    proxy = proxy_to(address, Hurried)
+    (service,) = proxy.serving.services
+    with client_of(proxy) as client:
+        client.send("go")
+        assert [client.recv(timeout=10) for _ in range(200)] == [str(number) for number in range(200)]
+    assert service.plan.proxy.n_turns > 10

@@ -69,6 +69,7 @@ def read(data: bytes, is_server: bool, burst: int) -> tuple[int, list[int]]:
                 continuations = 0
                 section = size
                 priorities = min(PRIORITIES, priorities + 2)
+                updates = max(0, updates - 2)
                 if section > SECTION_BYTES:
                     raise Refused(ENHANCE_YOUR_CALM)
                 if not is_server:

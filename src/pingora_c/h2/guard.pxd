@@ -31,7 +31,7 @@ cdef struct GuardLimits:
     uint32_t continuations   # CONTINUATION frames of one field section
     uint32_t section_bytes   # of the payloads of HEADERS and CONTINUATION frames of one field section
     uint32_t priorities      # PRIORITY frames; HEADERS gives two back
-    uint32_t updates         # WINDOW_UPDATE frames before we sent DATA
+    uint32_t updates         # WINDOW_UPDATE frames before we sent DATA; HEADERS gives two back
     uint32_t updates_per_data    # that one DATA frame of ours buys
     bint earns_by_head       # HEADERS gives a token back: we are the client, so each is of an answer to us
 

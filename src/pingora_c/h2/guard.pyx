@@ -8,6 +8,7 @@ cdef enum:
     TOKEN = 1000
     UPDATES_MAX = 1000000000
     PRIORITIES_PER_HEAD = 2
+    UPDATES_PER_HEAD = 2           # clients widen a stream's window as they open it
     PROTOCOL_ERROR = 1
     ENHANCE_YOUR_CALM = 11
 
@@ -66,6 +67,8 @@ cdef uint32_t judge(
         guard.n_continuations = 0
         guard.section_left = limits.section_bytes
         guard.priorities_left = min(guard.priorities_left + PRIORITIES_PER_HEAD, limits.priorities)
+        if guard.updates_left < limits.updates:
+            guard.updates_left = min(guard.updates_left + UPDATES_PER_HEAD, limits.updates)
         if limits.earns_by_head:
             earn(guard, limits, TOKEN)
         return take_section_bytes(guard, size)

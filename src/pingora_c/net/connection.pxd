@@ -104,5 +104,6 @@ cdef class Connection(EventSource):
     cdef void free_pending(self) noexcept
     cdef bint copy_rest(self, iovec* spans, int count, size_t queued, size_t taken) noexcept
     cdef void after_write_error(self, bint lacks_memory) noexcept
+    cdef Py_ssize_t read_transport(self, char* place, size_t room) noexcept
     cdef void flush_before_reuse(self) noexcept
     cdef void detach(self) noexcept

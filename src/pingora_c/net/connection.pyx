@@ -136,7 +136,7 @@ cdef class Connection(EventSource):
                 room = min(room, self.room())
                 if room == 0:
                     break
-            got = self.transport.read(place, room)
+            got = self.read_transport(place, room)
             if got > 0:
                 reads += 1
                 total += got
@@ -159,6 +159,12 @@ cdef class Connection(EventSource):
                 self.saw_eof = True
                 self.on_end(<int>got)
         self.in_turn = False
+
+    cdef Py_ssize_t read_transport(self, char* place, size_t room) noexcept:
+        cdef Py_ssize_t got = self.transport.read(place, room)
+        if got == IO_WOULD_BLOCK and self.saw_hangup:
+            got = self.transport.read(place, room)     # the end came with bytes that give nothing: no edge tells of it
+        return got
 
     cdef void flush_before_reuse(self) noexcept:
         """What was gathered may point into the scratch or into pending: it leaves before they change."""
@@ -251,7 +257,7 @@ cdef class Connection(EventSource):
                 return False
             place = self.pending + self.pending_at + self.pending_size
             room = self.pending_cap - self.pending_at - self.pending_size
-        got = self.transport.read(place, room)
+        got = self.read_transport(place, room)
         if got > 0:
             self.bytes_read += got
             if self.pending_size:

@@ -36,6 +36,7 @@ cdef class TlsTransport(Transport):
     cdef size_t kept_at       # kept_at <= kept_end
     cdef size_t kept_end
     cdef size_t sealed        # plain bytes in `kept`, which write() gets once more
+    cdef size_t quiet_bytes   # of ciphertext since there was something to read
     cdef int ended            # an IoCode that read() has to give from now on, 0: none
     cdef int place            # among the warm ones, -1: not there
     cdef bint is_open         # the handshake is over

@@ -25,6 +25,7 @@ cdef enum:
     RECORD_OVERHEAD = 256             # header, nonce, tag, type: 22 bytes with the suites of today
     SHARED_SIZE = 133120              # a slice, sealed: 8 * (16384 + 256); no sum, for the debug build
     KEPT_MAX = 524288                 # more than a slice and all that a peer can make us say besides
+    QUIET_MOST = 262144               # of ciphertext without a byte for us: KeyUpdates, tickets, empty records
     WARM_MAX = 64                     # 34 KiB each
     COOL_EVERY = 7                    # no divisor of it, or some places would never change hands
     NO_PLACE = -1
@@ -226,6 +227,7 @@ cdef class TlsTransport(Transport):
                 code = self.outcome(0)
                 break
             total += got
+            self.quiet_bytes = 0
             if self.is_drained and not SSL_has_pending(self.ssl):
                 self.is_between_records = True     # reading on would only find that out
                 if self.place == NO_PLACE:
@@ -399,6 +401,10 @@ cdef class TlsTransport(Transport):
         while True:
             got = recv(self.fd, out, room, 0)
             if got >= 0:
+                self.quiet_bytes += got
+                if self.is_open and self.quiet_bytes > QUIET_MOST:
+                    self.error = EPROTO
+                    return IO_ERROR
                 if got == 0:
                     self.saw_fin = True
                 elif <size_t>got < room:

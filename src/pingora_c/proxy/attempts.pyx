@@ -209,7 +209,8 @@ cdef class Attempts(Phases):
         return rules_allow(&self.plan.retry, &attempt, kind)
 
     cdef void end_attempt(self, int kind) noexcept:
-        cdef bint is_stale = self.up is not None and self.is_reused and kind == UPSTREAM_CLOSED
+        cdef bint is_stale = (self.up is not None and self.is_reused and kind == UPSTREAM_CLOSED
+                              and not self.up.got_bytes)
         self.retries = self.may_retry(kind)
         self.attempt_failure = kind
         tally.count_failed_attempts(self.plan, self.asked, kind, self.is_connected, 1)

@@ -271,6 +271,8 @@ cdef class Exchange(Attempts):
                 self.finish_reading(kind)
             return
         if self.response_sent or failure_status(self.failure) == 0:
+            if self.down.is_tunnel:
+                self.upstream_ended = False      # a cut of one side is one of the other, whatever had ended before
             self.end_call()
             self.finish()
             return

@@ -529,6 +529,8 @@ cdef class H2Client(Connection):
         cdef bint was_connecting = self.state == H2_CONNECTING
         cdef H2Carried stream
         cdef int told
+        if self.session is not None and self.session.is_going and not self.is_closed:
+            self.session.pump()      # requests that have not left are refused, and tried again
         self.close()
         if group is not None and was_connecting:
             group.on_lost(self, kind, trouble)

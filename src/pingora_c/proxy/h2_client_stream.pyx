@@ -398,6 +398,7 @@ cdef class H2ClientStream(H2Carried):
             kind = UPSTREAM_BAD_BODY if self.head_done else UPSTREAM_BAD_HEAD
         try:
             if not self.h2.is_reset_here:
+                self.got_bytes = True      # an answer of a kind, and no connection that had died
                 self.trouble = f"the upstream reset the stream: {h2_code_name(code)}"
         except:
             pass   # ignored: the log says less
@@ -418,7 +419,8 @@ cdef class H2ClientStream(H2Carried):
             self.fail(CONNECT_TIMEOUT)
         elif self.is_tunnel and not (self.is_response_ended and self.h2.out.size):
             self.wait()      # the client's side watches; it has ended only if nobody is left who would notice
-        elif self.body_paused or not self.h2.out_ended and not self.h2.out.size:
+        elif self.body_paused or not self.h2.out_ended and not self.h2.out.size and (
+                self.head_done or not self.asks_websocket):
             self.wait()      # it is us who do not read, or do not send
         elif self.h2.out.size or self.client.is_blocked:
             self.fail_after(self.peer.write_timeout_ms, UPSTREAM_WRITE_TIMEOUT)
@@ -510,6 +512,8 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     if group.is_full() and group.n_connecting == 0:
         reactor.counted[<int>H2_WAITS] += 1
         stream.trouble = "all connections are full"
+    elif code < 0 and group.n_connecting == 0 and client is not None:
+        reactor.make_late(client)      # it has room still, though it is no wide one
     elif code < 0 and group.n_connecting == 0:
         stream.let_go()
         return code

@@ -1,6 +1,7 @@
 """Answers made in Python. Own their head and body."""
 cimport cython
 
+import asyncio
 from collections.abc import AsyncIterable
 
 from pingora_c.http.message import ResponseHead as MakeHead
@@ -60,14 +61,21 @@ cdef class Response:
         return f"<Response {self.head.status_code} {size}>"
 
 
+CHUNKS_PER_TURN = 16    # of a body that others wait for
+
+
 async def send_all(session, stream):
     """Send the chunks of a Response's body as they come, waiting while the client takes none."""
+    n_chunks = 0
     try:
         async for chunk in stream:
+            n_chunks += 1
             if not isinstance(chunk, (bytes, bytearray, memoryview)):
                 raise TypeError(f"Response: the body gave {type(chunk).__name__}, expected bytes")
             if session._write(bytes(chunk)):
                 await session._room()
+            elif n_chunks % CHUNKS_PER_TURN == 0:
+                await asyncio.sleep(0)      # a stream that waits for nothing would leave nobody a turn
     finally:
         await leave(stream)
 

@@ -1,7 +1,7 @@
 """Retry decisions: pure functions, nothing is owned."""
 from pingora_c.base.clock cimport now_us
 from pingora_c.proxy.failure cimport (
-    FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT,
+    CALL_TIMEOUT, FIRST_BYTE_TIMEOUT, TOTAL_TIMEOUT, TRY_TIMEOUT, UPSTREAM_CLOSED, UPSTREAM_HEAD_TIMEOUT,
     UPSTREAM_REFUSED, UPSTREAM_STATUS, UPSTREAM_TIMEOUT, UPSTREAM_TOTAL_TIMEOUT, UPSTREAM_WRITE_TIMEOUT,
 )
 
@@ -14,6 +14,8 @@ cdef bint is_silence(int kind) noexcept nogil:
 
 cdef bint may_retry(const RetryRules* rules, const Attempt* attempt, int kind) noexcept nogil:
     cdef bint is_safe = rules.any_method or attempt.is_idempotent
+    if kind == CALL_TIMEOUT:
+        return False
     if attempt.number >= rules.attempts_max or not has_time_left(rules, attempt.started_us):
         return False
     if not attempt.request_sent:

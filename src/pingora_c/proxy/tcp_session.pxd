@@ -82,7 +82,7 @@ cdef class TcpSession(TcpOwner):
     cdef size_t take_hello(self, const char* data, size_t size) noexcept
     cdef int select_peer(self) except -1
     cdef void connect(self) noexcept
-    cdef int open_upstream(self) except -2
+    cdef int open_upstream(self, bytes greeting) except -2
     cdef void begin_relay(self) noexcept
     cdef void try_finish(self) noexcept
     cdef void watch(self) noexcept

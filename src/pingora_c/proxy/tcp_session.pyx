@@ -263,6 +263,16 @@ cdef class TcpSession(TcpOwner):
 
     cdef void connect(self) noexcept:
         cdef int opened = -1
+        cdef bytes greeting = None
+        cdef bint is_introduced = False
+        try:
+            greeting = self.client.greeting_to(self.chosen)
+            is_introduced = True
+        except:
+            pass   # ignored: the client is gone, or there is no memory to introduce it
+        if not is_introduced:
+            self.fail(CLIENT_GONE)
+            return
         self.state = TCP_CONNECT
         self.plan.reactor.counted[<int>ATTEMPTS] += 1
         self.plan.reactor.counted[<int>RETRIES] += self.n_attempts > 0
@@ -274,17 +284,15 @@ cdef class TcpSession(TcpOwner):
         if self.endpoint is not None:
             self.endpoint.on_start()
         try:
-            opened = self.open_upstream()
+            opened = self.open_upstream(greeting)
         except:
             pass   # ignored: no memory for the connection
         if opened < 0:
             self.on_attempt_failed(NO_DESCRIPTORS if opened == -3 else CONNECT_REFUSED)
 
-    cdef int open_upstream(self) except -2:
+    cdef int open_upstream(self, bytes greeting) except -2:
         cdef TcpUpstream upstream = TcpUpstream.__new__(TcpUpstream)
-        cdef int fd
-        upstream.greeting = self.client.greeting_to(self.chosen)
-        fd = self.chosen.dial()
+        cdef int fd = self.chosen.dial()
         if fd < 0:
             return -3 if errno == EMFILE or errno == ENFILE else -1
         try:
@@ -298,6 +306,7 @@ cdef class TcpSession(TcpOwner):
         upstream.is_blocked = True     # the first OUT edge tells the end of the connect
         if upstream.open(self.plan.reactor, upstream.transport) < 0:
             return -1
+        upstream.greeting = greeting
         upstream.session = self
         self.upstream = upstream
         self.plan.reactor.set_timer(&upstream.timer, self.chosen.connect_timeout_ms)

@@ -38,6 +38,7 @@ cdef class WebSocket(MessageOwner):
     cdef DeflateTerms terms
     cdef Timer timer               # of Limits.message_timeout, then of leaving
     cdef uint64_t n_messages       # frames of data that began, both ways
+    cdef uint64_t n_sent           # messages of send()
     cdef uint64_t n_before         # when they were looked at last
     cdef uint8_t quiet_quarters    # times they were looked at since there was one
     cdef bint is_lost              # what comes is no WebSocket: bytes, no more

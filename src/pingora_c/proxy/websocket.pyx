@@ -24,8 +24,15 @@ cdef enum:
     GOING_AWAY = 1001
     INTERNAL_ERROR = 1011
     COMPRESSED_FROM = 64         # bytes of a message of `send` that is worth it
+    SENDS_PER_TURN = 16          # then others have their turn
 
 cdef str EXTENSIONS = "sec-websocket-extensions"
+
+
+def let_go_on(future):
+    """Called by the loop."""
+    if not future.done():
+        future.set_result(None)
 
 
 cdef void fire_timer(void* owner) noexcept:
@@ -345,8 +352,11 @@ cdef class WebSocket(MessageOwner):
         self.plan.reactor.enter()
         self.on_frame(is_request, frame)
         messages.sink.press()
+        self.n_sent += 1
         if self.owner is not None and messages.sink.is_full():
             messages.waiting.append(future)
+        elif self.n_sent % SENDS_PER_TURN == 0:
+            self.plan.loop.call_soon(let_go_on, future)      # else who sends without end would leave nobody a turn
         else:
             future.set_result(None)
         self.plan.reactor.leave()

@@ -9,8 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from pingora_c.lib.zlib cimport (
     Z_BUF_ERROR, Z_DEFAULT_STRATEGY, Z_DEFLATED, Z_MEM_ERROR, Z_OK, Z_STREAM_END, Z_SYNC_FLUSH, deflate, deflateEnd,
-    deflateInit2, deflateReset, inflate, inflateEnd, inflateGetDictionary, inflateInit2, inflateReset,
-    inflateSetDictionary,
+    deflateInit2, deflateReset, inflate, inflateEnd, inflateInit2, inflateReset, inflateResetKeep,
 )
 from pingora_c.mem.buffer_pool cimport pool_release, pool_reserve
 
@@ -20,7 +19,6 @@ cdef enum:
     COMPRESSION_LEVEL = 5
     DEFLATE_BYTES = 38912    # what zlib takes for these
     INFLATE_STATE = 10240    # beside the window
-    WINDOW_MAX = 32768
     TAIL_SIZE = 4
 
 INFLATE_TAIL = b"\x00\x00\xff\xff"
@@ -39,22 +37,6 @@ cdef int inflater_open(Inflater* inflater, int bits, bint resets) noexcept nogil
     return DEFLATE_OK
 
 
-cdef int begin_next_block(Inflater* inflater) noexcept nogil:
-    """A block said that it was the last one, yet the message goes on (RFC 7692 §7.2.3.4): the window stays."""
-    cdef unsigned int size = 0
-    cdef int code
-    cdef unsigned char* window = <unsigned char*>malloc(WINDOW_MAX)
-    if window == NULL:
-        return DEFLATE_NO_MEMORY
-    code = inflateGetDictionary(&inflater.stream, window, &size)
-    if code == Z_OK:
-        code = inflateReset(&inflater.stream)
-    if code == Z_OK and size:
-        code = inflateSetDictionary(&inflater.stream, window, size)
-    free(window)
-    return DEFLATE_OK if code == Z_OK else DEFLATE_BAD
-
-
 cdef int inflater_feed(Inflater* inflater, const char* data, size_t size, size_t* used, char* out, size_t room,
                        size_t* produced) noexcept nogil:
     cdef z_stream* stream = &inflater.stream
@@ -66,7 +48,8 @@ cdef int inflater_feed(Inflater* inflater, const char* data, size_t size, size_t
     while stream.avail_out and code == DEFLATE_OK:
         code = inflate(stream, Z_SYNC_FLUSH)
         if code == Z_STREAM_END:
-            code = begin_next_block(inflater)
+            # a block said that it was the last, yet the message goes on (RFC 7692 §7.2.3.4): the window stays
+            code = DEFLATE_OK if inflateResetKeep(stream) == Z_OK else DEFLATE_BAD
             if stream.avail_in == 0:
                 break
         elif code == Z_MEM_ERROR:
