@@ -246,6 +246,24 @@ def test_an_origin_that_says_nothing_is_not_waited_for_longer_than_for_a_connect
     assert answer.endswith(b"connect_timeout\n")
 
 
+def test_an_origin_that_takes_a_websocket_and_says_nothing_is_504(proxy_factory, raw_origin):
+    def script(peer, number):
+        streams.append(meet(peer).stream_id)
+        while True:
+            streams.append(peer.request())
+
+    streams = []
+    proxy = proxy_factory(To(raw_origin(script).address, first_byte_timeout=0.2))
+    with proxy.connect(20) as client:
+        client.sendall(UPGRADE.replace(b"Connection: upgrade", b"Connection: upgrade, close"))
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert answer.endswith(b"first_byte_timeout\n")
+    with H2WebSocket(proxy.connect(20)) as client:
+        assert client.status == 504
+    assert streams
+
+
 @pytest.mark.parametrize("protocol", [b"websocket", b"other"])
 def test_an_origin_that_does_not_announce_it_is_502_and_none_the_worse(proxy_factory, protocol):
     with contextlib.closing(H2Origin()) as origin:
