@@ -1,13 +1,16 @@
 """Connections of HTTP/2 to origins: how many requests share one, and how many there are."""
 
+import socket
 import threading
 import time
 
+import pytest
 from conversations import wait_until
 from h2_upstream import To, ask, many
-from hyperframe.frame import GoAwayFrame, PingFrame
+from http2_frames import GET, FrameClient, replaced
+from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
 
-from pingora import RetryPolicy
+from pingora import HttpPeer, LoadBalancer, Response, RetryPolicy
 from pingora.testing import read_all
 
 WAITS = "pingora_upstream_h2_waits_total"
@@ -175,3 +178,78 @@ def test_an_unused_connection_that_does_not_answer_a_ping_ends_at_the_earlier_li
     assert ask(proxy).startswith(b"HTTP/1.1 200 ")
     assert pinged.wait(20)
     wait_until(lambda: proxy.serving.counters["pingora_upstream_h2_ping_timeouts_total"] == 1)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("code", [0, 2, 8], ids=["no_error", "internal_error", "cancel"])
+def test_a_reset_on_a_connection_that_served_before_is_502_and_no_second_request(
+    proxy_factory, h2_origin, code, method
+):
+    """The origin has seen the request: its reset is an answer of a kind, unlike a connection that had died."""
+    asked = []
+
+    def script(peer, number):
+        peer.answer(peer.start())
+        while True:
+            head = peer.next(HeadersFrame)
+            asked.append((number, dict(head.fields)[b":method"].decode()))
+            peer.send(RstStreamFrame(head.stream_id, error_code=code))
+
+    proxy = To(h2_origin.raw(script).address)
+    proxy.upstreams = LoadBalancer([f"h2c://{proxy.peer.address}"])
+    proxy.peer = HttpPeer(proxy.upstreams.endpoints[0])
+    proxy_of_test = proxy_factory(proxy)
+    with FrameClient(proxy_of_test) as client:
+        client.request()
+        assert client.answer()["status"] == 200
+        client.request(replaced(GET, method=method), 3)
+        assert client.answer(3)["status"] == 502
+        assert asked == [(0, method)]
+    assert proxy.upstreams.endpoints[0].failures_in_row == 1
+
+
+class Stopping(To):
+    """Stops the loop in a request to /stop until it may go on."""
+
+    def __init__(self, address):
+        super().__init__(address)
+        self.stopped, self.goes_on = threading.Event(), threading.Event()
+
+    def request_filter(self, session, ctx):
+        if session.request.path != "/stop":
+            return None
+        self.stopped.set()
+        self.goes_on.wait(20)
+        return Response(200)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_given_to_a_connection_that_ends_in_that_turn_goes_by_another(proxy_factory, h2_origin, method):
+    """GOAWAY says that the request is not handled, even where the end of the connection is read with it."""
+    asked, ends, has_ended = [], threading.Event(), threading.Event()
+
+    def script(peer, number):
+        stream = peer.start()
+        if number > 0:
+            asked.append(number)
+        peer.answer(stream)
+        if number == 0:
+            assert ends.wait(20)
+            peer.send(GoAwayFrame(last_stream_id=stream))
+            peer.sock.shutdown(socket.SHUT_WR)
+            has_ended.set()
+        peer.rest()
+
+    stopping = Stopping(h2_origin.raw(script).address)
+    proxy = proxy_factory(stopping)
+    with FrameClient(proxy) as stops, FrameClient(proxy) as client:
+        client.request()
+        assert client.answer()["status"] == 200
+        stops.request(replaced(GET, path="/stop"))
+        assert stopping.stopped.wait(20)
+        client.request(replaced(GET, method=method), 3)
+        ends.set()
+        assert has_ended.wait(20)
+        stopping.goes_on.set()
+        assert client.answer(3)["status"] == 200
+    assert asked == [1]
