@@ -1,12 +1,16 @@
 """gRPC-Web in its two forms, translated for an origin that gives trailers."""
 
 import base64
+import contextlib
 import http.client
 import struct
 import threading
 
 import pytest
-from conversations import dechunk, more_of
+from conversations import dechunk, more_of, wait_until
+from h2_origin import RawOrigin
+from http2_frames import POST, FrameClient
+from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 from pki import Authority
 
 from pingora import GrpcWeb, HttpPeer, ProxyHttp
@@ -250,6 +254,39 @@ def test_a_refusal_of_grpcio_is_a_head_with_its_status(before_grpcio, form):
     assert body == b""
     assert response.getheader("grpc-status") == "9"
     assert response.getheader("grpc-message") == "not today"
+
+
+@pytest.mark.parametrize("cut", [6, 7, 8])
+def test_a_text_call_that_is_refused_in_the_middle_arrives_right_at_the_second_attempt(proxy_factory, cut):
+    """A group of base64 that the first attempt had begun is not continued by the second."""
+    bodies = {}
+
+    def script(peer, number):
+        peer.preface()
+        peer.send(SettingsFrame(0), SettingsFrame(0, flags=["ACK"]))
+        while True:
+            frame = peer.frame()
+            if isinstance(frame, HeadersFrame):
+                bodies[frame.stream_id] = b""
+            elif isinstance(frame, DataFrame):
+                bodies[frame.stream_id] += frame.data
+                if frame.stream_id == min(bodies):
+                    peer.send(RstStreamFrame(frame.stream_id, error_code=7))  # REFUSED_STREAM
+                elif "END_STREAM" in frame.flags:
+                    peer.answer(frame.stream_id)
+
+    text = base64.b64encode(MESSAGE)
+    with contextlib.closing(RawOrigin(script)) as origin:
+        proxy = proxy_factory(Translating(origin.address, GrpcWeb(), "h2"))
+        with FrameClient(proxy) as client:
+            head = client.head([*POST, ("content-type", "application/grpc-web-text")], end=False)
+            client.send(head, DataFrame(1, data=text[:cut]))
+            wait_until(lambda: len(bodies) == 2)
+            client.send(DataFrame(1, data=text[cut:], flags=["END_STREAM"]))
+            assert client.answer()["status"] == 200
+    first, second = bodies.values()
+    assert MESSAGE.startswith(first)
+    assert second == MESSAGE
 
 
 def test_an_outcome_that_is_made_here_reaches_scripts(proxy_factory):
