@@ -302,6 +302,20 @@ def test_priorities_are_limited_and_each_request_gives_two_back(proxy_factory):
         assert client.is_closed()
 
 
+def test_each_request_gives_updates_back(proxy_factory):
+    """Clients widen a stream's window as they open it, also where the answer has no body to fill it."""
+
+    class Empty(Answering):
+        def request_filter(self, session, ctx):
+            return Response(204)
+
+    with FrameClient(proxy_factory(Empty())) as client:
+        for i in range(1, 1001, 2):
+            client.send(client.head(GET, i), WindowUpdateFrame(i, window_increment=1 << 20))
+            assert client.answer(i)["status"] == 204
+        assert client.is_alive()
+
+
 def section_of(client, size):
     """Frames of a head whose field section has `size` bytes as it is sent, and more fields than are allowed."""
     block = client.encoder.encode(GET)
