@@ -1,6 +1,7 @@
 """Calls of gRPC in single frames: clients that say little, deadlines beside hooks, and refusals as outcomes."""
 
 import asyncio
+import contextlib
 
 import pytest
 from h2_origin import RawOrigin
@@ -8,7 +9,7 @@ from hpack import Encoder
 from http2_frames import POST, FrameClient, replaced
 from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
-from pingora import HttpPeer, Limits, ProxyHttp, Response
+from pingora import HttpPeer, Limits, ProxyHttp, Response, UpstreamTls
 
 CALL = [*POST, ("content-type", "application/grpc"), ("te", "trailers")]
 MESSAGE = b"\0\0\0\0\0"
@@ -140,3 +141,27 @@ def test_a_refusal_that_a_hook_streams_is_an_outcome(proxy_factory):
         client.request(CALL, body=MESSAGE)
         answer = client.answer()
     assert (answer["status"], answer["fields"].get("grpc-status"), answer["body"]) == (200, "14", b"")
+
+
+@pytest.mark.parametrize("most", [1, 16])
+def test_a_deadline_that_passes_during_the_connect_is_not_tried_again(proxy_factory, most):
+    """The upstream takes connections and says nothing, TLS neither."""
+
+    class Noting(To):
+        def __init__(self, address):
+            self.peer = HttpPeer(
+                address, protocol="h2", tls=UpstreamTls(verify=False), connect_timeout=20, max_h2_connections=most
+            )
+            self.failed = []
+
+        def fail_to_connect(self, session, peer, error, ctx):
+            self.failed.append((error.reason, error.retry))
+
+    with contextlib.closing(RawOrigin(lambda peer, number: peer.read(1 << 20))) as origin:
+        hooks = Noting(origin.address)
+        proxy = proxy_factory(hooks)
+        with FrameClient(proxy) as client:
+            client.request([*CALL, ("grpc-timeout", "200m")], body=MESSAGE)
+            assert client.answer()["fields"]["grpc-status"] == "4"
+        assert hooks.failed == [("call_timeout", False)]
+        assert proxy.serving.counters["pingora_upstream_h2_connections_total"] == 1
