@@ -1,6 +1,5 @@
 """Connections of HTTP/2 to origins: how many requests share one, and how many there are."""
 
-import socket
 import threading
 import time
 
@@ -236,9 +235,10 @@ def test_a_request_given_to_a_connection_that_ends_in_that_turn_goes_by_another(
         if number == 0:
             assert ends.wait(20)
             peer.send(GoAwayFrame(last_stream_id=stream))
-            peer.sock.shutdown(socket.SHUT_WR)
+            peer.sock.close()
             has_ended.set()
-        peer.rest()
+        else:
+            peer.rest()
 
     stopping = Stopping(h2_origin.raw(script).address)
     proxy = proxy_factory(stopping)
@@ -248,8 +248,10 @@ def test_a_request_given_to_a_connection_that_ends_in_that_turn_goes_by_another(
         stops.request(replaced(GET, path="/stop"))
         assert stopping.stopped.wait(20)
         client.request(replaced(GET, method=method), 3)
+        time.sleep(0.1)  # the loop finds the request first, then the end
         ends.set()
         assert has_ended.wait(20)
+        time.sleep(0.05)
         stopping.goes_on.set()
         assert client.answer(3)["status"] == 200
     assert asked == [1]
