@@ -1,13 +1,17 @@
 """Connections of HTTP/2 to origins: how many requests share one, and how many there are."""
 
+import contextlib
+import os
+import socket
 import threading
 import time
 
 import pytest
 from conversations import wait_until
+from h2_origin import RawPeer
 from h2_upstream import To, ask, many
 from http2_frames import GET, FrameClient, replaced
-from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
+from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
 from pingora import HttpPeer, LoadBalancer, Response, RetryPolicy
 from pingora.testing import read_all
@@ -255,3 +259,51 @@ def test_a_request_given_to_a_connection_that_ends_in_that_turn_goes_by_another(
         stopping.goes_on.set()
         assert client.answer(3)["status"] == 200
     assert asked == [1]
+
+
+def test_a_connection_of_small_windows_serves_where_no_other_can_be_opened(proxy_factory, tmp_path):
+    """A client's memory allows so many streams of wide windows; the origin's socket is gone before the next one."""
+    n_streams = 40
+    path = os.fspath(tmp_path / "origin")
+    peers, asked = [], []
+
+    def serve(peer):
+        with contextlib.suppress(OSError):
+            peer.preface()
+            peer.send(SettingsFrame(0, settings={SettingsFrame.MAX_CONCURRENT_STREAMS: 100}))
+            while True:
+                asked.append((peer, peer.request()))
+                if len(asked) > n_streams:
+                    peer.answer(asked[-1][1])
+
+    def accept(listener):
+        while len(peers) < 2:
+            peers.append(RawPeer(listener.accept()[0]))
+            threading.Thread(target=serve, args=(peers[-1],), daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(8)
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        proxy = proxy_factory(To(f"unix:{path}"))
+        with FrameClient(proxy) as client:
+            client.send(*[client.head(GET, i) for i in range(1, 2 * n_streams, 2)])
+            wait_until(lambda: len(asked) == n_streams)
+            assert len(peers) == 2
+            for peer, stream in asked:
+                peer.answer(stream)
+            ended = set()
+            for frame in client.frames():
+                if "END_STREAM" in frame.flags:
+                    ended.add(frame.stream_id)
+                if len(ended) == n_streams:
+                    break
+    os.unlink(path)
+    wide, small = peers
+    wide.send(GoAwayFrame(last_stream_id=999))
+    wait_until(lambda: proxy.serving.counters["pingora_upstream_h2_connections_open"] == 1)
+    assert ask(proxy).startswith(b"HTTP/1.1 200 ")
+    assert asked[-1][0] is small
+    for peer in peers:
+        peer.sock.shutdown(socket.SHUT_RDWR)
+        peer.sock.close()
