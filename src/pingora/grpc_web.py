@@ -31,7 +31,7 @@ class Call:
         self._attempt = 0
 
     def decode(self, chunk: bytes, end: bool, attempt: int) -> bytes:
-        """Give the bytes of a piece of the request, which begins anew with each attempt. Raises ValueError for others."""
+        """Give the bytes of a piece of the request, which each attempt begins anew. Raises ValueError for no base64."""
         if not self.is_text:
             return chunk
         if attempt != self._attempt:
