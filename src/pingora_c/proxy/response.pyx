@@ -61,7 +61,8 @@ cdef class Response:
         return f"<Response {self.head.status_code} {size}>"
 
 
-CHUNKS_PER_TURN = 16    # of a body that others wait for
+cdef enum:
+    CHUNKS_PER_TURN = 16     # of a body, then others have their turn
 
 
 async def send_all(session, stream):

@@ -29,7 +29,7 @@ cdef enum:
 cdef str EXTENSIONS = "sec-websocket-extensions"
 
 
-def let_go_on(future):
+def _let_go_on(future):
     """Called by the loop."""
     if not future.done():
         future.set_result(None)
@@ -356,7 +356,7 @@ cdef class WebSocket(MessageOwner):
         if self.owner is not None and messages.sink.is_full():
             messages.waiting.append(future)
         elif self.n_sent % SENDS_PER_TURN == 0:
-            self.plan.loop.call_soon(let_go_on, future)      # else who sends without end would leave nobody a turn
+            self.plan.loop.call_soon(_let_go_on, future)      # else who sends without end would leave nobody a turn
         else:
             future.set_result(None)
         self.plan.reactor.leave()
