@@ -79,9 +79,9 @@ def test_an_upload_meets_an_answer_that_nghttp2_refuses(proxy_factory, h2_origin
 class Filling(ProxyHttp):
     async def websocket_message(self, session, ctx, direction, message):
         await asyncio.sleep(0)
-        for _ in range(4000):
-            if not session.websocket.send("upstream", b"x" * 4096).done():
-                break
+        with contextlib.suppress(TimeoutError):
+            for _ in range(4000):
+                await asyncio.wait_for(session.websocket.send("upstream", b"x" * 4096), 0.5)
         return b"y" * (4 << 20)
 
 
