@@ -124,6 +124,7 @@ cdef class Reactor:
     cdef void begin_event(self, size_t number) noexcept
     cdef void run_ready(self) noexcept
     cdef void run_late(self) noexcept
+    cdef bint has_source(self, const epoll_event* event) noexcept
     cdef void announce(self, const epoll_event* events, int n) noexcept
     cdef void dispatch(self, epoll_event* event) noexcept
     cdef void drop_sources(self) noexcept

@@ -324,6 +324,12 @@ cdef class Reactor:
         if number % LOOK_EVERY == LOOK_EVERY - 1:
             self.look()
 
+    cdef bint has_source(self, const epoll_event* event) noexcept:
+        """Whether an event is of a source that is still there."""
+        cdef uint32_t slot = <uint32_t>event.data.u64
+        return (slot < self.slots_size and self.slots[slot].source != NULL
+                and self.slots[slot].generation == <uint32_t>(event.data.u64 >> 32))
+
     cdef void dispatch(self, epoll_event* event) noexcept:
         cdef uint32_t slot = <uint32_t>event.data.u64
         cdef EventSource source
@@ -337,7 +343,7 @@ cdef class Reactor:
         if slot == LOOP_KEY:
             self.is_loop_due = True
             return
-        if self.slots[slot].source == NULL or self.slots[slot].generation != <uint32_t>(event.data.u64 >> 32):
+        if not self.has_source(event):
             return   # closed by an earlier event of this batch
         source = <EventSource>self.slots[slot].source
         source.is_due = False
@@ -347,13 +353,10 @@ cdef class Reactor:
 
     cdef void announce(self, const epoll_event* events, int n) noexcept:
         """An idle connection that has an event is none to reuse, though others have their turn before it."""
-        cdef uint32_t slot
         cdef int i
         for i in range(n):
-            slot = <uint32_t>events[i].data.u64
-            if (slot < self.slots_size and self.slots[slot].source != NULL
-                    and self.slots[slot].generation == <uint32_t>(events[i].data.u64 >> 32)):
-                (<EventSource>self.slots[slot].source).is_due = True
+            if self.has_source(&events[i]):
+                (<EventSource>self.slots[<uint32_t>events[i].data.u64].source).is_due = True
 
     cdef void turn(self, int timeout_ms) noexcept:
         cdef epoll_event events[EVENTS_PER_WAIT]

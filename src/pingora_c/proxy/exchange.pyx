@@ -176,7 +176,7 @@ cdef class Exchange(Attempts):
                 length = -1      # a hook removed it: the body goes out chunked
         if not is_upgrade and has_body_hooks(self.plan, False) and not self.passes_response:
             length = -1          # also to HEAD: it is not known what GET would give
-            if not self.answers_bare or status == 205 and not self.down.to_head:
+            if not self.down.to_head and status != 304 and status != 204:
                 self.response_bodies = BodyFilter.new(self.hooks, self, self.up, False)
         if is_upgrade and not self.open_websocket(self.upstream_head, self.response_head):
             return 0
@@ -288,7 +288,7 @@ cdef class Exchange(Attempts):
     cdef void end_call(self) noexcept:
         """Tell a client of gRPC why messages break off, where the answer may have trailers."""
         cdef int status = failure_status(self.failure)
-        if (status == 0 or not self.response_sent or self.upstream_ended or self.call_ended
+        if (status == 0 or not self.response_sent or self.upstream_ended
                 or not self.down.is_shared or not holds_grpc_type(&self.response_head.block)):
             return
         try:

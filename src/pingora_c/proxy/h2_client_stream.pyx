@@ -512,11 +512,11 @@ cdef int open_h2_stream(Reactor reactor, Pool pool, HttpPeer peer, StreamOwner o
     if group.is_full() and group.n_connecting == 0:
         reactor.counted[<int>H2_WAITS] += 1
         stream.trouble = "all connections are full"
-    elif code < 0 and group.n_connecting == 0 and client is not None:
-        reactor.make_late(client)      # it has room still, though it is no wide one
     elif code < 0 and group.n_connecting == 0:
-        stream.let_go()
-        return code
+        if client is None:
+            stream.let_go()
+            return code
+        reactor.make_late(client)      # it has room still, though it is no wide one
     owner.opened = stream
     reactor.set_timer(&stream.timer, peer.connect_timeout_ms)
     return 0

@@ -14,7 +14,7 @@ from pingora_c.http.header_block cimport block_may_hold
 from pingora_c.net.reactor cimport Reactor
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.phases cimport SESSION_LOGGING
-from pingora_c.proxy.failure cimport BODY_TOO_LARGE, NO_MEMORY, make_error
+from pingora_c.proxy.failure cimport BODY_TOO_LARGE, make_error
 from pingora_c.proxy.replay cimport Replay
 from pingora_c.proxy.timings cimport Moments, Timings
 
@@ -112,7 +112,7 @@ cdef class Session:
                 # ignored: without memory for it the client sends its body after a while (RFC 9110 §10.1.1)
                 self.exchange.down.send_continue()
             if replay.size > limit:
-                self.exchange.finish_reading(NO_MEMORY if replay.lacks_memory else BODY_TOO_LARGE)
+                self.exchange.finish_reading(BODY_TOO_LARGE)
             else:
                 self.exchange.down.resume_body()
             reactor.leave()
