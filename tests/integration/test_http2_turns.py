@@ -53,16 +53,21 @@ def start(proxy_factory, hooks):
     return proxy
 
 
-def ask(client, ids):
-    client.send(*[client.head(GET, i) for i in ids])
+def ask(client):
+    client.send(*[client.head(GET, i) for i in range(1, 2 * N, 2)])
+
+
+def ask_and_wait(client, proxy):
+    """Ask, and return when all requests wait for the origin."""
+    ask(client)
+    assert wait_until(lambda: proxy.serving.counters[ACTIVE] == N)
 
 
 def test_requests_that_open_connections_begin_few_at_a_time(proxy_factory, silent):
     hooks = Turns(silent)
     proxy = start(proxy_factory, hooks)
     with FrameClient(proxy) as client:
-        ask(client, range(1, 2 * N, 2))
-        assert wait_until(lambda: proxy.serving.counters[ACTIVE] == N)
+        ask_and_wait(client, proxy)
     assert max(hooks.began.values()) == DIAL_MOST
 
 
@@ -70,7 +75,7 @@ def test_requests_that_open_none_begin_more_at_a_time_the_longer_that_goes_on(pr
     hooks = Turns()
     proxy = start(proxy_factory, hooks)
     with FrameClient(proxy) as client:
-        ask(client, range(1, 2 * N, 2))
+        ask(client)
         ended = set()
         for frame in client.frames():
             if isinstance(frame, DataFrame) and "END_STREAM" in frame.flags:
@@ -86,8 +91,7 @@ def test_requests_of_a_client_that_is_gone_end_few_at_a_time(proxy_factory, sile
     hooks = Turns(silent)
     proxy = start(proxy_factory, hooks)
     with FrameClient(proxy) as client:
-        ask(client, range(1, 2 * N, 2))
-        assert wait_until(lambda: proxy.serving.counters[ACTIVE] == N)
+        ask_and_wait(client, proxy)
     assert wait_until(lambda: hooks.ended.total() == N)
     assert max(hooks.ended.values()) == END_MOST
     assert hooks.addresses == {f"127.0.0.1:{proxy.port}"}
@@ -103,7 +107,7 @@ def test_a_service_that_ends_ends_all_its_requests(silent, is_gone):
         async with serve(hooks, grace=0.0) as hooks.serving:
             host, _, port = hooks.serving.address.rpartition(":")
             with FrameClient(sock=socket.create_connection((host, int(port)))) as client:
-                ask(client, range(1, 2 * N, 2))
+                ask(client)
                 while hooks.serving.counters[ACTIVE] < N:  # noqa: ASYNC110
                     await asyncio.sleep(0)
                 if is_gone:

@@ -405,15 +405,20 @@ def send(proxy, client, parts):
         settle(proxy)
 
 
+def ask_in_parts(proxy, hooks, client, head, parts):
+    """Send a head, and the body when a hook reads it."""
+    client.sendall(head)
+    assert hooks.reads.wait(10)
+    send(proxy, client, parts)
+
+
 @pytest.mark.parametrize(("head", "parts", "reason"), PARTIAL)
 @pytest.mark.parametrize("kind", [ReadsForThePage, ReadsTwice])
 def test_a_body_that_does_not_come_whole_ends_the_read_of_a_hook_for_the_page(proxy_factory, kind, head, parts, reason):
     hooks = kind("127.0.0.1:1")
     proxy = proxy_factory(hooks, limits_for(reason))
     with proxy.connect(10) as client:
-        client.sendall(head)
-        assert hooks.reads.wait(10)
-        send(proxy, client, parts)
+        ask_in_parts(proxy, hooks, client, head, parts)
         wait_until(lambda: hooks.told)
         wait_until(lambda: proxy.serving.counters["pingora_requests_active"] == 0)
     assert hooks.told == [reason]
@@ -424,9 +429,7 @@ def test_a_body_that_does_not_come_whole_ends_the_iterator_that_reads_it(proxy_f
     hooks = ReadsInItsIterator("127.0.0.1:1")
     proxy = proxy_factory(hooks, limits_for(reason))
     with proxy.connect(10) as client:
-        client.sendall(head)
-        assert hooks.reads.wait(10)
-        send(proxy, client, parts)
+        ask_in_parts(proxy, hooks, client, head, parts)
         answer = read_all(client)
         wait_until(lambda: proxy.serving.counters["pingora_requests_active"] == 0)
     assert hooks.told == [reason]

@@ -16,6 +16,7 @@ from tcp_peers import (
     to,
     told,
 )
+from tls_by_hand import TlsByHand
 
 from pingora import (
     Certificate,
@@ -48,14 +49,12 @@ class ByName(TcpProxy):
 
 
 @pytest.fixture
-def tls_origin(peer_factory, tmp_path):
+def tls_origin(peer_factory):
     """Start servers with TLS that say their name."""
     ca = Authority()
 
     def start(name):
-        chain, key = ca.issue(name).write(tmp_path, name)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain, key)
+        context = ca.server_context(ca.issue(name))
 
         def script(connection):
             with context.wrap_socket(connection, server_side=True) as secure:
@@ -186,36 +185,17 @@ def test_a_handshake_that_fails_ends_the_connection(proxy_factory, peer_factory)
     assert counted(proxy, "pingora_tcp_sessions_total") == 0
 
 
-def shake_hands(connection, context):
-    """Take a handshake over two buffers, so that records can be cut; the end, whose `outgoing` is sent by hand."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    secure = context.wrap_bio(incoming, outgoing, server_side=True)
-    while True:
-        try:
-            secure.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            connection.sendall(outgoing.read())
-            incoming.write(connection.recv(65536))
-    connection.sendall(outgoing.read())
-    return secure, outgoing
-
-
-def test_an_end_that_comes_with_a_part_of_a_record_is_seen(proxy_factory, peer_factory, tmp_path):
+def test_an_end_that_comes_with_a_part_of_a_record_is_seen(proxy_factory, peer_factory):
     """TLS gives nothing for such bytes, and the event that brings them is the last."""
     ca = Authority()
-    chain, key = ca.issue("a.example").write(tmp_path, "a")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain, key)
+    context = ca.server_context(ca.issue("a.example"))
 
     def end_within_a_record(connection):
-        secure, outgoing = shake_hands(connection, context)
-        secure.write(b"hello")
-        connection.sendall(outgoing.read())
+        server = TlsByHand(connection, context, name=None)
+        connection.sendall(server.seal(b"hello"))
         assert connection.recv(65536)  # the client's answer to it: what follows is one event
-        secure.write(bytes(2000))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        connection.sendall(outgoing.read()[:700])
+        connection.sendall(server.seal(bytes(2000))[:700])
         connection.shutdown(socket.SHUT_WR)
         connection.recv(65536)
 

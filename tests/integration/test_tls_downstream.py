@@ -10,6 +10,7 @@ import threading
 import pytest
 from conversations import GET, dechunk, echo, post, proxy_to, wait_until
 from pki import Authority, secured, self_signed
+from tls_by_hand import TlsByHand
 
 from pingora import Certificate, ClientAuth, Limits, ProxyHttp, Response, TlsSettings
 from pingora.testing import read_all
@@ -572,25 +573,15 @@ def test_a_body_without_its_end_and_without_close_notify_cancels_the_request(ca,
 
 
 def test_a_client_that_ends_only_its_side_is_answered(ca, serve):
-    proxy = serve()
-    context = ca.trusts()
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with proxy.connect() as raw:
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                raw.sendall(outgoing.read())
-                incoming.write(raw.recv(65536))
-        client.write(GET)
+    with serve().connect() as raw:
+        client = TlsByHand(raw, ca.trusts())
+        client.tls.write(GET)
         with pytest.raises(ssl.SSLWantReadError):
-            client.unwrap()  # close_notify
-        raw.sendall(outgoing.read())
+            client.tls.unwrap()  # close_notify
+        raw.sendall(client.outgoing.read())
         raw.shutdown(socket.SHUT_WR)
-        incoming.write(read_all(raw))
-    assert client.read(4096).endswith(b"hi")
+        client.incoming.write(read_all(raw))
+    assert client.tls.read(4096).endswith(b"hi")
 
 
 def test_chunked_bodies_and_trailers_pass(ca, serve):

@@ -7,6 +7,7 @@ import ssl
 import pytest
 from conversations import GET, proxy_to
 from pki import Authority
+from tls_by_hand import TlsByHand
 
 from pingora import Certificate, TlsSettings
 
@@ -15,28 +16,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 CLIENTS = 70
 
 
-class Client:
-    """Seals into memory, so that a record can be sent in parts."""
-
+class Client(TlsByHand):
     def __init__(self, proxy, context):
-        self.raw = proxy.connect()
-        self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.until(self.tls.do_handshake)
-        self.raw.sendall(self.outgoing.read())  # TLS 1.3: the client has the last word
-
-    def until(self, step):
-        while True:
-            try:
-                return step()
-            except ssl.SSLWantReadError:
-                self.raw.sendall(self.outgoing.read())
-                self.incoming.write(self.raw.recv(65536))
-
-    def seal(self, request):
-        self.tls.write(request)
-        return self.outgoing.read()
+        raw = proxy.connect()
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(raw, context)
 
     def answer(self):
         received = b""

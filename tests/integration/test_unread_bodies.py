@@ -157,7 +157,16 @@ class AsksWithGet(Forwarding):
 WITHOUT_BODY = pytest.mark.parametrize(
     ("kind", "method"), [(NotModified, b"GET"), (NoContent, b"GET"), (AsksWithGet, b"HEAD")], ids=["304", "204", "HEAD"]
 )
-SENDS_ON = pytest.mark.parametrize("sends_on", [False, True], ids=["stops", "sends on"])
+
+
+@pytest.fixture(params=[False, True], ids=["stops", "sends on"])
+def endless(request):
+    return Endless(request.param)
+
+
+@pytest.fixture
+def proxy(proxy_factory, origin_factory, kind, endless):
+    return proxy_factory(kind(origin_factory(endless).address))
 
 
 def ask_for_the_head(proxy, method):
@@ -172,26 +181,16 @@ def ask_for_the_head(proxy, method):
 
 
 @WITHOUT_BODY
-@SENDS_ON
-def test_the_next_request_does_not_wait_for_a_body_that_the_client_does_not_get(
-    proxy_factory, origin_factory, kind, method, sends_on
-):
-    script = Endless(sends_on)
-    proxy = proxy_factory(kind(origin_factory(script).address))
+def test_the_next_request_does_not_wait_for_a_body_that_the_client_does_not_get(proxy, endless, method):
     with ask_for_the_head(proxy, method) as client:
         client.sendall(NEXT)
         assert read_all(client).endswith(b"\r\n\r\nnext")
-        assert script.has_ended.wait(10)
+        assert endless.has_ended.wait(10)
         wait_until(lambda: proxy.serving.activity()[1] == 0)
 
 
 @WITHOUT_BODY
-@SENDS_ON
-def test_a_client_that_leaves_with_its_head_leaves_nothing_behind(
-    proxy_factory, origin_factory, kind, method, sends_on
-):
-    script = Endless(sends_on)
-    proxy = proxy_factory(kind(origin_factory(script).address))
+def test_a_client_that_leaves_with_its_head_leaves_nothing_behind(proxy, endless, method):
     ask_for_the_head(proxy, method).close()
-    assert script.has_ended.wait(10)
+    assert endless.has_ended.wait(10)
     wait_until(lambda: proxy.serving.activity()[1] == 0)
