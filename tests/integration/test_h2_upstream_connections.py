@@ -11,7 +11,14 @@ from conversations import wait_until
 from h2_origin import RawPeer
 from h2_upstream import To, ask, many
 from http2_frames import GET, FrameClient, replaced
-from hyperframe.frame import GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
+from hyperframe.frame import (
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from pingora import HttpPeer, LoadBalancer, Response, RetryPolicy
 from pingora.testing import read_all
@@ -307,3 +314,34 @@ def test_a_connection_of_small_windows_serves_where_no_other_can_be_opened(proxy
     for peer in peers:
         peer.sock.shutdown(socket.SHUT_RDWR)
         peer.sock.close()
+
+
+def test_a_request_that_waited_behind_a_full_socket_is_tried_again(proxy_factory, h2_origin):
+    go_on, again = threading.Event(), []
+
+    def script(peer, number):
+        stream = peer.start()
+        if number == 0:
+            peer.send(SettingsFrame(0, settings={4: 2**30}), WindowUpdateFrame(0, window_increment=2**30))
+            assert go_on.wait(20)
+            return  # what it has not read makes this a reset
+        again.append(number)
+        peer.answer(stream)
+        peer.rest()
+
+    origin = h2_origin.raw(script)
+    proxy = proxy_factory(To(origin.address, RetryPolicy(lost=False)))
+    (service,) = proxy.serving.services
+    with proxy.connect(20) as uploading, proxy.connect(20) as waiting:
+        uploading.sendall(b"POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+        uploading.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                uploading.send(bytes(65536))  # until nobody takes more
+        waiting.sendall(b"POST /short HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: service.n_active == 2)
+        time.sleep(0.1)
+        assert not again
+        go_on.set()
+        assert read_all(waiting).startswith(b"HTTP/1.1 200 ")
+    assert again == [1]

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import threading
+import time
 
 import pytest
 from conversations import more_of, wait_until
@@ -397,3 +399,29 @@ def test_a_tunnel_in_which_nothing_moves_is_ended(proxy_factory, raw_origin):
         assert client.recv(100) == encode(0x88, b"\x03\xe9idle")
     wait_until(lambda: proxy.errors)
     assert proxy.errors[0][0] == "tunnel_timeout"
+
+
+@pytest.mark.parametrize("kind", [To, Marking])
+def test_a_slow_origin_gets_what_came_before_the_close(proxy_factory, raw_origin, kind):
+    message = encode(0x82, os.urandom(70_000), bytes(4)) + encode(0x88, b"\x03\xe8", bytes(4))
+    missing = [len(message) + (len(" upstream") if kind is Marking else 0)]
+    closed = threading.Event()
+
+    def script(peer, number):
+        meet(peer)
+        peer.send(TUNNEL, DataFrame(1, data=encode(0x88, b"\x03\xe8")))
+        assert closed.wait(20)
+        time.sleep(2.5)  # more than both sides have for their ends, once they have closed
+        peer.send(WindowUpdateFrame(0, window_increment=MIB), WindowUpdateFrame(1, window_increment=MIB))
+        while missing[0]:
+            missing[0] -= len(peer.next(DataFrame).data)
+        peer.rest()
+
+    proxy = proxy_factory(kind(raw_origin(script).address))
+    client, _head = upgraded(proxy)
+    with client:
+        client.sendall(message)
+        assert more_of(client) == encode(0x88, b"\x03\xe8")
+        closed.set()
+        wait_until(lambda: not missing[0])
+        assert client.recv(65536) == b""

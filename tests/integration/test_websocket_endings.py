@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import serve as serve_async
 from websockets.exceptions import ConnectionClosed
 
-from pingora import Limits, ProxyHttp
+from pingora import Limits, LoadBalancer, ProxyHttp
 from pingora_c.ws.frame import encode
 
 TUNNEL_TIMEOUT = 'pingora_failures_total{reason="tunnel_timeout"}'
@@ -278,3 +278,34 @@ def test_a_thousand_websockets_are_closed_in_order_at_once(proxy_factory):
             return await scenario(proxy.address, run)
 
     assert asyncio.run(main()) == {1001}
+
+
+def test_a_client_on_a_unix_socket_that_closes_and_goes_is_heard_to_the_end(proxy_factory, origin_factory, tmp_path):
+    entered, go_on = threading.Event(), threading.Event()
+    got = []
+
+    class Slow(ProxyHttp):
+        async def websocket_message(self, session, ctx, direction, message):
+            entered.set()
+            await asyncio.to_thread(go_on.wait, 10)
+
+    def script(connection, data):
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        while data := connection.recv(65536):
+            got.append(data)
+        got.append("end")
+
+    proxy = Slow()
+    proxy.upstreams = LoadBalancer([origin_factory(script).address])
+    running = proxy_factory(proxy, listen=f"unix:{tmp_path}/front")
+    with running.connect(10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert b"101" in client.recv(65536)
+        client.sendall(encode(0x81, b"one", bytes(4)))
+        assert entered.wait(10)
+        client.sendall(encode(0x81, b"two" * 10_000, bytes(4)) + encode(0x88, b"\x03\xe8", bytes(4)))
+    time.sleep(0.1)  # its end is seen while the hook is at work
+    go_on.set()
+    wait_until(lambda: "end" in got)
+    # two messages and the Close frame, whatever their keys are
+    assert sum(map(len, got[:-1])) == 6 + 3 + 8 + 30_000 + 6 + 2

@@ -7,7 +7,7 @@ from conversations import wait_until
 from websocket_ends import client_of, echo, origins, proxy_before
 from websockets.exceptions import ConnectionClosedError
 
-from pingora import DROP, ProxyHttp, SessionEnded, WebSocketClose
+from pingora import DROP, Limits, ProxyHttp, SessionEnded, WebSocketClose
 
 MIB = 1024 * 1024
 
@@ -20,8 +20,8 @@ def origin():
 
 @pytest.fixture
 def proxy_to(proxy_factory):
-    def start(address, kind):
-        return proxy_before(proxy_factory, address, kind)
+    def start(address, kind, limits=None):
+        return proxy_before(proxy_factory, address, kind, limits)
 
     return start
 
@@ -154,3 +154,20 @@ def test_sending_without_a_pause_leaves_others_their_turns(origin, proxy_to):
         client.send("go")
         assert [client.recv(timeout=10) for _ in range(200)] == [str(number) for number in range(200)]
     assert service.plan.proxy.n_turns > 10
+
+
+def test_messages_of_its_own_keep_a_websocket_from_the_limit_of_messages(origin, proxy_to):
+    class Ticking(ProxyHttp):
+        async def websocket_message(self, session, ctx, direction, message):
+            if direction == "upstream":
+                self.ticker = asyncio.get_running_loop().create_task(self.tick(session.websocket))
+
+        async def tick(self, websocket):
+            for i in range(15):
+                await asyncio.sleep(0.1)  # in all longer than the limit, which nothing in between comes near
+                await websocket.send("downstream", str(i))
+
+    address, _ends = origin(echo, ping_interval=None)
+    with client_of(proxy_to(address, Ticking, Limits(message_timeout=1.0)), ping_interval=None) as client:
+        client.send("go")
+        assert [client.recv(timeout=10) for _ in range(16)] == ["go", *map(str, range(15))]

@@ -66,6 +66,7 @@ cdef struct H2Stream:
     bint out_ended           # the body ends behind what waits
     bint is_deferred         # nghttp2 asks no more until it is told
     bint is_out_closed       # END_STREAM was framed
+    bint has_left            # client: its head was framed
     bint is_reset_here       # we sent RST_STREAM, or nghttp2 did for us because the peer is wrong
 
 

@@ -198,9 +198,9 @@ cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user)
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
         if stream != NULL:
             stream.is_out_closed |= frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
-            if stream.wider:
-                self.widen(stream, stream.wider)
-                stream.wider = 0
+            stream.has_left = True
+            self.widen(stream, stream.wider)
+            stream.wider = 0
     return 0
 
 

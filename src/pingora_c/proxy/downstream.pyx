@@ -366,7 +366,7 @@ cdef class H1Server(ServerConnection):
             self.fail(CLIENT_TRUNCATED)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
-        if is_reset:
+        if is_reset and (self.stream is None or not self.stream.is_tunnel or self.was_cut()):
             self.fail(CLIENT_GONE)
         else:
             self.look_for_end()

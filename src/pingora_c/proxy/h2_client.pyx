@@ -13,7 +13,7 @@ from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_UNTRUSTED, Transport
 from pingora_c.proxy.failure cimport (
     CERTIFICATE_INVALID, CONNECT_REFUSED, CONNECT_TIMEOUT, NO_MEMORY, TLS_HANDSHAKE, UPSTREAM_BAD_BODY,
-    UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_TRUNCATED,
+    UPSTREAM_BAD_HEAD, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_TRUNCATED,
 )
 from pingora_c.proxy.stream cimport HIGH_WATER, StreamOwner
 from pingora_c.proxy.upstream_leg cimport adopt_h1
@@ -546,6 +546,8 @@ cdef class H2Client(Connection):
                 told = UPSTREAM_TRUNCATED
             elif stream.head_done and kind == UPSTREAM_BAD_HEAD:
                 told = UPSTREAM_BAD_BODY
+            elif kind == UPSTREAM_CLOSED and stream.h2.id and not stream.h2.has_left:
+                told = UPSTREAM_REFUSED      # it waited behind what the upstream did not take
             if trouble is not None:
                 stream.trouble = trouble
             stream.fail(told)

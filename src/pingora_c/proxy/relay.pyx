@@ -255,6 +255,9 @@ cdef class Relay(StreamOwner):
             self.to_client(data, size)
 
     cdef void on_left(self) noexcept:
+        if self.websocket.is_over() and self.up is not None and self.up.unsent():
+            self.websocket.stay()          # the origin is slow: what came before the client's Close frame still waits
+            return
         self.upstream_ended = True         # an end, not a cut
         self.finish()
 

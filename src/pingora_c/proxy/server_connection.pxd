@@ -85,6 +85,8 @@ cdef class ServerConnection(Connection):
     cdef void arm(self, uint32_t delay_ms) noexcept         # on_timeout comes then, and not as it was armed before
     # Take over the socket and the client of `old`, which is dead afterwards.
     cdef void adopt(self, ServerConnection old) noexcept
+    # The client's end of a Unix socket looks like a reset, with bytes to be read before it; this tells which it is.
+    cdef bint was_cut(self) noexcept
     cdef int objection(self, RequestHead head) noexcept     # a Refusal of a valid request that is none for us, else 0
     cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
     # What a connection to `peer` begins with, if it is to be told who the client is; None: nothing.

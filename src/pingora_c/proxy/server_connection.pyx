@@ -9,7 +9,8 @@ from pingora_c.h1.verdict cimport BAD_MAX_FORWARDS
 from pingora_c.http.field cimport NAME_HOST
 from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE
-from pingora_c.lib.socket cimport AF_INET, AF_INET6, inet_ntop, ntohs, sockaddr_in, sockaddr_in6
+from pingora_c.lib.errno cimport EAGAIN, errno
+from pingora_c.lib.socket cimport AF_INET, AF_INET6, MSG_PEEK, inet_ntop, ntohs, recv, sockaddr_in, sockaddr_in6
 from pingora_c.mem.buffer_pool cimport pool_held
 from pingora_c.mem.byte_queue cimport queue_free
 from pingora_c.net.timer cimport timer_init, timer_unlink
@@ -168,6 +169,10 @@ cdef class ServerConnection(Connection):
         self.client_key = old.client_key
         self.persisted = old.persisted
         old.hand_over(self)
+
+    cdef bint was_cut(self) noexcept:
+        cdef char first
+        return recv(self.transport.fd, &first, 1, MSG_PEEK) < 0 and errno != EAGAIN
 
     cdef int objection(self, RequestHead head) noexcept:
         if pool_held() >= self.application.limits.buffered_bytes // 8 * 7:

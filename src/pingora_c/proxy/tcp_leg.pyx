@@ -1,8 +1,6 @@
 """The connections of TCP sessions. Own their sockets; know no hook and no balancer."""
 cimport cython
 
-from pingora_c.lib.errno cimport EAGAIN, errno
-from pingora_c.lib.socket cimport MSG_PEEK, recv
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.net.transport cimport IO_UNTRUSTED
 from pingora_c.proxy.failure cimport (
@@ -71,9 +69,7 @@ cdef class TcpClient(ServerConnection):
             self.session.on_broken(True)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
-        cdef char first
-        # the end of a Unix socket looks like a reset, with bytes to be read before it
-        if is_reset and recv(self.transport.fd, &first, 1, MSG_PEEK) < 0 and errno != EAGAIN:
+        if is_reset and self.was_cut():
             self.fail(CLIENT_GONE)
 
     cdef void on_timeout(self) noexcept:

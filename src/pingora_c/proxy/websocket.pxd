@@ -70,6 +70,7 @@ cdef class WebSocket(MessageOwner):
     cdef bytes close_frame(self, bint is_request)
     cdef void check_left(self) noexcept
     cdef bint is_over(self) noexcept         # both sides have sent their Close frames
+    cdef void stay(self) noexcept            # instead of ending at on_left: it comes again
     cdef void watch(self) noexcept
     cdef void on_timer(self) noexcept
     cdef void arm(self, uint64_t delay_ms) noexcept

@@ -291,6 +291,9 @@ cdef class WebSocket(MessageOwner):
                 self.up.has_closed and self.down.has_closed):
             self.arm(0)
 
+    cdef void stay(self) noexcept:
+        self.arm(LEAVING_MS)
+
     cdef bint is_over(self) noexcept:
         return self.up.has_closed and self.down.has_closed and not self.is_leaving
 
@@ -307,7 +310,7 @@ cdef class WebSocket(MessageOwner):
         """Close a WebSocket in which no message moves for message_ms, seen four times in that time."""
         cdef uint64_t n = self.n_messages
         if self.up_filter is not None:
-            n = self.up_filter.n_messages + self.down_filter.n_messages
+            n = self.up_filter.n_messages + self.down_filter.n_messages + self.n_sent
         if n != self.n_before or self.is_lost:
             self.n_before = n
             self.quiet_quarters = 0
