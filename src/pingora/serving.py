@@ -32,6 +32,7 @@ from pingora.tls.chooser import Chooser
 from pingora.tls.server import TlsSettings
 from pingora_c.log.writer import LogWriter
 from pingora_c.mem import buffer_pool
+from pingora_c.net.introducer import n_newcomers
 from pingora_c.net.listener import Listener
 from pingora_c.proxy.counter_names import COUNTER_NAMES
 from pingora_c.proxy.plan import Plan
@@ -289,7 +290,7 @@ class Serving:
         """Stop accepting, close idle connections, let running requests finish for up to `seconds`, then cut."""
         self.stop_accepting()
         deadline = self.loop.time() + seconds
-        while sum(service.close_idle() for service in self.services) and self.loop.time() < deadline:  # noqa: ASYNC110
+        while (self.close_idle() or self.is_busy()) and self.loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         await self.stop()
 
@@ -300,9 +301,20 @@ class Serving:
         """
         self.stop_accepting()
         deadline = self.loop.time() + seconds
-        while self.n_connections and self.loop.time() < deadline:  # noqa: ASYNC110
+        while (self.n_connections or self.is_busy()) and self.loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await self.stop()
+
+    def close_idle(self) -> int:
+        """Close connections between two exchanges; return how many are left."""
+        return sum(service.close_idle() for service in self.services)
+
+    def is_busy(self) -> bool:
+        """Tell whether something goes on without a connection that is counted.
+
+        That is a session whose client has gone, or a client that a proxy in front has not introduced yet.
+        """
+        return any(service.n_active for service in self.services) or n_newcomers(self.reactor) > 0
 
     async def stop(self) -> None:
         """Close WebSockets, cut what is left, then let every proxy end what its worker_start began."""

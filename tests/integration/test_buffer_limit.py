@@ -1,5 +1,6 @@
 """What all buffers together may have: new requests are refused before those that run lack memory."""
 
+import asyncio
 import contextlib
 import gc
 import socket
@@ -7,7 +8,9 @@ import threading
 
 import pytest
 from conversations import GET, Forwarding, post, wait_until
-from inside import narrow, settle
+from http2_frames import POST, FrameClient
+from hyperframe.frame import DataFrame
+from inside import Gate, narrow, settle
 
 from pingora import Limits, Response
 from pingora.testing import read_all
@@ -166,3 +169,38 @@ def test_a_request_whose_interim_answer_finds_no_room_fails(restored, proxy_fact
         assert not read_all(client).startswith(b"HTTP/1.1 200 ")
     assert has_ended.wait(10)
     assert proxy.serving.counters['pingora_failures_total{reason="no_memory"}'] == 1
+
+
+@pytest.mark.parametrize("then", ["reads", "answers"])
+def test_an_upload_of_http2_that_finds_no_room_while_a_hook_works_is_answered_503(restored, proxy_factory, then):
+    class Waits(Forwarding):
+        async def request_filter(self, session, ctx):
+            await self.gate.wait()
+            if then == "reads":
+                await session.read_body(LIMIT)
+            return Response(200)
+
+        def logging(self, session, error, ctx):
+            self.logged.append((session.response.status, error and error.reason))
+
+    hooks = Waits("127.0.0.1:1")
+    hooks.gate, hooks.logged = Gate(), []
+    proxy = proxy_factory(hooks)
+    before = held()
+    with FrameClient(proxy) as client:
+        client.send(client.head(POST, end=False))
+        hooks.gate.await_hook()
+        whole = stats()["limit_bytes"]
+        set_limit(held() + 12000)  # for the answer, which takes two small buffers
+        client.send(DataFrame(1, data=bytes(16000)))
+        for _ in range(3):  # in which it is taken
+            proxy.call(asyncio.sleep(0))
+        set_limit(whole)
+        hooks.gate.open()
+        answer = client.answer()
+        assert (answer["status"], answer["body"]) == (503, b"503 no_memory\n")
+        assert client.is_alive()
+    wait_until(lambda: hooks.logged)
+    assert hooks.logged == [(503, "no_memory")]
+    assert proxy.serving.counters['pingora_failures_total{reason="no_memory"}'] == 1
+    wait_until(lambda: held() <= before)

@@ -9,6 +9,7 @@ import struct
 
 import pytest
 from conversations import GET, Forwarding, wait_until
+from ending import ENDINGS, Ending
 from pki import Authority
 
 from pingora import AcceptProxyProtocol, Certificate, Limits, ProxyHttp, Response, TlsSettings
@@ -254,3 +255,32 @@ def test_the_end_of_serving_closes_who_waits_to_be_introduced(proxy_factory):
 def test_a_network_that_is_none_is_told():
     with pytest.raises(ValueError, match=r"proxy_protocol: '10\.0\.0\.0/99' does not appear to be"):
         AcceptProxyProtocol(["10.0.0.0/99"])
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+@pytest.mark.parametrize("header", [LINE, BINARY], ids=["line", "binary"])
+@pytest.mark.parametrize("n_before", [0, 20], ids=["not begun", "begun"])
+def test_a_client_whose_header_is_not_whole_is_waited_for_at_the_end(proxy_factory, how, header, n_before):
+    proxy = proxy_factory(Telling(), proxy_protocol=HERE)
+    with proxy.connect(10) as client:
+        client.sendall(header[:n_before])
+        for _ in range(2):  # accepted and read behind it
+            assert tell(proxy, LINE)["client"] == "192.0.2.1:56324"
+        ending = Ending(proxy, how)
+        assert not ending.is_over()
+        client.sendall(header[n_before:] + GET)
+        answer = read_all(client)
+    assert b'"client": "192.0.2.1:56324"' in answer
+    ending.finish()
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+@pytest.mark.parametrize(("header_timeout", "seconds"), [(0.3, 20), (20, 0.3)], ids=["its limit", "the deadline"])
+def test_a_client_whose_header_never_comes_is_not_waited_for_beyond(proxy_factory, how, header_timeout, seconds):
+    proxy = proxy_factory(Telling(), Limits(proxy_header_timeout=header_timeout), proxy_protocol=HERE)
+    with proxy.connect(10) as client:
+        client.sendall(LINE[:20])
+        tell(proxy, LINE)
+        ending = Ending(proxy, how, seconds)
+        assert read_all(client) == b""
+        ending.finish()

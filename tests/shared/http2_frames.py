@@ -39,6 +39,8 @@ class FrameClient:
     def __init__(self, proxy=None, sock=None, settings=None, timeout=10, opening=None):
         self.sock = proxy.connect(timeout) if sock is None else sock
         self.sock.settimeout(timeout)
+        if self.sock.family == socket.AF_INET:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or a frame waits for the last one's ACK
         self.encoder = Encoder()
         self.decoder = Decoder()
         self.buffer = b""

@@ -84,6 +84,7 @@ cdef class H2Session:
     cdef size_t owed               # bytes of the connection's window that were not given back
     cdef size_t held_bytes         # of the pool's memory, in bodies that wait, of all streams
     cdef bint in_call              # inside nghttp2
+    cdef bint is_broken            # there was no memory to pump, perhaps within a frame: nothing may follow
     cdef uint32_t guarded          # by which the guard, or another limit on what comes, ended the connection, else 0
     cdef bint has_settings         # the peer's SETTINGS came
     cdef bint is_going             # GOAWAY was received or sent: no further stream

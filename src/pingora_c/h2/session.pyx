@@ -373,18 +373,18 @@ cdef class H2Session:
 
     cdef int pump(self) noexcept:
         cdef const uint8_t* data = NULL
-        cdef ssize_t size = 0
+        cdef ssize_t size = -1 if self.is_broken else 0
         if self.in_call:
             return 0
         self.in_call = True
-        while self.has_room():
+        while size >= 0 and self.has_room():
             size = nghttp2_session_mem_send(self.session, &data)
-            if size <= 0:
+            if size == 0:
                 break
-            if self.put(<const char*>data, <size_t>size) < 0:
+            if size > 0 and self.put(<const char*>data, <size_t>size) < 0:
                 size = -1
-                break
         self.in_call = False
+        self.is_broken = size < 0
         return -1 if size < 0 else 0
 
     cdef void drop_section(self) noexcept:

@@ -24,6 +24,11 @@ cdef const char* introduction_reason(int refusal) noexcept nogil:
     return proxy_reason(-refusal)
 
 
+def n_newcomers(Reactor reactor not None) -> int:
+    """Return how many accepted connections of a reactor have not been introduced yet."""
+    return sum([isinstance(source, Newcomer) for source in reactor.sources()])
+
+
 cdef void fire_wait(void* owner) noexcept:
     (<Newcomer>owner).on_timeout()
 

@@ -35,7 +35,6 @@ cdef class H2Server(H2Carrier):
     cdef bint is_ending            # the session is at its end, and why was counted
     cdef bint is_sweeping          # the timer is set to look at the streams, else to the end of idleness
     cdef uint64_t swept_at_ms      # when they were looked at last, or that began
-    cdef H2ServerStream delivering     # whose waiting body is handed on; None: nobody's
     # Begin on the connection that `old` was: its socket, its client. `data` was read from it. Raises MemoryError.
     cdef int take_over(self, ServerConnection old) except -1
     cdef void show(self, const char* data, size_t size) noexcept
@@ -54,8 +53,8 @@ cdef class H2Server(H2Carrier):
     cdef void refuse(self, H2ServerStream stream, int refusal, bint asks_head) noexcept
     cdef size_t write_refusal(self, H2ServerStream stream, int refusal, bint asks_head) except? 1
     cdef void forget(self, H2ServerStream stream) noexcept
-    cdef void deliver(self, H2ServerStream stream) noexcept
     cdef bint reset_answered(self) noexcept
+    cdef bint has_no_stream(self) noexcept     # nor one whose field section has begun
     cdef void say_goaway(self) noexcept
     cdef void begin_close(self) noexcept
     cdef void linger(self) noexcept

@@ -11,11 +11,11 @@ from pingora_c.h2.session cimport (
     H2_CANCEL, H2_ENHANCE_YOUR_CALM, H2_INTERNAL_ERROR, H2_NO_ERROR, H2_REFUSED_STREAM,
 )
 from pingora_c.http.message cimport METHOD_HEAD, ResponseHead
-from pingora_c.mem.byte_queue cimport queue_drop, queue_front, queue_push
+from pingora_c.mem.byte_queue cimport queue_push
 from pingora_c.net.connection cimport Connection
 from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.failure cimport (
-    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_STALLED, CLIENT_TIMEOUT, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_status,
+    CLIENT_BAD_BODY, CLIENT_GONE, CLIENT_READS_SLOWLY, CLIENT_TIMEOUT, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_status,
 )
 from pingora_c.proxy.grpc cimport as_grpc, holds_grpc
 from pingora_c.proxy.h2_incoming cimport read_request
@@ -164,14 +164,14 @@ cdef class H2Server(H2Carrier):
         if code < 0 or self.is_ending or self.session.is_over():
             if not self.is_ending and self.session.sent_goaway_code:
                 self.count_end(self.session.sent_goaway_code)     # nghttp2 found why
-            self.fail_streams(CLIENT_GONE)
+            self.fail_streams(NO_MEMORY if self.session.is_broken else CLIENT_GONE)
             self.begin_close()
             return
         if PyList_GET_SIZE(self.line):
             self.serve_line()
         if PyList_GET_SIZE(self.relieved):
             self.relieve()
-        if PySet_GET_SIZE(self.streams) == 0 and self.said_goaway:
+        if self.said_goaway and self.has_no_stream():
             self.begin_close()
 
     cdef void count_end(self, uint32_t code) noexcept:
@@ -206,12 +206,12 @@ cdef class H2Server(H2Carrier):
         cdef H2ServerStream stream
         cdef list resumed = self.resumed
         self.is_paused = False
-        if PyList_GET_SIZE(resumed) and not self.is_closed:
+        if PyList_GET_SIZE(resumed):
             try:
                 self.resumed = []
                 for stream in resumed:
                     stream.is_listed = False
-                    self.deliver(stream)
+                    stream.deliver()
             except:
                 pass   # ignored: no memory; the streams time out
         self.tell_lost()
@@ -362,7 +362,8 @@ cdef class H2Server(H2Carrier):
             return
         if stream.body_paused or stream.waiting.size or stream.body_done:
             if queue_push(&stream.waiting, data, size) < 0:
-                stream.owner.on_failure(True, CLIENT_GONE)
+                stream.drop_body()         # the answer has its room
+                stream.owner.on_failure(True, NO_MEMORY)
             return
         stream.awaits_continue = False
         pace_came(&stream.pace, size, self.reactor.now_ms)
@@ -380,31 +381,12 @@ cdef class H2Server(H2Carrier):
         stream.body_done = True
         stream.owner.on_body_end(True, trailers)
 
-    cdef void deliver(self, H2ServerStream stream) noexcept:
-        """Hand on what waits, as far as the owner takes it."""
-        cdef const char* front
-        cdef size_t size = 0
-        self.delivering = stream
-        while stream.waiting.size and stream.owner is not None and not stream.body_paused:
-            front = queue_front(&stream.waiting, &size)
-            pace_came(&stream.pace, size, self.reactor.now_ms)
-            stream.owner.on_body(True, front, size)
-            self.flush_before_reuse()      # what was passed on may point there
-            queue_drop(&stream.waiting, size)
-            self.session.consume(&stream.h2, size)
-            self.reactor.make_late(self)
-        self.delivering = None
-        if stream.is_gone:
-            stream.drop_body()
-        if stream.end_waits and stream.waiting.size == 0 and not stream.body_paused and stream.owner is not None:
-            stream.end_waits = False
-            stream.body_done = True
-            stream.owner.on_body_end(True, stream.in_trailers)
-
     cdef void take_close(self, H2ServerStream stream, uint32_t code) noexcept:
         cdef bint is_ours = stream.h2.is_reset_here
+        stream.is_heard_out = (stream.is_tunnel and stream.has_ended and stream.h2.is_out_closed and not is_ours
+                               and code == H2_NO_ERROR)
         self.forget(stream)
-        if stream.owner is not None:
+        if stream.owner is not None and not stream.is_heard_out:
             # one that nghttp2 reset is malformed: its length, or what came behind its end
             stream.owner.on_failure(True, CLIENT_BAD_BODY if is_ours else CLIENT_GONE)
             if is_ours and stream.head_sent and stream.owner is not None:
@@ -423,7 +405,7 @@ cdef class H2Server(H2Carrier):
 
     cdef void forget(self, H2ServerStream stream) noexcept:
         stream.is_gone = True
-        if stream is not self.delivering:
+        if stream is not self.delivering and not stream.is_heard_out:
             stream.drop_body()
         self.line_moved = True
         self.reactor.bury(stream)
@@ -455,10 +437,13 @@ cdef class H2Server(H2Carrier):
         self.sweep()
 
     cdef void close_if_idle(self) noexcept:
-        if self.state == H2_OPEN and PySet_GET_SIZE(self.streams) == 0:
+        if self.state == H2_OPEN and self.has_no_stream():
             self.say_goaway()
         else:
             self.drain()
+
+    cdef bint has_no_stream(self) noexcept:
+        return PySet_GET_SIZE(self.streams) == 0 and not self.head_since_ms
 
     cdef void say_goaway(self) noexcept:
         if not self.said_goaway:
@@ -506,7 +491,7 @@ cdef class H2Server(H2Carrier):
         ServerConnection.close(self)
         self.session.drop_section()
         try:       # they know us: without this the collector of cycles would have to find us
-            for streams in (self.streams, self.ending, self.relieved, self.resumed, self.line):
+            for streams in (self.streams, self.ending, self.relieved, self.line):
                 streams.clear()
         except:
             pass   # ignored: clearing allocates nothing
@@ -544,6 +529,9 @@ cdef class H2Server(H2Carrier):
         cdef uint64_t now_ms = self.reactor.now_ms
         cdef uint64_t idle_ms
         cdef H2ServerStream stream
+        if self.state == H2_LINGERING and not self.is_ending and self.still_takes(LINGER_MS):
+            self.arm(LINGER_MS)
+            return
         if self.state != H2_OPEN:
             self.close()
             return
@@ -565,7 +553,7 @@ cdef class H2Server(H2Carrier):
             pass   # ignored: without memory they are looked at the next time
         if self.is_closed:
             return
-        if PySet_GET_SIZE(self.streams) or self.head_since_ms or self.drain_at_ms and not self.said_goaway:
+        if not self.has_no_stream() or self.drain_at_ms and not self.said_goaway:
             self.sweep()
             return
         idle_ms = now_ms - self.idle_since_ms
@@ -594,6 +582,6 @@ cdef class H2Server(H2Carrier):
             if failure_status(kind) == 0 and kind != TUNNEL_TIMEOUT:
                 self.drop(stream, H2_CANCEL)      # hooks may be at work still, for which it has nothing to wait
             owner.on_failure(True, kind)
-        elif not stream.is_tunnel:
-            self.reactor.counted[<int>CLOSED_STALLED if kind == CLIENT_STALLED else <int>CLOSED_READS_SLOWLY] += 1
+        else:
+            self.reactor.counted[<int>CLOSED_READS_SLOWLY if kind == CLIENT_READS_SLOWLY else <int>CLOSED_STALLED] += 1
             self.drop(stream, H2_CANCEL)

@@ -30,6 +30,7 @@ cdef class H2Carrier(ServerConnection):
     cdef Allowance promises        # of upstreams that speak HTTP/2
     cdef bint line_moved           # somebody in the line may have room since it was looked at
     cdef uint32_t n_sessions       # streams with an owner, those that were reset while their session ends included
+    cdef H2ServerStream delivering     # whose waiting body is handed on; None: nobody's
     cdef uint64_t drain_at_ms      # when the first GOAWAY was sent, 0: it was not
     cdef void serve_line(self) noexcept        # have those read on that may
     cdef void relieve(self) noexcept           # tell them, and those that were full
@@ -51,6 +52,7 @@ cdef class H2ServerStream(Stream):
     cdef bint end_waits            # behind `waiting`
     cdef uint8_t lost_to           # the FailureKind that its owner is told, while it is in server.lost
     cdef bint is_gone              # closed, reset or forgotten: nothing is sent any more
+    cdef bint is_heard_out         # a tunnel that both sides have ended: what the client sent before still goes on
     cdef bint is_connect           # an extended CONNECT
     cdef bint head_sent
     cdef bint is_ended_here        # send_end was called
@@ -63,6 +65,7 @@ cdef class H2ServerStream(Stream):
     cdef Pace pace
     cdef uint32_t cut_code(self) noexcept
     cdef void list_resumed(self) noexcept
+    cdef void deliver(self) noexcept       # what waits, as far as the owner takes it
     cdef void drop_body(self) noexcept     # nobody will take what waits
     cdef size_t begin_part(self, size_t size) noexcept     # how much of a body's part goes out; 0: nothing
     cdef bint can_leave(self) noexcept     # what comes can be framed at once

@@ -9,9 +9,9 @@ from pingora_c.h2.answer cimport submit_answer, submit_interim_answer
 from pingora_c.h2.session cimport H2_CANCEL, H2_CONNECT_ERROR, H2_INTERNAL_ERROR, H2Session
 from pingora_c.http.header_block cimport HeaderBlock
 from pingora_c.http.message cimport ResponseHead
-from pingora_c.mem.byte_queue cimport queue_free
+from pingora_c.mem.byte_queue cimport queue_drop, queue_free, queue_front
 from pingora_c.proxy.failure cimport CLIENT_GONE
-from pingora_c.proxy.pace cimport pace_asked
+from pingora_c.proxy.pace cimport pace_asked, pace_came
 from pingora_c.proxy.stream cimport HIGH_WATER, Allowance
 from pingora_c.stats.counters cimport ANSWERS
 
@@ -240,7 +240,9 @@ cdef class H2ServerStream(Stream):
             self.list_resumed()
 
     cdef void list_resumed(self) noexcept:
-        if self.is_listed or not (self.waiting.size or self.end_waits) or self.server.is_closed:
+        if self.is_listed or not (self.waiting.size or self.end_waits):
+            return
+        if self.server.is_closed and not self.is_heard_out:
             return
         try:
             self.server.resumed.append(self)
@@ -248,6 +250,27 @@ cdef class H2ServerStream(Stream):
             self.server.reactor.make_ready(self.server)
         except:
             pass   # ignored: without memory its limit ends it
+
+    cdef void deliver(self) noexcept:
+        cdef H2Carrier server = self.server
+        cdef const char* front
+        cdef size_t size = 0
+        server.delivering = self
+        while self.waiting.size and self.owner is not None and not self.body_paused:
+            front = queue_front(&self.waiting, &size)
+            pace_came(&self.pace, size, server.reactor.now_ms)
+            self.owner.on_body(True, front, size)
+            server.flush_before_reuse()      # what was passed on may point there
+            queue_drop(&self.waiting, size)
+            server.session.consume(&self.h2, size)
+            server.reactor.make_late(server)
+        server.delivering = None
+        if self.is_gone and not self.is_heard_out:
+            self.drop_body()
+        if self.end_waits and self.waiting.size == 0 and not self.body_paused and self.owner is not None:
+            self.end_waits = False
+            self.body_done = True
+            self.owner.on_body_end(True, self.in_trailers)
 
     cdef void drop_body(self) noexcept:
         queue_free(&self.waiting)

@@ -72,6 +72,8 @@ cdef class ServerConnection(Connection):
     cdef uint16_t client_port
     cdef flag is_trusted           # by `plan`: X-Forwarded-* of this client are kept
     cdef uint32_t free_ms          # since write_timer was armed, in which nothing waited
+    cdef uint32_t kernel_bytes     # that still_takes found, 0: it was not asked
+    cdef uint32_t quiet_ms         # since the client took write_rate of them
     cdef ProxyProtocol introduction    # by a proxy in front, None: there was none
     cdef object plan               # the service's, when it last saw a request here
     cdef object client_key         # of Admission
@@ -87,6 +89,8 @@ cdef class ServerConnection(Connection):
     cdef void adopt(self, ServerConnection old) noexcept
     # The client's end of a Unix socket looks like a reset, with bytes to be read before it; this tells which it is.
     cdef bint was_cut(self) noexcept
+    # Whether the kernel has bytes that the client goes on taking, as write_ms and write_rate say. Ask every so often.
+    cdef bint still_takes(self, uint32_t every_ms) noexcept
     cdef int objection(self, RequestHead head) noexcept     # a Refusal of a valid request that is none for us, else 0
     cdef bint is_served(self, RequestHead head) noexcept    # its Host is one of this connection's (RFC 9110 §7.4)
     # What a connection to `peer` begins with, if it is to be told who the client is; None: nothing.

@@ -10,6 +10,7 @@ from pingora_c.http.field cimport NAME_HOST
 from pingora_c.http.header_block cimport block_field, block_find_known
 from pingora_c.http.message cimport METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE
 from pingora_c.lib.errno cimport EAGAIN, errno
+from pingora_c.lib.ioctl cimport TIOCOUTQ, ioctl
 from pingora_c.lib.socket cimport AF_INET, AF_INET6, MSG_PEEK, inet_ntop, ntohs, recv, sockaddr_in, sockaddr_in6
 from pingora_c.mem.buffer_pool cimport pool_held
 from pingora_c.mem.byte_queue cimport queue_free
@@ -98,6 +99,19 @@ cdef class ServerConnection(Connection):
         self.reactor.counted[<int>CLOSED_STALLED if is_stalled else <int>CLOSED_READS_SLOWLY] += self.is_idle()
         self.fail(CLIENT_STALLED if is_stalled else CLIENT_READS_SLOWLY)
         self.reset()               # hooks may be at work still, for which it has nothing to wait
+
+    cdef bint still_takes(self, uint32_t every_ms) noexcept:
+        cdef int left = 0
+        cdef uint64_t taken
+        if ioctl(self.transport.fd, TIOCOUTQ, &left) < 0 or left <= 0:
+            return False
+        taken = self.kernel_bytes - <uint32_t>left if self.kernel_bytes > <uint32_t>left else 0
+        if self.kernel_bytes and taken * 1000 <= <uint64_t>self.application.limits.write_rate * every_ms:
+            self.quiet_ms += every_ms
+        else:
+            self.quiet_ms = 0
+        self.kernel_bytes = <uint32_t>left
+        return self.quiet_ms < self.application.limits.write_ms
 
     cdef void on_open(self) noexcept:
         self.arm(self.application.limits.keep_alive_ms)
