@@ -64,6 +64,7 @@ def supervise(server: Server, workers: int, grace: float) -> None:
             supervisor = Supervisor(options, start, predecessor, is_embedded=True, process_one=process_one)
             supervisor.command_line = command_line
             supervisor.sockets.adopt(take_sockets(server))
+            supervisor.sockets.grow(workers)
             return await supervisor.run()
 
         code = asyncio.run(run())

@@ -218,6 +218,7 @@ class Supervisor:
         await self.places.start(generation, range(self.options.workers))
         drop_absorbed(self.statistics)
         await predecessor.ready(self.statistics[0].fd)
+        self._open_slots(generation)
         await self.operators.open()
         self.take_over(generation)
         generation.accept()
@@ -226,6 +227,13 @@ class Supervisor:
         self.sockets.keep_only(generation.addresses)
         self.ports.keep_only(self.options, generation)
         self.places.start_agent()
+
+    def _open_slots(self, generation: Generation) -> None:
+        """Open the slots that the one before had not: no sooner, for clients wait in them. Raises Refused."""
+        try:
+            generation.add_slots(self.sockets.grow(self.options.workers))
+        except UsageError as error:
+            raise Refused(str(error)) from None
 
     async def load(self, timeout: float | None, given: GivenFiles) -> Generation:
         """Load the program in a new process, open what it listens on, and give that to it. Raises Refused."""

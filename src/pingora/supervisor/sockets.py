@@ -44,9 +44,8 @@ class SlotSockets:
         self._inherited.extend(socket.socket(fileno=fd) for fd in fds)
 
     def adopt(self, sockets: dict[str, list[socket.socket]]) -> None:
-        """Take over sockets by their keys. Raises UsageError if slots are missing and cannot be opened."""
+        """Take over sockets by their keys; `grow` opens the slots that lack."""
         self.sockets.update(sockets)
-        self.grow(self.n_slots)
 
     def grow(self, n_slots: int) -> list[tuple[str, socket.socket]]:
         """Open the slots that lack to so many; return them with their keys. Raises UsageError, and then opens none."""
