@@ -375,11 +375,10 @@ class Supervisor:
         self.board.is_ready = False
         if not self.handover.has_happened:
             self.notifier.send(STOPPING=1)
-        self.handover.stop(seconds)
-        if self.handover.successor is None:
+            if self.handover.successor is not None:
+                self.handover.successor.kill()  # it has not taken over yet
             self._close_sockets()
-        elif self.generation is not None:
-            self.handover.successor.kill()  # it has not taken over yet
+        self.handover.stop(seconds)
         for generation in self.generations:
             generation.stop(seconds)
             self._kill_later(generation, seconds + MARGIN_S)

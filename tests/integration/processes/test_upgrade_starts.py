@@ -133,3 +133,17 @@ def test_more_workers_that_cannot_start_change_nothing(instance):
         load.wait_for_answers(50)
     assert (load.outcome.lost, load.outcome.reasons) == (0, [])
     assert instance.serving() == before
+
+
+def test_a_stop_refuses_clients_and_serves_those_there_are(tmp_path):
+    with starting(tmp_path) as start:
+        instance = Upgraded(tmp_path, start)
+        upgrade = instance.begin()
+        with instance.connect("/held") as client:
+            wait_until(lambda: any(w["active"] for w in instance.status["generations"][0]["workers"]))
+            instance.process.terminate()
+            wait_until(instance.is_refusing_port)
+            assert upgrade.wait(60) == 1
+            instance.release()
+            assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
+        assert instance.process.wait(60) == 0
