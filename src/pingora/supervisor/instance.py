@@ -279,8 +279,8 @@ class Supervisor:
             self._on_serving()
 
     def _on_serving(self) -> None:
-        """All workers serve: say so, if it is news."""
-        if not self.board.is_ready:
+        """All workers serve: say so, if it is news and nobody has asked for the end."""
+        if not self.board.is_ready and self._delayed_stop is None:
             self.board.is_ready = True
             self.notifier.ready("serving")
             workers = n_workers_text(self.options.workers)
@@ -360,14 +360,15 @@ class Supervisor:
 
     def stop(self, seconds: float) -> None:
         """Stop; requests have `seconds`. The second call cuts them. The first says "not ready" for a while before."""
-        loop = asyncio.get_running_loop()
-        if self.board.is_ready and seconds and self.options.ready_delay:
-            self.board.is_ready = False
-            self._delayed_stop = loop.call_later(self.options.ready_delay, self.stop_now, seconds)
-            return
         if self._delayed_stop is not None:
             self._delayed_stop.cancel()
-        self.stop_now(0.0 if self.is_stopping or self._delayed_stop is not None else seconds)
+            self.stop_now(0.0)
+        elif self.board.is_ready and seconds and self.options.ready_delay:
+            self.board.is_ready = False
+            loop = asyncio.get_running_loop()
+            self._delayed_stop = loop.call_later(self.options.ready_delay, self.stop_now, seconds)
+        else:
+            self.stop_now(0.0 if self.is_stopping else seconds)
 
     def stop_now(self, seconds: float) -> None:
         """Stop, requests have `seconds`. Another call gives them another time."""
