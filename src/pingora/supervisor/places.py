@@ -16,7 +16,9 @@ from pingora.supervisor.worker import Worker, set_done
 if TYPE_CHECKING:
     from pingora.supervisor.instance import Supervisor
 
-MARGIN_S = 2.0  # beyond the grace or the drain, until a worker that does not end is killed
+# Beyond the grace or the drain, until a worker that does not end is killed: its WebSockets may take 1.2 s to be closed,
+# and then its worker_stop 5 s.
+MARGIN_S = 7.5
 TRIES = 5  # of each place, after which a program is given up of which no worker was ever ready
 AGENT_STOP_S = 5.0  # that an agent has to end while another one waits
 
