@@ -91,6 +91,7 @@ class Reloads:
         except BaseException:
             ours.discard(new)
             ours.sockets.keep_only(old.addresses)
+            ours.ports.keep_only(ours.options, old)
             raise
         ours.take_over(new)
         new.accept()

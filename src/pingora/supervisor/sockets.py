@@ -127,9 +127,9 @@ class SlotSockets:
         self.close([key for key in self.sockets if key not in kept])
 
     def close(self, keys: Iterable[str]) -> None:
-        """Close the sockets of some addresses, in all processes that have them: an older generation may."""
+        """Close what is open of some addresses, in all processes that have it: an older generation may."""
         for key in keys:
-            for sock in self.sockets.pop(key):
+            for sock in self.sockets.pop(key, ()):
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
                 sock.close()

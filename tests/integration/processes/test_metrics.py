@@ -20,6 +20,7 @@ from running import TCP_SOURCE
 
 import pingora
 
+UPSTREAM = "upstreams.endpoints = ['127.0.0.1:1']"
 LONG = bool(os.environ.get("PINGORA_LONG"))
 COUNTING = """
 from pingora import metrics
@@ -258,7 +259,7 @@ def test_killing_the_agent_again_and_again_blocks_no_worker_and_loses_no_number(
 
 def test_a_configuration_moves_the_metrics_while_it_runs(tmp_path):
     first, second = free_ports(2)
-    lines = ["listeners = ['unix:DIR/a']", "upstreams.endpoints = ['127.0.0.1:1']"]
+    lines = ["listeners = ['unix:DIR/a']", UPSTREAM]
     with starting(tmp_path) as start_file:
         running = start_file(write(tmp_path, f"metrics = '127.0.0.1:{first}'", *lines))
         wait_until(lambda: can_connect(first))
@@ -274,6 +275,38 @@ def test_a_configuration_moves_the_metrics_while_it_runs(tmp_path):
         running.reload()
         running.expect("has taken over in place")
         wait_until(lambda: not can_connect(second))
+        running.stop()
+
+
+@pytest.mark.parametrize("is_by_file", [False, True], ids=["of the program", "of pingora.toml"])
+def test_a_refused_reload_leaves_nobody_listening_where_metrics_would_have_been(tmp_path, is_by_file):
+    first, second = free_ports(2)
+
+    def change(port, body):
+        start = f"import pingora\nclass Proxy(pingora.ProxyHttp):\n    async def worker_start(self):\n        {body}\n"
+        if is_by_file:
+            (tmp_path / "hook_metered.py").write_text(start)
+            hook = "hook = 'hook_metered:Proxy'"
+            return write(tmp_path, f"metrics = '127.0.0.1:{port}'", "listeners = ['unix:DIR/a']", UPSTREAM, hook)
+        file = tmp_path / "program.py"
+        start += "    upstreams = pingora.LoadBalancer(['127.0.0.1:1'])\n"
+        start += f"server = pingora.Server(metrics='127.0.0.1:{port}')\n"
+        file.write_text(f"{start}server.add_proxy(Proxy(), 'unix:{tmp_path}/a')\n")
+        return file
+
+    with starting(tmp_path) as start_file:
+        running = start_file(change(first, "pass"))
+        wait_until(lambda: can_connect(first))
+        change(second, "raise RuntimeError('no database')")
+        running.reload()
+        assert "no database" in running.expect("reload refused")
+        assert not can_connect(second)
+        fetch(first)
+        change(second, "pass")
+        running.reload()
+        running.expect("has taken over")
+        wait_until(lambda: can_connect(second))
+        fetch(second)
         running.stop()
 
 
