@@ -35,24 +35,27 @@ def describe_instance(supervisor: "Supervisor") -> dict[str, Any]:
 def describe_generation(generation: Generation, supervisor: "Supervisor") -> dict[str, Any]:
     """Give the state of a generation."""
     is_present = generation is supervisor.generation
+    state = "serving" if is_present else "draining" if generation.is_retired else "starting"
     return {
         "number": generation.number,
         "pid": generation.pid,
-        "state": "serving" if is_present else "draining",
-        "workers": [describe_worker(worker, supervisor, is_present) for worker in generation.workers],
+        "state": state,
+        "workers": [describe_worker(worker, supervisor, state == "draining") for worker in generation.workers],
     }
 
 
-def describe_worker(worker: Worker, supervisor: "Supervisor", is_present: bool) -> dict[str, Any]:
-    """Give the state of a worker; one of an older generation drains and gives no signs of life."""
+def describe_worker(worker: Worker, supervisor: "Supervisor", is_draining: bool) -> dict[str, Any]:
+    """Give the state of a worker; one that drains, by itself or with its generation, gives no signs of life."""
+    is_draining = is_draining or worker.is_leaving
+    state = "draining" if is_draining else "serving" if worker.is_serving else "starting"
     described: dict[str, Any] = {
         "number": worker.number if worker.number != AGENT else "agent",
         "pid": worker.pid,
-        "state": "draining" if not is_present else "serving" if worker.is_serving else "starting",
+        "state": state,
         "uptime": round(time.monotonic() - worker.started_at, 1),
     }
     if worker.number != AGENT and worker.is_ready:
-        if is_present:
+        if state == "serving":
             described["last_beat_ms"] = now_ms() - supervisor.board.last_beat(worker.number)
         counted = worker.own(supervisor.statistics[0].counters_of(worker.block))
         described["requests"] = counted.get("pingora_requests_total", 0)
