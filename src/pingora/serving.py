@@ -78,6 +78,7 @@ class Serving:
         self.listeners: dict[socket.socket, Listener] = {}
         self.is_accepting = False  # on every listener; a worker of a supervisor chooses among them
         self.is_stopping = False
+        self.is_closed = False  # all connections are cut; what worker_start began may still end
         self.replaced = Replaced(self)
         self.background = RunningServices([])
         self.upkeep = Upkeep()
@@ -330,6 +331,7 @@ class Serving:
 
     def close(self) -> None:
         """Cut all connections and leave the loop."""
+        self.is_closed = True
         self.background.cancel()
         self.upkeep.stop()
         serving_here.discard(self)

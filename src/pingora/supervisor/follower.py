@@ -64,9 +64,12 @@ class Follower:
         self._channel.send("prepared", problems=shortened(problems))
 
     def _commit(self) -> None:
-        self._reloader.commit()
-        self._forget([key for key in self._sockets if key not in self._keys])
-        self._slots.update(self._sockets)
+        try:
+            self._reloader.commit()
+            self._forget([key for key in self._sockets if key not in self._keys])
+            self._slots.update(self._sockets)
+        except OSError as error:  # the others serve it already
+            self._channel.send("recycle", why=f"cannot take over the configuration: {error}")
         self._channel.send("committed")
 
     def cancel(self) -> None:

@@ -226,7 +226,7 @@ class Supervisor:
         self.handover.take_over(predecessor)
         self.sockets.keep_only(generation.addresses)
         self.ports.keep_only(self.options, generation)
-        self.places.start_agent()
+        self.places.fill()  # the agent, and where one that was ready has died
 
     def _open_slots(self, generation: Generation) -> None:
         """Open the slots that the one before had not: no sooner, for clients wait in them. Raises Refused."""
@@ -300,7 +300,7 @@ class Supervisor:
         elif message.kind == "publish" and worker.number == AGENT and generation is self.generation:
             workers = (worker for generation in self.generations for worker in generation.servers)
             self.places.published.take(message, workers)
-        elif message.kind == "recycle" and generation is self.generation and not self.is_stopping:
+        elif message.kind == "recycle":
             self.places.recycle(generation, worker, message["why"])
 
     def _on_child(self) -> None:

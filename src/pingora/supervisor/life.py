@@ -190,12 +190,12 @@ class Life:
                     log.warning("the supervisor is gone, ending")
                     slots.stop()
                     ending = asyncio.create_task(serving.retire(self._birth.drain_s))
-            elif order.kind == "accept":
+            elif order.kind == "accept" and ending is None:
                 slots.start()
             elif order.kind == "slots" and ending is None:
                 take(self._birth.sockets, order)
                 slots.add(self._birth.sockets)
-            elif order.kind in ORDERS and follower is not None:
+            elif order.kind in ORDERS and follower is not None and ending is None:
                 follower.obey(order)
             elif order.kind == "options":
                 self._birth.options.update(order["options"])
@@ -226,6 +226,8 @@ class Life:
         """Begin to end, or end faster than was begun: a second stop cuts."""
         seconds = float(order["seconds"])
         if before is not None:
+            if serving.is_closed:
+                return before  # nothing is left to cut, and worker_stop runs once
             before.cancel()
             await asyncio.wait({before})
             if order.kind == "stop" and self._was_told_to_stop:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pingora.supervisor import Refused, describe, say
@@ -38,18 +38,22 @@ class Places:
         self._backoff.clear()
 
     def _start_worker(self, number: int) -> None:
-        """Start a worker of the present generation; it accepts as soon as it is ready."""
+        """Start a worker at a place that has none, or one that did enough; it accepts as soon as it is ready."""
         ours = self._supervisor
         generation = ours.generation
-        if generation is None or ours.is_stopping or ours.reloads.is_in_place:
+        if generation is None or generation.is_retired or ours.is_stopping or ours.reloads.is_in_place:
             return
         if number == AGENT and not self.wants_agent:
             return
         if number != AGENT and number >= ours.options.workers:
             return
-        if any(one.number == number and (number == AGENT or not one.is_leaving) for one in generation.workers):
-            return
-        self._fork(generation, number, self._on_ready)
+        there = [one for one in generation.workers if one.number == number and (number == AGENT or not one.is_leaving)]
+        if all(one.did_enough and one.is_serving for one in there):
+            worker = generation.fork(number)
+            self.published.give_all(worker)
+            worker.ready.add_done_callback(
+                lambda future: self._on_ready(generation, worker) if future.exception() is None else None
+            )
 
     async def start(self, generation: Generation, numbers: Iterable[int]) -> list[Worker]:
         """Start workers that accept nobody yet and wait until they are ready. Raises Refused, and then ends them."""
@@ -66,13 +70,8 @@ class Places:
             raise
         return started
 
-    def _fork(self, generation: Generation, number: int, on_ready: Callable[[Worker], None]) -> None:
-        worker = generation.fork(number)
-        self.published.give_all(worker)
-        worker.ready.add_done_callback(lambda future: on_ready(worker) if future.exception() is None else None)
-
     def fill(self) -> None:
-        """Start a worker at each place that has none, and the agent."""
+        """Start a worker at each place that has none, or one that did enough, and the agent."""
         ours = self._supervisor
         for number in range(ours.options.workers):
             self._start_worker(number)
@@ -100,22 +99,26 @@ class Places:
         if not running:
             self.start_agent()
 
-    def _on_ready(self, worker: Worker) -> None:
+    def _on_ready(self, generation: Generation, worker: Worker) -> None:
+        ours = self._supervisor
+        if generation is not ours.generation or ours.is_stopping or worker.is_leaving:
+            return  # it was told to end since it said so
         if worker.number != AGENT:
             set_done(self.first_ready)
         worker.accept()
-        self._supervisor.on_accepting()
+        ours.on_accepting()
+        for before in generation.followers:
+            if before.number == worker.number and before is not worker:
+                self.let_go(before, ours.options.drain)
+        self._start_worker(worker.number)  # if this one grew too much in its start
 
     def recycle(self, generation: Generation, worker: Worker, why: str) -> None:
-        """Replace a worker that did enough: another one takes its place first."""
+        """Replace a worker that did enough: another one takes its place first, after a reload in place if one runs."""
         ours = self._supervisor
-
-        def take_place(successor: Worker) -> None:
-            self._on_ready(successor)
-            self.let_go(worker, ours.options.drain)
-
-        say(f"worker {worker.pid} {why}, replacing it")
-        self._fork(generation, worker.number, take_place)
+        worker.did_enough = True
+        if generation is ours.generation and not ours.is_stopping and not worker.is_leaving:
+            say(f"worker {worker.pid} {why}, replacing it")
+            self._start_worker(worker.number)
 
     def let_go(self, worker: Worker, seconds: float) -> None:
         """Let a worker of the present generation end, for whose place there is another one, or which has none."""

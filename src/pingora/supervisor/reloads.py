@@ -77,7 +77,7 @@ class Reloads:
             return is_changed
         finally:
             self.is_in_place = False
-            ours.places.fill()  # of those that died meanwhile
+            ours.places.fill()  # where somebody died or did enough meanwhile
 
     async def _change_generation(self, given: GivenFiles) -> None:
         ours = self._supervisor
@@ -98,7 +98,7 @@ class Reloads:
         ours.retire(old)
         await old.refuses()
         ours.sockets.keep_only(new.addresses)
-        ours.places.start_agent()
+        ours.places.fill()  # the agent, and where one that was ready has died
 
     async def replace_lost(self, lost: Generation) -> None:
         """Replace a generation that cannot fork any more; its workers serve on meanwhile.

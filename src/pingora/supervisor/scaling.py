@@ -63,6 +63,7 @@ class Scaling:
         for worker in started:
             ours.board.clear(worker.number)  # of the sign of life that an earlier owner left
             worker.accept()
+        ours.places.fill()  # where one that was ready has died
 
     def _shrink(self, number: int) -> None:
         ours = self._supervisor

@@ -21,6 +21,7 @@ class Worker:
         self.is_ready = False
         self.is_serving = False
         self.is_leaving = False  # its generation goes on without it: its place is another's, or gone
+        self.did_enough = False  # it asked for another one in its place
         self.why = ""  # what it raised, if that ended it
         self.asked_for = 0  # the sign of life after whose silence it was asked where it is
         self.stuck_since = 0.0
@@ -113,6 +114,7 @@ class Worker:
         self.is_leaving = True
         self.is_serving = False
         self.retire(seconds)
+        self._answer([])  # a reload goes on without it
 
     def doom(self) -> None:
         """Kill it now, or once it has said who it is."""

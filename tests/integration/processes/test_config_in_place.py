@@ -183,3 +183,36 @@ def test_the_command_line_holds_after_a_reload(tmp_path, start, program):
     assert ask(tmp_path / "a")[0] == "two"
     running.stop()
     assert [line[0] for line in running.output if "GET / HTTP" in line or "GET" in line] == ["{", "{"]
+
+
+FAILS_TO_COMMIT = """
+
+from pingora.serving import Serving
+commit = Serving.commit
+
+def commit_or_fail(serving, change):
+    try:
+        os.unlink(f"{HERE}/fails")
+    except FileNotFoundError:
+        return commit(serving, change)
+    raise OSError(28, "No space left on device")
+
+Serving.commit = commit_or_fail
+"""
+
+
+def test_a_worker_that_cannot_take_over_is_replaced_and_cuts_nobody(tmp_path, start, program):
+    file = program('name = "one"')
+    hook = tmp_path / "hook_counting.py"
+    hook.write_text(hook.read_text() + FAILS_TO_COMMIT)
+    running = start(file, "--workers", "1")
+    client = Connection(tmp_path / "a")
+    old = client.get().decode().split()[2]
+    program('name = "two"')
+    (tmp_path / "fails").touch()
+    running.reload()
+    running.expect(f"worker {old} cannot take over the configuration: [Errno 28] No space left on device, replacing it")
+    running.expect("has taken over in place")
+    wait_until(lambda: ask(tmp_path / "a")[0] == "two")
+    assert client.get().decode().split()[::2] == ["one", old], "on the connection that was there"
+    running.stop()

@@ -146,6 +146,27 @@ def test_each_worker_starts_and_stops_its_proxies(proxy):
         assert set(re.findall(rf"^{word} (\d+)$", output, re.M)) == pids
 
 
+STOPS_SLOWLY = TCP_SOURCE.replace(
+    "    async def slowly",
+    """    async def worker_stop(self):
+        print("stop", os.getpid(), flush=True)
+        await asyncio.sleep(3600)
+
+    async def slowly""",
+)
+
+
+def test_a_second_stop_does_not_stop_a_proxy_again(proxy):
+    running = proxy("--workers", "1", source=STOPS_SLOWLY)
+    worker = running.serving()[0]
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.stdout.readline() == f"stop {worker}\n"
+    running.ask("stop", now=True)
+    output, errors = running.process.communicate(timeout=60)
+    assert output == ""
+    assert f"worker {worker} does not end, killing it\n" in errors
+
+
 GROWS = TCP_SOURCE.replace(
     "path = session.request.path\n",
     "path = session.request.path\n        self.kept = getattr(self, 'kept', b'') + b'x' * (8 << 20)\n",
