@@ -11,7 +11,16 @@ from conversations import more_of, wait_until
 from h2_origin import H2Origin, RawOrigin
 from h2_websocket import H2WebSocket
 from hypercorn_origin import hypercorn
-from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    DataFrame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+from inside import RESET, Gate, settle
 from pki import Authority
 from websocket_ends import client_of, echo, origins
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -344,6 +353,97 @@ def test_a_reset_of_one_side_is_a_reset_of_the_other(proxy_factory, raw_origin):
     client.close()
     wait_until(lambda: codes)
     assert codes == [8]  # CANCEL
+
+
+def lose_the_stream(peer, how):
+    if how == "stream":
+        peer.send(RstStreamFrame(1, error_code=8), PingFrame(0, opaque_data=b"was seen"))
+        peer.next(PingFrame)
+    elif how == "goaway":
+        peer.send(GoAwayFrame(0, last_stream_id=1, error_code=2))
+    elif how == "reset":
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    if how != "stream":
+        peer.sock.close()
+
+
+def send_on(proxy, client):
+    for _ in range(100):
+        client.sendall(b"x" * 1000)
+        settle(proxy)
+
+
+def read_on(client, data):
+    while True:
+        data.append(more_of(client))
+
+
+@pytest.mark.parametrize("how", ["stream", "goaway", "reset", "end"])
+def test_an_origin_lost_after_its_end_is_a_reset_for_the_client(proxy_factory, raw_origin, how):
+    may_go = threading.Event()
+
+    def script(peer, number):
+        meet(peer)
+        peer.send(TUNNEL, DataFrame(1, data=b"bye", flags=["END_STREAM"]))
+        assert may_go.wait(20)
+        lose_the_stream(peer, how)
+        peer.rest()
+
+    hooks = Logging(raw_origin(script).address)
+    proxy = proxy_factory(hooks)
+    client, _ = upgraded(proxy)
+    with client:
+        assert read_all(client) == b"bye"
+        may_go.set()
+        wait_until(lambda: hooks.errors)
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            send_on(proxy, client)
+    assert hooks.errors[0][0] == "upstream_closed"
+    assert hooks.errors[0][1] == ("the upstream reset the stream: CANCEL" if how == "stream" else None)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+class Holding(Logging):
+    """Messages wait for a gate, and what comes behind them with them."""
+
+    def __init__(self, address):
+        super().__init__(address)
+        self.gate = Gate()
+
+    async def websocket_message(self, session, ctx, direction, message):
+        if message == "first":
+            await self.gate.wait()
+
+
+@pytest.mark.parametrize("how", ["stream", "end"])
+def test_what_came_before_the_end_of_an_origin_that_is_lost_arrives(proxy_factory, raw_origin, how):
+    first, second = encode(0x81, b"first"), encode(0x81, b"second")
+    data = []
+
+    def script(peer, number):
+        meet(peer)
+        peer.send(TUNNEL, DataFrame(1, data=first))
+        hooks.gate.await_hook()
+        peer.send(DataFrame(1, data=second, flags=["END_STREAM"]))
+        lose_the_stream(peer, how)
+        is_lost.set()
+        peer.rest()
+
+    is_lost = threading.Event()
+    origin = raw_origin(script)
+    hooks = Holding(origin.address)
+    proxy = proxy_factory(hooks)
+    client, _ = upgraded(proxy)
+    with client:
+        assert is_lost.wait(20)
+        if how == "end":
+            wait_until(lambda: proxy.serving.counters["pingora_upstream_h2_connections_open"] == 0)
+        hooks.gate.open()
+        with pytest.raises(ConnectionResetError):
+            read_on(client, data)
+    assert b"".join(data) == first + second
+    wait_until(lambda: hooks.errors)
+    assert hooks.errors[0][0] == "upstream_closed"
 
 
 @pytest.mark.parametrize("kind", [To, Marking])

@@ -536,13 +536,14 @@ cdef class H2Client(Connection):
             group.on_lost(self, kind, trouble)
         while True:
             stream = self.first
-            while stream is not None and stream.is_response_ended:
-                stream = stream.next     # all of its answer is here, though its session has not taken it yet
+            while stream is not None and stream.is_response_ended and not (
+                    stream.is_tunnel and stream.body_done and not stream.h2.is_out_closed):
+                stream = stream.next     # all of its answer is here, though its session may not have taken it yet
             if stream is None:
                 break
             self.unlink(stream)
             told = kind
-            if stream.head_done and kind == UPSTREAM_CLOSED:
+            if stream.head_done and kind == UPSTREAM_CLOSED and not stream.is_response_ended:
                 told = UPSTREAM_TRUNCATED
             elif stream.head_done and kind == UPSTREAM_BAD_HEAD:
                 told = UPSTREAM_BAD_BODY

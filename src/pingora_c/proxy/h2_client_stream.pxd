@@ -57,6 +57,8 @@ cdef class H2ClientStream(H2Carried):
     # Give the owner what it has room for; if that is less than `size`, we are paused or it is gone.
     cdef size_t pass_on(self, const char* data, size_t size) noexcept
     cdef void hold(self, const char* data, size_t size) noexcept
+    cdef bint is_cut(self) noexcept            # nothing more of the client's can go into this tunnel
+    cdef void note_reset(self, uint32_t code) noexcept     # the log tells why, if the origin has reset it
     cdef void on_timeout(self) noexcept
 
 

@@ -368,7 +368,10 @@ cdef class H2ClientStream(H2Carried):
         elif given:
             self.give_back(given)
         if self.is_response_ended and not self.body_done and not self.held.size and not self.body_paused:
-            self.end_body(self.trailers_in)
+            if self.is_cut():
+                self.fail(UPSTREAM_CLOSED)
+            else:
+                self.end_body(self.trailers_in)
         if not client.is_closed:
             client.reactor.make_late(client)
 
@@ -378,6 +381,11 @@ cdef class H2ClientStream(H2Carried):
         cdef int kind = UPSTREAM_TRUNCATED if self.head_done else UPSTREAM_CLOSED
         self.h2.out_ended = True
         if self.is_response_ended:
+            if self.is_cut():
+                self.note_reset(code)
+                if self.body_done:
+                    self.fail(UPSTREAM_CLOSED)     # else when its session has taken what came
+                return
             if self.body_done and client is not None:
                 timer_clear(&self.timer)     # all has come, and hooks may be at work on it still
                 client.unlink(self)
@@ -396,13 +404,21 @@ cdef class H2ClientStream(H2Carried):
                 client.drain()
         elif self.h2.is_reset_here:
             kind = UPSTREAM_BAD_BODY if self.head_done else UPSTREAM_BAD_HEAD
+        self.note_reset(code)
+        self.fail(kind)
+
+    cdef bint is_cut(self) noexcept:
+        return self.is_tunnel and not self.h2.is_out_closed and self.client is not None and (
+            self.h2.id == 0 or self.client.is_closed)
+
+    cdef void note_reset(self, uint32_t code) noexcept:
+        if self.h2.is_reset_here:
+            return
+        self.got_bytes = True      # an answer of a kind, and no connection that had died
         try:
-            if not self.h2.is_reset_here:
-                self.got_bytes = True      # an answer of a kind, and no connection that had died
-                self.trouble = f"the upstream reset the stream: {h2_code_name(code)}"
+            self.trouble = f"the upstream reset the stream: {h2_code_name(code)}"
         except:
             pass   # ignored: the log says less
-        self.fail(kind)
 
     cdef void on_framed(self) noexcept:
         self.wait()
