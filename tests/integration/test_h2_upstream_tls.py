@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 from h2_origin import H2Origin, RequiringHttp1
-from h2_upstream import ask, many
+from h2_upstream import ask, many, n_groups
 from pki import Authority, load_chain
 from tls_origin import TlsOrigin
 
@@ -28,8 +28,8 @@ def context_of(issued, *protocols):
 class To(ProxyHttp):
     """Everything goes to one origin, which is not verified."""
 
-    def __init__(self, address, protocol, attempts=3):
-        self.peer = HttpPeer(address, tls=UpstreamTls(verify=False), protocol=protocol)
+    def __init__(self, address, protocol, attempts=3, **options):
+        self.peer = HttpPeer(address, tls=UpstreamTls(verify=False), protocol=protocol, **options)
         self.retry = RetryPolicy(attempts=attempts)
 
     def upstream_peer(self, session, ctx):
@@ -52,6 +52,15 @@ def test_an_origin_of_http1_is_served_as_such_by_h2h1(proxy_factory, issued):
     assert all(answer.startswith(b"HTTP/1.1 200 OK\r\n") for answer in many(proxy, 10))
     assert ask(proxy).endswith(b"up")
     assert {one["alpn"] for one in origin.seen} == {"http/1.1"}
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_all_that_wait_are_served_though_few_connections_may_be_opened_at_once(proxy_factory, issued, most):
+    origin = TlsOrigin(context_of(issued, "http/1.1"))
+    proxy = proxy_factory(To(origin.address, "h2h1", max_h2_connections=most, connect_timeout=20.0))
+    answers = many(proxy, 10)
+    assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 10
+    assert n_groups() == 0
 
 
 def test_an_origin_that_does_not_choose_http2_is_a_failure_for_h2(proxy_factory, issued):

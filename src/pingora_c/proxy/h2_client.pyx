@@ -147,6 +147,7 @@ cdef class H2Group:
         cdef HttpPeer peer = client.peer
         self.pool.h1_origins.note(self.origin, False)
         client.surrender()
+        self.leave(client)       # another may be opened in its place
         try:
             if self.waiting:
                 stream = <H2Carried>self.waiting.pop(0)
