@@ -12,7 +12,7 @@ from http2_frames import POST, FrameClient
 from hyperframe.frame import DataFrame
 from inside import Gate, narrow, settle
 
-from pingora import Limits, Response
+from pingora import Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
 from pingora.testing import read_all
 from pingora_c.mem.buffer_pool import set_limit, stats
 
@@ -204,3 +204,61 @@ def test_an_upload_of_http2_that_finds_no_room_while_a_hook_works_is_answered_50
     assert hooks.logged == [(503, "no_memory")]
     assert proxy.serving.counters['pingora_failures_total{reason="no_memory"}'] == 1
     wait_until(lambda: held() <= before)
+
+
+class Waits(ProxyHttp):
+    """Hooks that wait, for which the rest of a message has to be kept; and what became of it."""
+
+    def __init__(self, address):
+        self.upstreams = LoadBalancer([address])
+        self.retry = RetryPolicy(attempts=1)
+        self.gate = Gate()
+        self.logged = []
+
+    async def request_filter(self, session, ctx):
+        if session.request.method == "POST":
+            await self.gate.wait()
+
+    async def response_filter(self, session, response, ctx):
+        await self.gate.wait()
+
+    def logging(self, session, error, ctx):
+        self.logged.append((error and error.reason, error and error.source))
+
+
+def run_out_of_memory(send):
+    """Send what finds no room; everything else does from then on."""
+    now = stats()
+    set_limit(held() + ROOM)
+    send()
+    wait_until(lambda: stats()["refused"] > now["refused"])
+    set_limit(now["limit_bytes"])
+
+
+def test_an_answer_that_finds_no_room_is_no_fault_of_the_upstream(restored, proxy_factory, origin_factory):
+    def answer(connection, data):
+        size = 40_000
+        run_out_of_memory(
+            lambda: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        )
+        hooks.gate.open()
+
+    origin = origin_factory(answer)
+    hooks = Waits(origin.address)
+    answered = proxy_factory(hooks).exchange(GET)
+    assert answered.startswith(b"HTTP/1.1 503 ")
+    assert answered.endswith(b"503 no_memory\n")
+    assert hooks.logged == [("no_memory", "internal")]
+    assert hooks.upstreams.endpoints[0].failures_in_row == 0
+
+
+def test_a_request_that_finds_no_room_is_no_fault_of_the_client(restored, proxy_factory):
+    """Nothing behind it is read as a request: what was lost may have had its end."""
+    hooks = Waits("127.0.0.1:1")
+    with proxy_factory(hooks).connect(20) as client:
+        run_out_of_memory(lambda: client.sendall(post(bytes(40_000)).replace(b"Connection: close\r\n", b"") + GET))
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(b"503 no_memory\n")
+    assert hooks.logged == [("no_memory", "internal")]

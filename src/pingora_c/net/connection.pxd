@@ -46,7 +46,7 @@ cdef class Connection(EventSource):
     cdef flag is_blocked         # the socket takes nothing; an OUT edge will come
     cdef flag watches_writing    # registered for OUT edges: with a handshake, else once it was blocked
     cdef flag is_broken          # a write failed; nothing is written any more
-    cdef flag lacks_memory       # is_broken, since what waits to be written found no room: the peer knows nothing
+    cdef flag lacks_memory       # what waits to be written, or what came, found no room: the peer knows nothing
     cdef flag is_ending          # what waits to be written is the last
     cdef flag is_closed
     cdef flag resets             # close with RST
@@ -89,7 +89,7 @@ cdef class Connection(EventSource):
     # IO_EOF, IO_TRUNCATED or IO_ERROR was read; bytes left in pending are shown before
     cdef void on_end(self, int code) noexcept
     cdef void on_writable(self) noexcept                        # the queue drained after it was blocked
-    cdef void on_broken(self) noexcept                          # writing failed
+    cdef void on_broken(self) noexcept                          # writing failed, or bytes are lost: lacks_memory
     cdef void on_hangup(self, bint is_reset) noexcept           # FIN or (is_reset) RST arrived while we do not read
     cdef void on_timeout(self) noexcept
 
@@ -98,6 +98,8 @@ cdef class Connection(EventSource):
     cdef flag has_shut           # our FIN was sent
     cdef void open_turn(self) noexcept
     cdef void read_turn(self) noexcept
+    cdef void end_reading(self, int code) noexcept
+    cdef void lose_bytes(self) noexcept                         # there was no memory to keep them
     cdef void consume_pending(self) noexcept
     cdef int keep(self, const char* data, size_t size) noexcept
     cdef int make_room(self) noexcept

@@ -13,6 +13,7 @@ from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
 
 cdef enum:
     SEGMENTS_PER_WRITE = 16
+    NO_ROOM = -2
 
 cdef uint32_t EDGES_READING = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
 cdef uint32_t EDGES_BOTH = EDGES_READING | EPOLLOUT
@@ -110,7 +111,7 @@ cdef class Connection(EventSource):
     cdef void read_turn(self) noexcept:
         """Read until the socket is drained, the receiver pauses or the budget of a turn is used."""
         cdef size_t room, used, total = 0
-        cdef int reads = 0
+        cdef int reads = 0, code
         cdef Py_ssize_t got
         cdef char* place
         self.in_turn = True
@@ -122,10 +123,12 @@ cdef class Connection(EventSource):
                 break
             self.flush_before_reuse()
             if self.pending_size:
-                if self.make_room() < 0:
-                    self.can_read = False
-                    self.saw_eof = True
-                    self.on_end(IO_ERROR)
+                code = self.make_room()
+                if code == NO_ROOM:
+                    self.end_reading(IO_ERROR)
+                elif code < 0:
+                    self.lose_bytes()
+                if code < 0:
                     break
                 place = self.pending + self.pending_at + self.pending_size
                 room = self.pending_cap - self.pending_at - self.pending_size
@@ -149,16 +152,22 @@ cdef class Connection(EventSource):
                     continue
                 used = self.on_bytes(place, got)
                 if used < <size_t>got and not self.is_closed and self.keep(place + used, got - used) < 0:
-                    self.can_read = False
-                    self.saw_eof = True
-                    self.on_end(IO_ERROR)
+                    self.lose_bytes()
             elif got == IO_WOULD_BLOCK:
                 self.can_read = False
             else:
-                self.can_read = False
-                self.saw_eof = True
-                self.on_end(<int>got)
+                self.end_reading(<int>got)
         self.in_turn = False
+
+    cdef void end_reading(self, int code) noexcept:
+        self.can_read = False
+        self.saw_eof = True
+        self.on_end(code)
+
+    cdef void lose_bytes(self) noexcept:
+        self.can_read = False
+        self.saw_eof = self.lacks_memory = True
+        self.on_broken()
 
     cdef Py_ssize_t read_transport(self, char* place, size_t room) noexcept:
         cdef Py_ssize_t got = self.transport.read(place, room)
@@ -203,7 +212,7 @@ cdef class Connection(EventSource):
         return 0
 
     cdef int make_room(self) noexcept:
-        """Make free space behind pending; -1 if it is full at the largest class."""
+        """Make free space behind pending: 0, NO_ROOM if it is full at the largest class, -1 without memory."""
         cdef uint32_t cap
         cdef char* place
         if self.pending_at:
@@ -212,7 +221,7 @@ cdef class Connection(EventSource):
         if self.pending_size < self.pending_cap:
             return 0
         if self.pending_cap >= BUFFER_LARGE:
-            return -1
+            return NO_ROOM
         place = try_pool_take(self.pending_cap + 1, &cap)
         if place == NULL:
             return -1
@@ -265,11 +274,11 @@ cdef class Connection(EventSource):
                 return True
             if self.keep(place, got) == 0:
                 return True
-            got = IO_ERROR
-        self.can_read = False
-        if got != IO_WOULD_BLOCK:
-            self.saw_eof = True
-            self.on_end(<int>got)
+            self.lose_bytes()
+        elif got == IO_WOULD_BLOCK:
+            self.can_read = False
+        else:
+            self.end_reading(<int>got)
         return False
 
     # -- writing

@@ -312,7 +312,8 @@ cdef class H1Server(ServerConnection):
         """Nothing more to send. A client that may still be sending gets time to read the answer before the socket
         closes.
         """
-        if self.saw_eof or (not self.is_sending and not self.can_read and not self.pending_size and self.is_paused):
+        if (self.saw_eof and not self.lacks_memory) or (
+                not self.is_sending and not self.can_read and not self.pending_size and self.is_paused):
             self.close()
             return
         self.state = SERVER_LINGERING
@@ -382,6 +383,8 @@ cdef class H1Server(ServerConnection):
         return (0 if self.stream.body_done else <int64_t>self.stream.body_left) - <int64_t>self.pending_size
 
     cdef void on_broken(self) noexcept:
+        if self.lacks_memory and self.stream is not None:
+            self.stream.close_after = True     # where the next request begins may be lost
         self.fail(NO_MEMORY if self.lacks_memory else CLIENT_GONE)
 
     cdef void fail(self, int kind) noexcept:

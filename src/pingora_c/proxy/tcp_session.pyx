@@ -391,11 +391,11 @@ cdef class TcpSession(TcpOwner):
     cdef void on_broken(self, bint is_client) noexcept:
         """A side takes nothing more. What it sent before it closed may still be in its socket."""
         cdef Connection lost = <Connection>self.client if is_client else <Connection>self.upstream
-        if self.state != TCP_RELAY:
-            self.fail(CLIENT_GONE if is_client else UPSTREAM_CLOSED)
-            return
         if lost.lacks_memory:
             self.fail(NO_MEMORY)
+            return
+        if self.state != TCP_RELAY:
+            self.fail(CLIENT_GONE if is_client else UPSTREAM_CLOSED)
             return
         if is_client:
             self.client_lost = True
