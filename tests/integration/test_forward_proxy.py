@@ -5,11 +5,13 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import threading
 
 import pytest
 from conversations import GET, Forwarding, wait_until
 from http2_frames import FrameClient
 from hyperframe.frame import DataFrame, RstStreamFrame
+from inside import RESET
 from pki import Authority
 from tcp_peers import echo
 from tls_origin import TlsOrigin
@@ -125,6 +127,22 @@ def test_a_reset_is_passed_on(proxy_factory, peer_factory):
     client = tunnel(proxy_factory(ForwardProxy([origin.address])), origin.address, early=b"x")
     with client, pytest.raises(ConnectionResetError):
         client.recv(1)
+
+
+def test_a_reset_behind_an_end_is_passed_on_to_a_stream(proxy_factory, peer_factory):
+    has_ended = threading.Event()
+
+    def end_and_hang_up(connection):
+        connection.shutdown(socket.SHUT_WR)
+        assert has_ended.wait(10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    origin = peer_factory(end_and_hang_up)
+    with FrameClient(proxy_factory(ForwardProxy([origin.address]))) as client:
+        client.send(client.head([(":method", "CONNECT"), (":authority", origin.address)], end=False))
+        assert client.until(lambda frame: isinstance(frame, DataFrame) and "END_STREAM" in frame.flags)
+        has_ended.set()
+        assert client.until(lambda frame: isinstance(frame, RstStreamFrame))
 
 
 def test_large_transfers_are_whole_and_a_slow_reader_holds_the_other_side_up(proxy_factory, peer_factory):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conversations import Forwarding, more_of, wait_until
-from inside import RESET, fill, narrow, settle
+from inside import RESET, Gate, fill, narrow, settle
 
 from pingora import HttpPeer, Limits, Response
 from pingora.testing import read_all
@@ -257,6 +257,74 @@ def test_a_reset_of_the_client_is_one_for_the_origin(proxy_factory, origin_facto
     wait_until(lambda: ends)
     assert ends == ["reset"]
     wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def was_reset(connection):
+    """Whether it was, behind its end, of which read() tells alone."""
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+@pytest.mark.parametrize("is_at_once", [False, True])
+def test_a_reset_of_the_origin_behind_its_end_is_one_for_a_silent_client(proxy_factory, origin_factory, is_at_once):
+    has_ended = threading.Event()
+
+    def end_and_reset(connection):
+        connection.sendall(b"bye")
+        connection.shutdown(socket.SHUT_WR)
+        assert is_at_once or has_ended.wait(10)
+        reset(connection)
+
+    proxy = proxy_factory(Forwarding(origin_factory(switching(end_and_reset)).address))
+    with tunnel_through(proxy) as client:
+        with contextlib.suppress(ConnectionResetError):
+            assert read_all(client) == b"bye"
+            has_ended.set()
+            wait_until(lambda: was_reset(client))
+        wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_a_reset_of_the_client_behind_its_end_is_one_for_a_silent_origin(proxy_factory, origin_factory):
+    has_ended, was_told = threading.Event(), threading.Event()
+
+    def read_and_wait(connection):
+        assert read_all(connection) == b"bye"
+        has_ended.set()
+        wait_until(lambda: was_reset(connection))
+        was_told.set()
+
+    proxy = proxy_factory(Forwarding(origin_factory(switching(read_and_wait)).address))
+    client = tunnel_through(proxy)
+    client.sendall(b"bye")
+    client.shutdown(socket.SHUT_WR)
+    assert has_ended.wait(10)
+    reset(client)
+    assert was_told.wait(10)
+    wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_an_answer_that_had_its_end_before_a_reset_is_whole(proxy_factory, origin_factory):
+    class Slow(Forwarding):
+        gate = Gate()
+
+        async def response_filter(self, session, response, ctx):
+            await self.gate.wait()
+
+    def answer_and_reset(connection, data):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        Slow.gate.await_hook()
+        connection.sendall(b"hello")
+        connection.shutdown(socket.SHUT_WR)
+        reset(connection)
+        has_reset.set()
+
+    has_reset = threading.Event()
+    proxy = proxy_factory(Slow(origin_factory(answer_and_reset).address))
+    with proxy.connect(10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert has_reset.wait(10)
+        settle(proxy)
+        Slow.gate.open()
+        assert read_all(client).endswith(b"\r\n5\r\nhello\r\n0\r\n\r\n")
 
 
 def test_a_tunnel_in_which_nothing_moves_is_cut(proxy_factory, origin_factory, caplog):

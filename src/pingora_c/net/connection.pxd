@@ -41,6 +41,7 @@ cdef class Connection(EventSource):
     cdef Timer timer             # one per connection; subclasses say what it stands for in on_timeout
     cdef flag can_read           # an edge was seen and the socket not drained since
     cdef flag saw_hangup         # RDHUP, HUP or ERR was seen: a short read does not mean drained
+    cdef flag saw_reset          # ERR was seen: behind the end of stream, which was read or is to be, comes nothing
     cdef flag saw_eof            # the peer's end of stream was read
     cdef flag is_paused          # do not read: the receiver has no room or no use for bytes now
     cdef flag is_blocked         # the socket takes nothing; an OUT edge will come
@@ -90,7 +91,8 @@ cdef class Connection(EventSource):
     cdef void on_end(self, int code) noexcept
     cdef void on_writable(self) noexcept                        # the queue drained after it was blocked
     cdef void on_broken(self) noexcept                          # writing failed, or bytes are lost: lacks_memory
-    cdef void on_hangup(self, bint is_reset) noexcept           # FIN or (is_reset) RST arrived while we do not read
+    # FIN or (is_reset) RST arrived while we do not read, or RST behind FIN
+    cdef void on_hangup(self, bint is_reset) noexcept
     cdef void on_timeout(self) noexcept
 
     # -- private

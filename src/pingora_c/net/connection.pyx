@@ -9,7 +9,7 @@ from pingora_c.mem.byte_queue cimport (
 )
 from pingora_c.net.reactor cimport GATHER_MAX
 from pingora_c.net.timer cimport timer_init, timer_unlink
-from pingora_c.net.transport cimport IO_ERROR, IO_WOULD_BLOCK
+from pingora_c.net.transport cimport IO_EOF, IO_ERROR, IO_WOULD_BLOCK
 
 cdef enum:
     SEGMENTS_PER_WRITE = 16
@@ -86,9 +86,14 @@ cdef class Connection(EventSource):
             self.can_read = True
             if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 self.saw_hangup = True
+                self.saw_reset |= events & EPOLLERR != 0
                 if self.is_paused:
                     # after our own FIN, the peer's gives HUP as well
                     self.on_hangup(events & EPOLLERR != 0 or (events & EPOLLHUP != 0 and not self.has_shut))
+                    return
+                if self.saw_eof:
+                    if self.saw_reset:
+                        self.on_hangup(True)
                     return
             if not self.is_paused:
                 self.read_turn()
@@ -163,6 +168,8 @@ cdef class Connection(EventSource):
         self.can_read = False
         self.saw_eof = True
         self.on_end(code)
+        if code == IO_EOF and self.saw_reset and not self.is_closed:
+            self.on_hangup(True)     # it came before the end was read, and no further edge will tell of it
 
     cdef void lose_bytes(self) noexcept:
         self.can_read = False
@@ -522,6 +529,7 @@ cdef class Connection(EventSource):
         successor.bytes_written = self.bytes_written
         successor.can_read = self.can_read
         successor.saw_hangup = self.saw_hangup
+        successor.saw_reset = self.saw_reset
         successor.saw_eof = self.saw_eof
         successor.is_blocked = self.is_blocked
         successor.watches_writing = self.watches_writing

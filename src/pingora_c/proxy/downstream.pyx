@@ -367,7 +367,8 @@ cdef class H1Server(ServerConnection):
             self.fail(CLIENT_TRUNCATED)
 
     cdef void on_hangup(self, bint is_reset) noexcept:
-        if is_reset and (self.stream is None or not self.stream.is_tunnel or self.was_cut()):
+        cdef bint is_cut = self.stream is None or not self.stream.is_tunnel or self.saw_reset and self.saw_eof
+        if is_reset and (is_cut or self.was_cut()):
             self.fail(CLIENT_GONE)
         else:
             self.look_for_end()

@@ -141,6 +141,10 @@ cdef class H1Client(Connection):
         elif self.stream.is_tunnel:
             self.fail(UPSTREAM_CLOSED)     # it had ended its side, and now takes nothing more
 
+    cdef void on_hangup(self, bint is_reset) noexcept:
+        if is_reset and self.saw_eof and self.stream is not None and self.stream.is_tunnel:
+            self.fail(UPSTREAM_CLOSED)     # what is no tunnel may have had its answer
+
     cdef void on_timeout(self) noexcept:
         if self.stream is None:
             self.reactor.counted[<int>UPSTREAMS_CLOSED_IDLE] += 1
