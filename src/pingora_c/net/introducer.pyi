@@ -5,6 +5,7 @@ from pingora_c.net.networks import Networks
 from pingora_c.net.reactor import Reactor
 
 def n_newcomers(reactor: Reactor) -> int: ...
+
 @final
 class Introducer(Acceptor):
     def __init__(
