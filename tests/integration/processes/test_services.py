@@ -164,7 +164,7 @@ def test_a_second_stop_does_not_stop_a_proxy_again(proxy):
     running.ask("stop", now=True)
     output, errors = running.process.communicate(timeout=60)
     assert output == ""
-    assert f"worker {worker} does not end, killing it\n" in errors
+    assert errors.count("Proxy.worker_stop") == 1  # it took too long
 
 
 GROWS = TCP_SOURCE.replace(
