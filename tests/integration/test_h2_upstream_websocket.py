@@ -525,3 +525,27 @@ def test_a_slow_origin_gets_what_came_before_the_close(proxy_factory, raw_origin
         closed.set()
         wait_until(lambda: not missing[0])
         assert client.recv(65536) == b""
+
+
+def test_an_origin_that_needs_nothing_more_behind_its_end_is_no_failure(proxy_factory, raw_origin):
+    """RFC 9113 §8.1; with a Close frame that the client has not answered yet."""
+
+    def script(peer, number):
+        meet(peer)
+        peer.send(
+            TUNNEL,
+            DataFrame(1, data=encode(0x88, b"\x03\xe8"), flags=["END_STREAM"]),
+            RstStreamFrame(1, error_code=0),
+        )
+        peer.rest()
+
+    hooks = Logging(raw_origin(script).address)
+    client, _head = upgraded(proxy_factory(hooks))
+    with client:
+        got = b""
+        while data := client.recv(65536):
+            got += data
+        assert got == encode(0x88, b"\x03\xe8")
+        client.sendall(encode(0x88, b"\x03\xe8", bytes(4)))
+    wait_until(lambda: hooks.errors)
+    assert hooks.errors == [(None, None)]

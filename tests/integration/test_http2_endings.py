@@ -111,6 +111,20 @@ def test_a_request_that_never_comes_whole_ends_at_the_limit_of_heads(proxy_facto
     ending.finish()
 
 
+@pytest.mark.parametrize("how", ENDINGS)
+@pytest.mark.parametrize("field", [("X-Upper", "1"), (":path", "again")], ids=["bad name", "second path"])
+def test_a_request_that_was_refused_for_its_fields_keeps_no_connection(proxy_factory, how, field):
+    """The library passes over it without a word."""
+    proxy = proxy_factory(Answers())
+    with FrameClient(proxy) as client:
+        client.send(client.head([*GET, field]))
+        assert client.is_alive()
+        ending = Ending(proxy, how, 60)
+        assert client.is_closed()
+        ending.finish()
+    assert proxy.serving.counters['pingora_refusals_total{reason="head_timeout"}'] == 0
+
+
 # -- hooks that log
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conversations import Forwarding, more_of, wait_until
-from inside import RESET, Gate, fill, narrow, settle
+from inside import RESET, Gate, fill, narrow, narrow_client, settle
 
 from pingora import HttpPeer, Limits, Response
 from pingora.testing import read_all
@@ -300,6 +300,27 @@ def test_a_reset_of_the_client_behind_its_end_is_one_for_a_silent_origin(proxy_f
     reset(client)
     assert was_told.wait(10)
     wait_until(lambda: proxy.serving.activity()[1] == 0)
+
+
+def test_a_slow_client_gets_all_that_came_before_the_end_of_an_origin_that_is_reset_then(proxy_factory, origin_factory):
+    """Which is what the kernel does where nobody reads what the client sends."""
+    sent, closed = os.urandom(60_000), threading.Event()
+
+    def script(connection, data):
+        connection.sendall(SWITCHING + sent)
+        connection.close()
+        closed.set()
+
+    proxy = proxy_factory(Forwarding(origin_factory(script).address))
+    with narrow_client(proxy) as client:
+        client.sendall(UPGRADE)
+        assert closed.wait(10)
+        settle(proxy)
+        client.sendall(b"too late")
+        settle(proxy)
+        got = b""
+        while not got.endswith(sent):
+            got += more_of(client)
 
 
 def test_an_answer_that_had_its_end_before_a_reset_is_whole(proxy_factory, origin_factory):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from conversations import more_of, wait_until
+from inside import settle
 from websocket_ends import client_of, echo, origins, proxy_before
 from websockets.asyncio.client import connect as connect_async
 from websockets.asyncio.server import serve as serve_async
@@ -309,3 +310,31 @@ def test_a_client_on_a_unix_socket_that_closes_and_goes_is_heard_to_the_end(prox
     wait_until(lambda: "end" in got)
     # two messages and the Close frame, whatever their keys are
     assert sum(map(len, got[:-1])) == 6 + 3 + 8 + 30_000 + 6 + 2
+
+
+def test_an_origin_that_closes_and_goes_at_once_is_no_failure(proxy_factory, origin_factory):
+    """What the client answers then is a reset from the origin's kernel."""
+    hooks = Logging()
+    hooks.errors = []
+    gone = threading.Event()
+
+    def script(connection, data):
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        connection.sendall(encode(0x88, b"\x03\xe8"))
+        connection.close()
+        gone.set()
+
+    hooks.upstreams = LoadBalancer([origin_factory(script).address])
+    proxy = proxy_factory(hooks)
+    with proxy.connect(10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert gone.wait(10)
+        got = b""
+        while not got.endswith(encode(0x88, b"\x03\xe8")):
+            got += more_of(client)
+        client.sendall(encode(0x88, b"\x03\xe8", bytes(4)))
+        assert client.recv(65536) == b""
+        settle(proxy)  # the reset has come
+    wait_until(lambda: hooks.errors)
+    assert hooks.errors == [None]
+    assert hooks.upstreams.endpoints[0].failures_in_row == 0

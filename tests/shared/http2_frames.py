@@ -39,7 +39,7 @@ class FrameClient:
     def __init__(self, proxy=None, sock=None, settings=None, timeout=10, opening=None):
         self.sock = proxy.connect(timeout) if sock is None else sock
         self.sock.settimeout(timeout)
-        if self.sock.family == socket.AF_INET:
+        if sock is None and self.sock.family == socket.AF_INET:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or a frame waits for the last one's ACK
         self.encoder = Encoder()
         self.decoder = Decoder()

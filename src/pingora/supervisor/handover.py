@@ -100,7 +100,7 @@ class Handover:
 
     async def _hand_over(self, program: str | None) -> str:
         ours = self._supervisor
-        if ours.is_stopping or ours.generation is None:
+        if ours.is_ending or ours.generation is None:
             raise Refused("the instance is not running")
         successor = await self._start(program)
         old, ours.generation = ours.generation, None
@@ -132,7 +132,7 @@ class Handover:
         self.successor = successor
         try:
             await successor.prepare(ours)
-            if ours.is_stopping:
+            if ours.is_ending:
                 raise Refused("the instance is being stopped")
             ours.operators.release()
             try:

@@ -218,6 +218,8 @@ class Supervisor:
         await self.places.start(generation, range(self.options.workers))
         drop_absorbed(self.statistics)
         await predecessor.ready(self.statistics[0].fd)
+        if self.is_ending:
+            raise Refused("the new instance is being stopped")
         self._open_slots(generation)
         await self.operators.open()
         self.take_over(generation)
@@ -278,9 +280,14 @@ class Supervisor:
         if self.generation is not None and all(worker.is_serving for worker in self.generation.workers):
             self._on_serving()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end was asked for, which may come after the ready delay."""
+        return self.is_stopping or self._delayed_stop is not None
+
     def _on_serving(self) -> None:
         """All workers serve: say so, if it is news and nobody has asked for the end."""
-        if not self.board.is_ready and self._delayed_stop is None:
+        if not self.board.is_ready and not self.is_ending:
             self.board.is_ready = True
             self.notifier.ready("serving")
             workers = n_workers_text(self.options.workers)

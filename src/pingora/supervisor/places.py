@@ -101,8 +101,9 @@ class Places:
 
     def _on_ready(self, generation: Generation, worker: Worker) -> None:
         ours = self._supervisor
-        if generation is not ours.generation or ours.is_stopping or worker.is_leaving:
-            return  # it was told to end since it said so
+        has_ended = worker.is_leaving or worker not in generation.workers
+        if has_ended or generation is not ours.generation or ours.is_stopping:
+            return  # it has ended since it said so, or was told to
         if worker.number != AGENT:
             set_done(self.first_ready)
         worker.accept()

@@ -50,6 +50,8 @@ cdef struct FrameGuard:
     uint8_t head[9]          # of a frame that is split
     bint is_server           # DATA is shown before it is passed on: see guard_read
     bint is_shown            # the frame whose head comes next was
+    bint is_section          # the last frame was HEADERS or CONTINUATION
+    bint ends_section        # with END_HEADERS
 
 cdef void guard_begin(FrameGuard* guard, const GuardLimits* limits, bint is_server, uint64_t now_ms) noexcept nogil
 # Look at bytes that came, up to `used`: 0, or the code (RFC 9113 §7) that the connection ends with.
@@ -61,6 +63,8 @@ cdef uint32_t guard_read(
     FrameGuard* guard, const GuardLimits* limits, const char* data, size_t size, uint64_t now_ms, size_t* used,
     uint32_t* stream_id,
 ) noexcept nogil
+# A field section has begun that is not read to its end.
+cdef bint guard_in_section(const FrameGuard* guard) noexcept nogil
 # A client's padded DATA frame that does not end its stream was read whole; 0, or the code to end the connection with.
 cdef uint32_t guard_padded(
     FrameGuard* guard, const GuardLimits* limits, bint has_data, uint64_t now_ms,

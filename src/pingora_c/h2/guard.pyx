@@ -3,6 +3,7 @@ from libc.string cimport memcpy
 
 cdef enum:
     FLAG_END_STREAM = 1
+    FLAG_END_HEADERS = 4
     FLAG_PADDED = 8
     ID_SIZE = 4
     TOKEN = 1000
@@ -53,6 +54,8 @@ cdef uint32_t judge(
     FrameGuard* guard, const GuardLimits* limits, uint8_t type, uint8_t flags, uint32_t size, uint64_t now_ms,
 ) noexcept nogil:
     """0, or the code that one more frame ends the connection with."""
+    guard.is_section = type == FRAME_HEADERS or type == FRAME_CONTINUATION
+    guard.ends_section = flags & FLAG_END_HEADERS
     if type == FRAME_DATA and flags & FLAG_PADDED and guard.is_server and not flags & FLAG_END_STREAM:
         return 0       # guard_padded knows what is in it
     if type == FRAME_DATA and (size or flags & FLAG_END_STREAM):
@@ -171,6 +174,10 @@ cdef uint32_t guard_read(
             return code
         guard.skip = length
     return 0
+
+
+cdef bint guard_in_section(const FrameGuard* guard) noexcept nogil:
+    return guard.is_section and (guard.skip > 0 or not guard.ends_section)
 
 
 cdef uint32_t guard_padded(

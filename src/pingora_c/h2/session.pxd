@@ -66,7 +66,6 @@ cdef struct H2Stream:
     bint out_ended           # the body ends behind what waits
     bint is_deferred         # nghttp2 asks no more until it is told
     bint is_out_closed       # END_STREAM was framed
-    bint has_left            # client: its head was framed
     bint is_reset_here       # we sent RST_STREAM, or nghttp2 did for us because the peer is wrong
 
 
@@ -115,6 +114,7 @@ cdef class H2Session:
     # client: a new stream with these fields, and END_STREAM unless it has a body. 0; -1 without memory, -2: the
     # session takes no further stream
     cdef int submit_request(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept
+    cdef bint has_left(self, H2Stream* stream) noexcept    # client: its head was framed
     # server: a head. An interim one has no effect on what follows. 0, or less
     cdef int submit_head(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept
     cdef int submit_interim(self, H2Stream* stream, const nghttp2_nv* fields, size_t n) noexcept

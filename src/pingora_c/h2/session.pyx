@@ -1,5 +1,5 @@
 """HTTP/2 sessions over nghttp2. Own the session and the field section that is decoded; hold no stream's object."""
-from pingora_c.h2.guard cimport guard_begin, guard_padded, guard_read, guard_sent_data
+from pingora_c.h2.guard cimport guard_begin, guard_in_section, guard_padded, guard_read, guard_sent_data
 from pingora_c.h2.memory cimport memory_begin, memory_end, memory_rest
 from pingora_c.h2.priority cimport apply_early, priority_came
 from pingora_c.h2.settings cimport make_option, submit_settings
@@ -198,7 +198,6 @@ cdef int frame_sent(nghttp2_session* of, const nghttp2_frame* frame, void* user)
         stream = <H2Stream*>nghttp2_session_get_stream_user_data(of, frame.hd.stream_id)
         if stream != NULL:
             stream.is_out_closed |= frame.hd.flags & <int>NGHTTP2_FLAG_END_STREAM
-            stream.has_left = True
             self.widen(stream, stream.wider)
             stream.wider = 0
     return 0
@@ -331,6 +330,8 @@ cdef class H2Session:
             if code == 0 and stream_id and self.is_gone(stream_id):
                 nghttp2_session_terminate_session(self.session, NGHTTP2_STREAM_CLOSED)
                 return -1
+        if not guard_in_section(&self.guard):
+            section_free(&self.section)      # nghttp2 has refused it without a word
         return code
 
     cdef bint may_reset(self) noexcept:
@@ -431,6 +432,9 @@ cdef class H2Session:
         stream.id = stream_id
         return 0
 
+    cdef bint has_left(self, H2Stream* stream) noexcept:
+        return nghttp2_session_get_stream_remote_close(self.session, stream.id) >= 0
+
     cdef int submit_head(self, H2Stream* stream, const nghttp2_nv* fields, size_t n, bint has_body) noexcept:
         cdef nghttp2_data_provider body
         cdef nghttp2_data_provider* source = &body if has_body else NULL
@@ -448,9 +452,8 @@ cdef class H2Session:
         if stream.id == 0 or stream.out_ended:
             return 0
         if self.in_call or size < 4096:      # it is little: one copy more costs less than a call
-            code = self.keep(stream, data, size)
             self.resume(stream)
-            return code
+            return self.keep(stream, data, size)
         stream.span = data
         stream.span_size = size
         self.resume(stream)
@@ -464,12 +467,10 @@ cdef class H2Session:
         return code
 
     cdef int send_kept(self, H2Stream* stream, bytes body, size_t size) noexcept:
-        cdef int code
         if stream.id == 0 or stream.out_ended:
             return 0
-        code = queue_push_kept(&stream.out, body, size)
         self.resume(stream)
-        return code
+        return queue_push_kept(&stream.out, body, size)
 
     cdef int keep(self, H2Stream* stream, const char* data, size_t size) noexcept:
         cdef size_t before = stream.out.held
@@ -524,12 +525,10 @@ cdef class H2Session:
             nghttp2_session_set_local_window_size(self.session, NGHTTP2_FLAG_NONE, stream.id, now + <int32_t>size)
 
     cdef size_t window_of(self, H2Stream* stream) noexcept:
-        cdef int32_t window
         if stream.id == 0:
             return 0
-        window = min(nghttp2_session_get_stream_remote_window_size(self.session, stream.id),
-                     nghttp2_session_get_remote_window_size(self.session))
-        return <size_t>window if window > 0 else 0
+        return <size_t>max(0, min(nghttp2_session_get_stream_remote_window_size(self.session, stream.id),
+                                  nghttp2_session_get_remote_window_size(self.session)))
 
     # -- the connection
 

@@ -25,6 +25,7 @@ cdef class Exchange(Attempts):
     cdef Response filtered(self, Response response)      # by plan.answer_filter
     cdef int answer(self, Response response) except -1    # send what was made here
     cdef int send_answer(self, Response response) except -1
+    cdef bint is_over_for(self, bint is_client) noexcept
     cdef void end_call(self) noexcept
     cdef void note_no_answer(self) noexcept
     cdef void conclude(self) noexcept

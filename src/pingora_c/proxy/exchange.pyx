@@ -15,8 +15,8 @@ from pingora_c.net.timer cimport timer_clear
 from pingora_c.proxy.access cimport ACCESS_OFF, write_record
 from pingora_c.proxy.body_filter cimport BodyFilter, has_body_hooks
 from pingora_c.proxy.failure cimport (
-    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, HOOK_RAISED, NO_MEMORY, OK, TUNNEL_TIMEOUT, failure_reason,
-    failure_status, is_client_failure, is_upstream_failure, make_error,
+    BODY_TOO_LARGE, CLIENT_GONE, CLIENT_TRUNCATED, HOOK_RAISED, NO_MEMORY, OK, TUNNEL_TIMEOUT, UPSTREAM_CLOSED,
+    failure_reason, failure_status, is_client_failure, is_upstream_failure, make_error,
 )
 from pingora_c.proxy.grpc cimport as_grpc, call_status, holds_grpc_type, is_grpc
 from pingora_c.proxy.phases cimport SESSION_DONE, SESSION_LOGGING, SESSION_RELAYING, request_line
@@ -227,6 +227,10 @@ cdef class Exchange(Attempts):
             self.on_tunnel_failed(kind, "idle" if is_client else "open for tunnel_total_timeout", None)
             if self.websocket is not None and self.websocket.leave(1001, b"idle" if is_client else b"open too long"):
                 return
+        if (kind == UPSTREAM_CLOSED or kind == CLIENT_GONE) and self.is_over_for(is_client):
+            self.upstream_ended = True
+            self.finish()
+            return
         if is_client or self.response_sent:
             tally.count_failed_attempts(self.plan, self.asked, kind, self.is_connected, not is_client)
             side = self.down if is_client else self.up
@@ -240,6 +244,16 @@ cdef class Exchange(Attempts):
             self.lost = True       # a hook is at work: what follows is decided when it ends
         else:
             self.settle()
+
+    cdef bint is_over_for(self, bint is_client) noexcept:
+        """Whether a tunnel whose one side is lost had come to its end already."""
+        cdef bint has_closed = self.websocket is not None and self.websocket.is_over()
+        if not self.down.is_tunnel:
+            return False
+        if is_client:
+            return has_closed and (self.up is None or not self.up.unsent())
+        # what the client has not taken yet counts for more than to tell it by a reset
+        return has_closed or self.upstream_ended and self.down.unsent() > 0
 
     cdef void on_filter_failed(self, int phase, object error) noexcept:
         if error is None:

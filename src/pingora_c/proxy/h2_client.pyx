@@ -548,7 +548,7 @@ cdef class H2Client(Connection):
                 told = UPSTREAM_TRUNCATED
             elif stream.head_done and kind == UPSTREAM_BAD_HEAD:
                 told = UPSTREAM_BAD_BODY
-            elif kind == UPSTREAM_CLOSED and stream.h2.id and not stream.h2.has_left:
+            elif kind == UPSTREAM_CLOSED and stream.h2.id and not self.session.has_left(&stream.h2):
                 told = UPSTREAM_REFUSED      # it waited behind what the upstream did not take
             if trouble is not None:
                 stream.trouble = trouble

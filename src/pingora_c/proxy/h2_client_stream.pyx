@@ -381,6 +381,8 @@ cdef class H2ClientStream(H2Carried):
         cdef int kind = UPSTREAM_TRUNCATED if self.head_done else UPSTREAM_CLOSED
         self.h2.out_ended = True
         if self.is_response_ended:
+            if code == <uint32_t>H2_NO_ERROR and not self.h2.is_reset_here:
+                self.h2.is_out_closed = True       # it needs nothing more of the client's (RFC 9113 §8.1)
             if self.is_cut():
                 self.note_reset(code)
                 if self.body_done:

@@ -52,6 +52,7 @@ cdef class H2Server(H2Carrier):
     cdef void begin(self, H2ServerStream stream, RequestHead head) noexcept
     cdef void refuse(self, H2ServerStream stream, int refusal, bint asks_head) noexcept
     cdef size_t write_refusal(self, H2ServerStream stream, int refusal, bint asks_head) except? 1
+    cdef void hear_out(self, H2ServerStream stream) noexcept
     cdef void forget(self, H2ServerStream stream) noexcept
     cdef bint reset_answered(self) noexcept
     cdef bint has_no_stream(self) noexcept     # nor one whose field section has begun

@@ -104,7 +104,7 @@ cdef class H2Server(H2Carrier):
     cdef void show(self, const char* data, size_t size) noexcept:
         cdef size_t used = self.on_bytes(data, size)
         if used < size and not self.is_closed and self.keep(data + used, size - used) < 0:
-            self.close()
+            self.fail(NO_MEMORY)
         if not self.is_closed and (self.can_read or used < size):
             self.reactor.make_ready(self)
 
@@ -357,12 +357,13 @@ cdef class H2Server(H2Carrier):
         self.take_end(stream, trailers)
 
     cdef void take_data(self, H2ServerStream stream, const char* data, size_t size) noexcept:
-        if stream.owner is None:
+        if stream.owner is None or stream.is_deaf:
             self.session.drop_data(&stream.h2, size)      # RST_STREAM follows the answer
             return
         if stream.body_paused or stream.waiting.size or stream.body_done:
             if queue_push(&stream.waiting, data, size) < 0:
                 stream.drop_body()         # the answer has its room
+                stream.is_deaf = True
                 stream.owner.on_failure(True, NO_MEMORY)
             return
         stream.awaits_continue = False
@@ -372,7 +373,7 @@ cdef class H2Server(H2Carrier):
 
     cdef void take_end(self, H2ServerStream stream, Trailers trailers) noexcept:
         stream.has_ended = True
-        if stream.owner is None or stream.body_done and not stream.is_connect:
+        if stream.owner is None or stream.is_deaf or stream.body_done and not stream.is_connect:
             return
         if stream.body_paused or stream.waiting.size or stream.body_done:
             stream.in_trailers = trailers
@@ -385,12 +386,21 @@ cdef class H2Server(H2Carrier):
         cdef bint is_ours = stream.h2.is_reset_here
         stream.is_heard_out = (stream.is_tunnel and stream.has_ended and stream.h2.is_out_closed and not is_ours
                                and code == H2_NO_ERROR)
+        if stream.is_heard_out and stream.owner is not None:
+            self.hear_out(stream)
         self.forget(stream)
         if stream.owner is not None and not stream.is_heard_out:
             # one that nghttp2 reset is malformed: its length, or what came behind its end
             stream.owner.on_failure(True, CLIENT_BAD_BODY if is_ours else CLIENT_GONE)
             if is_ours and stream.head_sent and stream.owner is not None:
                 self.list_lost(stream, CLIENT_GONE)      # its answer went on, but nobody is left to take it
+
+    cdef void hear_out(self, H2ServerStream stream) noexcept:
+        try:
+            self.note_local()
+            self.application.heard_out.add(stream)
+        except:
+            pass   # ignored: without memory its end is not waited for
 
     cdef void note_framed(self, H2ServerStream stream, size_t size) noexcept:
         pace_moved(&stream.pace, size, self.reactor.now_ms)

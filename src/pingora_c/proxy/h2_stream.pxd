@@ -53,6 +53,7 @@ cdef class H2ServerStream(Stream):
     cdef uint8_t lost_to           # the FailureKind that its owner is told, while it is in server.lost
     cdef bint is_gone              # closed, reset or forgotten: nothing is sent any more
     cdef bint is_heard_out         # a tunnel that both sides have ended: what the client sent before still goes on
+    cdef bint is_deaf              # a part of its body found no memory: nothing behind it may go on
     cdef bint is_connect           # an extended CONNECT
     cdef bint head_sent
     cdef bint is_ended_here        # send_end was called
@@ -66,6 +67,7 @@ cdef class H2ServerStream(Stream):
     cdef uint32_t cut_code(self) noexcept
     cdef void list_resumed(self) noexcept
     cdef void deliver(self) noexcept       # what waits, as far as the owner takes it
+    cdef void end_hearing(self) noexcept
     cdef void drop_body(self) noexcept     # nobody will take what waits
     cdef size_t begin_part(self, size_t size) noexcept     # how much of a body's part goes out; 0: nothing
     cdef bint can_leave(self) noexcept     # what comes can be framed at once

@@ -272,6 +272,12 @@ cdef class H2ServerStream(Stream):
             self.body_done = True
             self.owner.on_body_end(True, self.in_trailers)
 
+    cdef void end_hearing(self) noexcept:
+        try:
+            self.server.application.heard_out.discard(self)
+        except:
+            pass   # ignored: discarding allocates nothing
+
     cdef void drop_body(self) noexcept:
         queue_free(&self.waiting)
         self.end_waits = False
@@ -288,6 +294,8 @@ cdef class H2ServerStream(Stream):
     cdef void release(self, bint is_complete) noexcept:
         self.owner = None
         self.server.n_sessions -= 1
+        if self.is_heard_out:
+            self.end_hearing()
         if self.is_gone or self.server.is_closed:
             return
         if not is_complete or self.out_left > 0 or not self.head_sent:

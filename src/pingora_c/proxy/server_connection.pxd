@@ -50,6 +50,7 @@ cdef class Application(Acceptor):
     cdef ServerLimits limits
     cdef ErrorPages pages
     cdef bint is_closed            # it has ended: what else takes several turns is done at once
+    cdef set heard_out             # streams of HTTP/2 that are closed, whose sessions go on: see H2ServerStream
     cdef bint takes_connect        # CONNECT is served
     cdef bint aborts_half_close    # a client of HTTP/1 that ends its side is gone
     # Give a stream of `server` an owner and start it; -1 without memory.

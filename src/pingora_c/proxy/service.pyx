@@ -192,6 +192,7 @@ cdef class ProxyService(Application):
         self.pool = Pool()
         self.listeners = []
         self.replaced = []
+        self.heard_out = set()
         self._take(plan)
 
     def _take(self, Plan plan):
@@ -482,6 +483,7 @@ cdef class ProxyService(Application):
     def close(self):
         """Cut everything."""
         cdef ServerConnection server
+        cdef Stream stream
         self.is_closed = True
         self.stop_listening()
         self.reactor.enter()
@@ -489,6 +491,9 @@ cdef class ProxyService(Application):
         for server in self.servers():
             server.fail(CLIENT_GONE)
             server.close()
+        for stream in list(self.heard_out):
+            if stream.owner is not None:
+                stream.owner.on_failure(True, CLIENT_GONE)
         self.pool.close()
         self.reactor.leave()
 

@@ -31,6 +31,7 @@ cdef enum:
     FIELDS_MAX = 256
     HEAD_BYTES = 65536
     INTERIM_MAX = 16
+    RESET_TOLD_MS = 1000       # after an upstream that had ended its side of a tunnel is reset
 
 
 cdef void note_trouble(H1ClientStream stream, Transport transport) noexcept:
@@ -143,7 +144,8 @@ cdef class H1Client(Connection):
 
     cdef void on_hangup(self, bint is_reset) noexcept:
         if is_reset and self.saw_eof and self.stream is not None and self.stream.is_tunnel:
-            self.fail(UPSTREAM_CLOSED)     # what is no tunnel may have had its answer
+            # what is no tunnel may have had its answer; the client may still be taking what came before
+            self.reactor.set_timer(&self.timer, RESET_TOLD_MS)
 
     cdef void on_timeout(self) noexcept:
         if self.stream is None:
@@ -152,7 +154,9 @@ cdef class H1Client(Connection):
         elif self.state == CLIENT_CONNECTING:
             self.fail(CONNECT_TIMEOUT)
         elif self.stream.is_tunnel:
-            if self.saw_eof and self.is_blocked and self.bytes_written == self.written_before:
+            if self.saw_eof and self.saw_reset:
+                self.fail(UPSTREAM_CLOSED)
+            elif self.saw_eof and self.is_blocked and self.bytes_written == self.written_before:
                 self.fail(UPSTREAM_TIMEOUT)     # nobody is left who would notice that it takes nothing
             else:
                 self.written_before = self.bytes_written
