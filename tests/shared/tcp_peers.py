@@ -1,7 +1,10 @@
 """Servers of any protocol behind a TcpProxy, and what tests of it ask and count."""
 
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 import threading
 
 import pytest
@@ -102,3 +105,8 @@ def is_over(proxy):
     """Wait for the end of all sessions, with nothing left of them."""
     wait_until(lambda: counted(proxy, "pingora_tcp_sessions_active") == 0)
     wait_until(lambda: counted(proxy, "pingora_connections_open") == 0)
+
+
+def unsent(connection):
+    """Count the bytes that the kernel has and the other end has not taken."""
+    return struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
