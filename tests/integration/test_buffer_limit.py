@@ -11,6 +11,7 @@ from conversations import GET, Forwarding, post, wait_until
 from http2_frames import POST, FrameClient
 from hyperframe.frame import DataFrame
 from inside import Gate, narrow, settle
+from unread_answers import held
 
 from pingora import Limits, LoadBalancer, ProxyHttp, Response, RetryPolicy
 from pingora.testing import read_all
@@ -19,11 +20,6 @@ from pingora_c.mem.buffer_pool import set_limit, stats
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 LIMIT = 1 << 20
 REFUSED = 'pingora_refusals_total{reason="buffers_full"}'
-
-
-def held():
-    now = stats()
-    return now["lent_bytes"] + now["reserved_bytes"]
 
 
 @pytest.fixture

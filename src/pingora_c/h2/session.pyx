@@ -330,7 +330,7 @@ cdef class H2Session:
             if code == 0 and stream_id and self.is_gone(stream_id):
                 nghttp2_session_terminate_session(self.session, NGHTTP2_STREAM_CLOSED)
                 return -1
-        if not guard_in_section(&self.guard):
+        if self.section.bytes != NULL and not guard_in_section(&self.guard):
             section_free(&self.section)      # nghttp2 has refused it without a word
         return code
 

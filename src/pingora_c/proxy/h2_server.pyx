@@ -415,7 +415,7 @@ cdef class H2Server(H2Carrier):
 
     cdef void forget(self, H2ServerStream stream) noexcept:
         stream.is_gone = True
-        if stream is not self.delivering and not stream.is_heard_out:
+        if stream is not self.delivering:
             stream.drop_body()
         self.line_moved = True
         self.reactor.bury(stream)

@@ -68,7 +68,7 @@ cdef class H2ServerStream(Stream):
     cdef void list_resumed(self) noexcept
     cdef void deliver(self) noexcept       # what waits, as far as the owner takes it
     cdef void end_hearing(self) noexcept
-    cdef void drop_body(self) noexcept     # nobody will take what waits
+    cdef void drop_body(self) noexcept     # nobody will take what waits, unless it is heard out
     cdef size_t begin_part(self, size_t size) noexcept     # how much of a body's part goes out; 0: nothing
     cdef bint can_leave(self) noexcept     # what comes can be framed at once
     cdef size_t stand_in_line(self, bint is_first) noexcept    # 0; LITTLE without memory for it

@@ -265,7 +265,7 @@ cdef class H2ServerStream(Stream):
             server.session.consume(&self.h2, size)
             server.reactor.make_late(server)
         server.delivering = None
-        if self.is_gone and not self.is_heard_out:
+        if self.is_gone:
             self.drop_body()
         if self.end_waits and self.waiting.size == 0 and not self.body_paused and self.owner is not None:
             self.end_waits = False
@@ -279,8 +279,9 @@ cdef class H2ServerStream(Stream):
             pass   # ignored: discarding allocates nothing
 
     cdef void drop_body(self) noexcept:
-        queue_free(&self.waiting)
-        self.end_waits = False
+        if not self.is_heard_out:
+            queue_free(&self.waiting)
+            self.end_waits = False
 
     cdef bint is_reusable(self, bint is_complete) noexcept:
         return is_complete and not self.server.drain_at_ms and not self.server.is_closed
