@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from pingora.supervisor import Refused, say
@@ -108,6 +109,8 @@ class Handover:
         ours.notifier.send(MAINPID=successor.pid, READY=1)
         text = f"process {successor.pid} has taken over"
         say(text)
+        if ours.withdraw_stop():
+            successor.kill(signal.SIGTERM)
         ours.spawn_task(self._serve_if_it_dies())
         return text
 

@@ -377,6 +377,14 @@ class Supervisor:
         else:
             self.stop_now(0.0 if self.is_stopping else seconds)
 
+    def withdraw_stop(self) -> bool:
+        """Take back a stop that waits for the ready delay, which is for whoever serves now. False: there is none."""
+        if self._delayed_stop is None or self.is_stopping:
+            return False
+        self._delayed_stop.cancel()
+        self._delayed_stop = None
+        return True
+
     def stop_now(self, seconds: float) -> None:
         """Stop, requests have `seconds`. Another call gives them another time."""
         self.is_stopping = True

@@ -1,6 +1,8 @@
 """While the new program of an upgrade starts: what clients see, whether it can serve or not, and what a stop does."""
 
+import signal
 import subprocess
+import sys
 
 import pytest
 from configured import PINGORA, starting, write
@@ -34,21 +36,43 @@ class Hook(ProxyHttp):
         raise AssertionError
 """
 
+# A pingora that takes its time to say that it serves.
+LATE = """\
+#!PYTHON
+import sys, time
+from pathlib import Path
+from pingora.cli import main
+from pingora.supervisor.predecessor import Predecessor
+
+say = Predecessor.serving
+
+
+def serving(self):
+    Path("DIR/late").touch()
+    while Path("DIR/late").exists():
+        time.sleep(0.01)
+    say(self)
+
+
+Predecessor.serving = serving
+main()
+"""
+
 
 class Upgraded:
     """An instance by a configuration, and an upgrade of it that waits until `release`."""
 
-    def __init__(self, directory, start):
+    def __init__(self, directory, start, *settings):
         self.directory = directory
         self._control = directory / "control"
         (directory / "hook_held.py").write_text(HOOK.replace("DIR", str(directory)))
-        self.configure(2)
+        self.configure(2, *settings)
         running = start(directory / "pingora.toml", "--control", str(self._control))
         running.expect("listening on")
         self.process = running.process
         self.port = int(self.status["listeners"][1].rpartition(":")[2])
 
-    def configure(self, workers):
+    def configure(self, workers, *settings):
         write(
             self.directory,
             'listeners = ["unix:DIR/a", "127.0.0.1:0"]',
@@ -56,6 +80,7 @@ class Upgraded:
             'logs.access = "off"',
             f"workers = {workers}",
             "grace = 60",
+            *settings,
         )
 
     def ask(self, command, **fields):
@@ -147,3 +172,19 @@ def test_a_stop_refuses_clients_and_serves_those_there_are(tmp_path):
             instance.release()
             assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
         assert instance.process.wait(60) == 0
+
+
+def test_a_stop_while_the_new_program_takes_over_is_done_by_it(tmp_path):
+    program = tmp_path / "late_pingora"
+    program.write_text(LATE.replace("DIR", str(tmp_path)).replace("PYTHON", sys.executable))
+    program.chmod(0o755)
+    with starting(tmp_path) as start:
+        instance = Upgraded(tmp_path, start, "ready_delay = 0.1")
+        command = [*PINGORA, "upgrade", "--control", str(tmp_path / "control"), "--exec", str(program)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upgrade:
+            wait_until((tmp_path / "late").exists)
+            instance.process.send_signal(signal.SIGTERM)
+            (tmp_path / "late").unlink()
+            assert "has taken over" in upgrade.stdout.read()
+        assert instance.process.wait(60) == 0
+        wait_until(instance.is_refusing_port)
