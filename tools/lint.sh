@@ -28,5 +28,6 @@ check cython-lint cython-lint src
 check rules python tools/lint.py
 check docs python tools/docs.py
 check workflows check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+! command -v actionlint >/dev/null || check actionlint actionlint
 check wheels cibuildwheel --print-build-identifiers --platform linux .
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"

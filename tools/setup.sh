@@ -129,6 +129,20 @@ install_sslyze() {
         say "pip could not install sslyze: its test will be skipped"
 }
 
+# What others wrote in Go, where Go is: h2spec for a test, which is skipped without, and actionlint, whose package on
+# PyPI would fetch a binary.
+install_go_programs() {
+    local program
+    command -v go >/dev/null || return 0
+    for program in summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible rhysd/actionlint/cmd/actionlint@v1.7.12; do
+        local name=${program##*/}
+        name=${name%@*}
+        [ ! -x "$VENV/bin/$name" ] || continue
+        say "installing $name into .venv"
+        (cd / && GOBIN=$VENV/bin quietly go install "github.com/$program") || say "Go could not install $name: left out"
+    done
+}
+
 main() {
     local extra stamp
     local -a extras=()
@@ -150,7 +164,10 @@ main() {
         esac
     done
     install_requirements "${extras[@]}"
-    [[ " $* " != *" test "* ]] || install_sslyze
+    if [[ " $* " == *" test "* ]]; then
+        install_sslyze
+        install_go_programs
+    fi
     mkdir -p "$STAMPS"
     touch "$stamp"
 }

@@ -1,11 +1,10 @@
 """HTTP/2 from clients by others: curl, nghttp, h2load, httpx, h2; h2spec where it is installed."""
 
-import os
 import re
 import shutil
 import ssl
 import subprocess
-from pathlib import Path
+import sys
 
 import h2.config
 import h2.connection
@@ -19,7 +18,7 @@ from pingora.tls import Certificate, TlsSettings
 from pingora_c.base.linked import build_facts
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-H2SPEC = shutil.which("h2spec") or shutil.which("h2spec", path=os.fspath(Path.home() / "go/bin"))
+H2SPEC = shutil.which("h2spec") or shutil.which(f"{sys.prefix}/bin/h2spec")
 NGHTTP2 = tuple(int(part) for part in build_facts()["nghttp2"].split("."))
 
 
