@@ -11,7 +11,10 @@ from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, SettingsFrame
 from inside import Gate, narrow_client, settle
 
 from pingora import Limits, Response
+from pingora_c.base.linked import build_facts
 
+# It ends a connection for a malformed message; 1.70 does not.
+NGHTTP2_ENDS_ALL = build_facts()["nghttp2"].startswith(("1.68.", "1.69."))
 WINDOW = {SettingsFrame.INITIAL_WINDOW_SIZE: 1 << 24}
 SIZE = 600_000  # what the kernel takes for a client that does not read
 
@@ -118,6 +121,9 @@ def test_a_request_that_was_refused_for_its_fields_keeps_no_connection(proxy_fac
     proxy = proxy_factory(Answers())
     with FrameClient(proxy) as client:
         client.send(client.head([*GET, field]))
+        if NGHTTP2_ENDS_ALL:
+            assert client.goaway() == "PROTOCOL_ERROR"
+            return
         assert client.is_alive()
         ending = Ending(proxy, how, 60)
         assert client.is_closed()
